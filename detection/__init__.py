@@ -1,0 +1,21 @@
+"""The nouns of detection: tables of boxes, and the file formats that they come from."""
+
+from detection.errors import InputError, InputWarning
+from detection.formats import FORMATS, read, read_detections, read_ground_truth, write
+from detection.memory import detections_from_arrays, ground_truth_from_arrays
+from detection.tables import Catalog, Detections, GroundTruth
+
+__all__ = [
+    "FORMATS",
+    "Catalog",
+    "Detections",
+    "GroundTruth",
+    "InputError",
+    "InputWarning",
+    "detections_from_arrays",
+    "ground_truth_from_arrays",
+    "read",
+    "read_detections",
+    "read_ground_truth",
+    "write",
+]

@@ -1,0 +1,78 @@
+"""Pixel conventions of boxes: the one place that knows 1-based inclusive from 0-based continuous.
+
+VOC writes the first and last pixel of a box, counted from 1; COCO writes its left edge, from 0, and
+its width. The same region is xmin = x + 1, xmax = x + width.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.tables import Detections, Pixels, Table
+
+__all__ = ["box_area", "corners", "in_convention", "inclusive_size", "xywh"]
+
+Floats = NDArray[np.float64]
+
+
+def corners(xywh: Floats) -> Floats:
+    """Continuous corners xyxy of COCO's x, y, width, height; float64 [N, 4] both.
+
+    >>> corners(np.array([[10.0, 20.0, 5.0, 2.0]])).tolist()
+    [[10.0, 20.0, 15.0, 22.0]]
+    """
+    return np.concatenate([xywh[:, :2], xywh[:, 2:] + xywh[:, :2]], axis=1)
+
+
+def xywh(table: Table) -> Floats:
+    """COCO's x, y, width, height of a table's boxes, float64 [N, 4], whatever its convention."""
+    table = in_convention(table, "continuous")
+    return np.concatenate([table.box[:, :2], table.size], axis=1)
+
+
+def inclusive_size(box: Floats) -> Floats:
+    """Width and height of inclusive corners, float64 [N, 2]: a box of one pixel is 1 x 1.
+
+    >>> inclusive_size(np.array([[7.0, 7.0, 7.0, 9.0]])).tolist()
+    [[1.0, 3.0]]
+    """
+    return box[:, 2:] - box[:, :2] + 1
+
+
+def box_area(size: Floats) -> Floats:
+    """Area in px^2, float64 [N], of width and height [N, 2]."""
+    area: Floats = size[:, 0] * size[:, 1]
+    return area
+
+
+def in_convention(table: Table, pixels: Pixels | Literal["corners"]) -> Table:
+    """The table with its boxes in another convention.
+
+    Args:
+        table: Ground truth or detections.
+        pixels: "inclusive" or "continuous", both of which cover the same region; or "corners": the
+            corners as they stand, with nothing added to their difference. On VOC files that makes
+            every box a pixel too small, as in the many tools that leave out the + 1.
+    """
+    if pixels == "corners":
+        return _as_they_stand(table)
+    if pixels == table.pixels:
+        return table
+    if pixels == "inclusive":
+        box = np.concatenate([table.box[:, :2] + 1, table.box[:, 2:]], axis=1)
+        return replace(table, pixels="inclusive", box=box)
+    box = corners(np.concatenate([table.box[:, :2] - 1, table.size], axis=1))
+    return replace(table, pixels="continuous", box=box)
+
+
+def _as_they_stand(table: Table) -> Table:
+    """Boxes whose sides are the differences of their corners; an area derived from them follows."""
+    if table.pixels == "continuous":
+        return table
+    size = table.box[:, 2:] - table.box[:, :2]
+    if isinstance(table, Detections):
+        return replace(table, pixels="continuous", size=size)
+    area = np.where(table.area == box_area(table.size), box_area(size), table.area)
+    return replace(table, pixels="continuous", size=size, area=area)

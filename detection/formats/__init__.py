@@ -1,0 +1,241 @@
+"""The file formats of detection: one row of FORMATS each, recognised by looking at the files."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from detection.boxes import in_convention
+from detection.errors import InputError, InputWarning
+from detection.formats import coco_json, voc_results, voc_xml
+from detection.formats.files import new_folder
+from detection.tables import Catalog, Detections, GroundTruth, aligned
+
+__all__ = ["FORMATS", "Format", "read", "read_detections", "read_ground_truth", "sniffed", "write"]
+
+DEFAULT_SET = "all"  # the name of an image set that its source does not name
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one format is recognised, read and written.
+
+    Attributes:
+        description: One line for --help.
+        is_ground_truth: Whether a path looks like this format's ground truth.
+        is_detections: Whether a path looks like this format's detections.
+        read_ground_truth: (path, image set, progress bar) to table.
+        read_detections: (path, the ground truth's catalog, image set) to table.
+        image_set_hint: The image set that a path of detections speaks of, if any.
+        write: Writes both tables (detections may be None) into a folder, under an image set.
+    """
+
+    description: str
+    is_ground_truth: Callable[[Path], bool]
+    is_detections: Callable[[Path], bool]
+    read_ground_truth: Callable[[Path, str | None, bool], GroundTruth]
+    read_detections: Callable[[Path, Catalog, str | None], Detections]
+    image_set_hint: Callable[[Path], str | None]
+    write: Callable[[GroundTruth, Detections | None, Path, str], None]
+
+
+def _write_voc(
+    ground_truth: GroundTruth, detections: Detections | None, folder: Path, image_set: str
+) -> None:
+    voc_xml.write_ground_truth(ground_truth, folder, image_set)
+    if detections is not None:
+        (folder / "results").mkdir()
+        voc_results.write_detections(detections, folder / "results", image_set)
+
+
+def _write_coco(
+    ground_truth: GroundTruth, detections: Detections | None, folder: Path, image_set: str
+) -> None:
+    coco_json.write_ground_truth(ground_truth, folder / f"instances_{image_set}.json")
+    if detections is not None:
+        coco_json.write_detections(detections, folder / f"detections_{image_set}.json")
+
+
+FORMATS = {
+    "voc": Format(
+        description="a VOC devkit folder or a folder of XML; comp4_det_<set>_<class>.txt",
+        is_ground_truth=voc_xml.is_ground_truth,
+        is_detections=voc_results.is_detections,
+        read_ground_truth=voc_xml.read_ground_truth,
+        read_detections=voc_results.read_detections,
+        image_set_hint=voc_results.image_set_hint,
+        write=_write_voc,
+    ),
+    "coco": Format(
+        description="an instances JSON file; a results JSON file",
+        is_ground_truth=coco_json.is_ground_truth,
+        is_detections=coco_json.is_detections,
+        read_ground_truth=coco_json.read_ground_truth,
+        read_detections=coco_json.read_detections,
+        image_set_hint=lambda path: None,
+        write=_write_coco,
+    ),
+}
+
+
+def sniffed(path: Path, what: str) -> str:
+    """The name of the format of a path.
+
+    Args:
+        path: A file or folder.
+        what: "ground truth" or "detections".
+
+    Raises:
+        InputError: If nothing is there, or it looks like no known format.
+    """
+    if not path.exists():
+        raise InputError("no such file or folder", path)
+    for name, known in FORMATS.items():
+        recognises = known.is_ground_truth if what == "ground truth" else known.is_detections
+        if recognises(path):
+            return name
+    expected = "; or ".join(f"{name}: {known.description}" for name, known in FORMATS.items())
+    raise InputError(f"not recognised as {what}; expected {expected}", path)
+
+
+def read_ground_truth(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    image_set: str | None = None,
+    show_progress: bool = False,
+) -> GroundTruth:
+    """Ground truth from files.
+
+    Args:
+        path: A VOC devkit folder, a folder of XML files, or a COCO instances file.
+        format: A key of FORMATS; None to look at the files.
+        image_set: The name of an image set, or a file that lists image ids; None for all images.
+        show_progress: Whether to draw a progress bar on a terminal.
+
+    Raises:
+        InputError: If the files cannot be read; names the file and the line or key.
+    """
+    path = Path(path)
+    known = _format(format or sniffed(path, "ground truth"))
+    return known.read_ground_truth(path, image_set, show_progress)
+
+
+def read_detections(
+    path: str | Path,
+    catalog: Catalog,
+    *,
+    format: str | None = None,  # noqa: A002
+    image_set: str | None = None,
+) -> Detections:
+    """Detections from files.
+
+    Args:
+        path: A folder of comp4 files, one such file, or a COCO results file.
+        catalog: The ground truth's images and classes.
+        format: A key of FORMATS; None to look at the files.
+        image_set: The image set in comp4 file names; None if there is only one.
+
+    Raises:
+        InputError: If the files cannot be read, or speak of unknown images or classes.
+    """
+    path = Path(path)
+    known = _format(format or sniffed(path, "detections"))
+    return known.read_detections(path, catalog, image_set)
+
+
+def read(
+    ground_truth: str | Path,
+    detections: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    image_set: str | None = None,
+    show_progress: bool = False,
+) -> tuple[GroundTruth, Detections]:
+    """Ground truth and detections from files, under one catalog.
+
+    Where `image_set` is None, the image set that the detections' file names speak of is used, if
+    the ground truth has a list of that name. Boxes that are legal but odd are warned about.
+
+    Args:
+        ground_truth: See `read_ground_truth`.
+        detections: See `read_detections`.
+        format: The format of both; None to look at the files.
+        image_set: The name of an image set, or a file that lists image ids.
+        show_progress: Whether to draw a progress bar on a terminal.
+
+    Raises:
+        InputError: If the files cannot be read; names the file and the line or key.
+    """
+    truth_path, found_path = Path(ground_truth), Path(detections)
+    found_format = _format(format or sniffed(found_path, "detections"))
+    if image_set is None:
+        image_set = inferred_image_set(truth_path, found_format.image_set_hint(found_path))
+    truth = read_ground_truth(
+        truth_path, format=format, image_set=image_set, show_progress=show_progress
+    )
+    found = read_detections(found_path, truth.catalog, format=format, image_set=image_set)
+    truth, found = aligned(truth, found)
+    _warn_of_odd_boxes(found, found_path)
+    return truth, found
+
+
+def inferred_image_set(ground_truth: Path, hint: str | None) -> str | None:
+    """`hint`, if `ground_truth` is a VOC folder with an image set of that name."""
+    is_voc = ground_truth.is_dir() and voc_xml.is_ground_truth(ground_truth)
+    return hint if is_voc and hint in voc_xml.image_sets(ground_truth) else None
+
+
+def write(
+    ground_truth: GroundTruth,
+    detections: Detections | None,
+    folder: str | Path,
+    *,
+    format: str,  # noqa: A002
+    image_set: str = DEFAULT_SET,
+) -> None:
+    """Writes tables in a format; the folder appears only when all of it is written.
+
+    Args:
+        ground_truth: The ground truth.
+        detections: The detections, or None.
+        folder: A new folder.
+        format: A key of FORMATS.
+        image_set: The name that goes into file names.
+
+    Raises:
+        InputError: If the folder exists, or a name cannot be written in this format.
+    """
+    with new_folder(Path(folder)) as beside:
+        _format(format).write(ground_truth, detections, beside, image_set)
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise ValueError(f"format {name!r} is unknown; there are {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _warn_of_odd_boxes(detections: Detections, path: Path) -> None:
+    """Inverted boxes, and boxes outside their image, are legal; they are counted aloud."""
+    inverted = int((detections.size < 0).any(axis=1).sum())
+    if inverted:
+        warnings.warn(
+            f"{path}: {inverted} detections have an inverted box; they overlap nothing",
+            InputWarning,
+            stacklevel=3,
+        )
+    if not len(detections.catalog.sizes):
+        return
+    box = in_convention(detections, "continuous").box
+    sizes = detections.catalog.sizes[detections.image]
+    beyond = (box[:, :2] < 0).any(axis=1) | (box[:, 2:] > sizes).any(axis=1)
+    outside = int((beyond & (sizes > 0).all(axis=1)).sum())
+    if outside:
+        warnings.warn(
+            f"{path}: {outside} of {len(detections)} detections reach outside their image; "
+            "they are evaluated as they are",
+            InputWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,13 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.accumulation import Arrays, Floats, Ranked
+
+def accumulate(
+    ranked: Ranked,
+    recall_points: Floats,
+    max_dets: NDArray[np.int64],
+    epsilon: float,
+    with_scores: bool,
+    threads: int,
+) -> Arrays: ...

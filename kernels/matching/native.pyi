@@ -1,0 +1,5 @@
+from kernels.matching import Arrays, Boxes, Rules
+
+def match(
+    detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int
+) -> Arrays: ...

@@ -1,0 +1,24 @@
+"""The verbs of evaluation: match, accumulate, summarise, report."""
+
+from metrics.curves import Curve
+from metrics.evaluation import ClassScores, Evaluation, evaluation, mean_average_precision
+from metrics.matching import MatchTable, joined, match
+from metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
+
+__all__ = [
+    "COCO",
+    "PROTOCOLS",
+    "VOC2007",
+    "VOC2010",
+    "AreaRange",
+    "ClassScores",
+    "Curve",
+    "Evaluation",
+    "MatchTable",
+    "Metric",
+    "Protocol",
+    "evaluation",
+    "joined",
+    "match",
+    "mean_average_precision",
+]

@@ -1,0 +1,236 @@
+"""From a match table to the numbers that people report: one `Evaluation` per protocol."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.formats import read
+from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
+from detection.tables import Detections, GroundTruth
+from kernels.accumulation import Accumulated
+from metrics.curves import Curve, accumulated, average_precision, curve
+from metrics.matching import Implementation, MatchTable, match
+from metrics.protocol import Metric, Protocol
+
+__all__ = ["ClassScores", "Evaluation", "evaluation", "mean_average_precision"]
+
+Arrays = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """One class's part of an evaluation; NaN is undefined.
+
+    Attributes:
+        name: The class.
+        AP: Average precision, mean over the protocol's IoU thresholds.
+        AP_at: Average precision at each IoU threshold.
+        recall: The final recall, mean over the IoU thresholds.
+        positives: Counted ground truths.
+        detections: All detections of the class.
+    """
+
+    name: str
+    AP: float
+    AP_at: Mapping[float, float]
+    recall: float
+    positives: int
+    detections: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """The result of evaluating detections under a protocol.
+
+    Attributes:
+        protocol: The protocol.
+        metrics: The protocol's summary, name to value; NaN is undefined.
+        per_class: Class name to its scores.
+        match_table: What every detection turned out to be.
+        found: The accumulated precision and recall, all classes.
+    """
+
+    protocol: Protocol
+    metrics: Mapping[str, float]
+    per_class: Mapping[str, ClassScores]
+    match_table: MatchTable
+    found: Accumulated = field(repr=False)
+
+    @property
+    def mAP(self) -> float:  # noqa: N802
+        """The protocol's headline number: mAP for VOC, AP for COCO."""
+        return next(iter(self.metrics.values()))
+
+    @property
+    def undefined_classes(self) -> tuple[str, ...]:
+        """The classes without counted ground truth, which the means leave out."""
+        return tuple(name for name, scores in self.per_class.items() if scores.positives == 0)
+
+    def curve(
+        self,
+        name: str,
+        *,
+        iou: float | None = None,
+        area: str = "all",
+        max_dets: float | None = None,
+    ) -> Curve:
+        """The precision-recall curve of a class.
+
+        Args:
+            name: The class.
+            iou: One of the protocol's IoU thresholds; None for its first.
+            area: The name of one of its area ranges.
+            max_dets: One of its caps; None for its last.
+
+        Raises:
+            ValueError: If the protocol has no such class, threshold, area range or cap.
+        """
+        protocol, table = self.protocol, self.match_table
+        ranges = tuple(limits.name for limits in protocol.area_ranges)
+        t = 0 if iou is None else _threshold(protocol, iou)
+        if t is None:
+            raise ValueError(f"iou must be one of {protocol.iou_thresholds}, not {iou}")
+        return curve(
+            table,
+            _place("class", name, table.classes),
+            iou=t,
+            area=_place("area", area, ranges),
+            cap=-1 if max_dets is None else _place("max_dets", max_dets, protocol.max_dets),
+        )
+
+
+def mean_average_precision(
+    ground_truth: str | Path | GroundTruth | Arrays,
+    detections: str | Path | Detections | Arrays,
+    *,
+    protocol: Protocol,
+    image_set: str | None = None,
+    classes: ClassNames | None = None,
+    impl: Implementation | None = None,
+) -> Evaluation:
+    """Evaluates detections against ground truth.
+
+    Args:
+        ground_truth: A path (VOC folder or COCO instances file), a table, or one dict per image
+            with `boxes` [n, 4] xyxy, `labels` [n] and optionally `difficult`, `iscrowd`, `area`.
+        detections: A path (folder of comp4 files or COCO results file), a table, or one dict per
+            image with `boxes`, `scores` and `labels`, in the order of the ground truth's. The
+            corners in dicts are read in the protocol's own pixel convention.
+        protocol: VOC2007, VOC2010, COCO, or any value derived from them.
+        image_set: For paths: the name of an image set, or a file that lists image ids.
+        classes: For dicts: the names of integer labels.
+        impl: "native" or "reference"; None for the best that is built.
+
+    Raises:
+        InputError: If the input is wrong; names the file and line, or the image and key.
+        TypeError: If ground truth and detections are of different kinds.
+
+    >>> from metrics import VOC2007
+    >>> truth = [{"boxes": [[1, 1, 10, 10]], "labels": ["cat"]}]
+    >>> found = [{"boxes": [[1, 1, 10, 8]], "labels": ["cat"], "scores": [0.9]}]
+    >>> round(mean_average_precision(truth, found, protocol=VOC2007).mAP, 6)
+    1.0
+    """
+    truth, found = _tables(ground_truth, detections, protocol, image_set, classes)
+    return evaluation(match(truth, found, protocol, impl=impl), impl=impl)
+
+
+def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Evaluation:
+    """The numbers of a match table.
+
+    Args:
+        table: The match table, possibly joined from several.
+        impl: "native" or "reference"; None for the best that is built.
+    """
+    protocol = table.protocol
+    found = accumulated(table, impl=impl)
+    precision = average_precision(found, protocol)
+    per_class = {
+        name: _class_scores(table, found, precision, k) for k, name in enumerate(table.classes)
+    }
+    metrics = {
+        protocol.metric_name(metric): _summary(metric, protocol, found)
+        for metric in protocol.metrics
+    }
+    return Evaluation(protocol, metrics, per_class, table, found)
+
+
+def _tables(
+    ground_truth: str | Path | GroundTruth | Arrays,
+    detections: str | Path | Detections | Arrays,
+    protocol: Protocol,
+    image_set: str | None,
+    classes: ClassNames | None,
+) -> tuple[GroundTruth, Detections]:
+    if isinstance(ground_truth, str | Path) and isinstance(detections, str | Path):
+        return read(ground_truth, detections, image_set=image_set)
+    if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
+        return ground_truth, detections
+    if isinstance(ground_truth, Sequence) and isinstance(detections, Sequence):
+        if len(ground_truth) != len(detections):
+            raise ValueError(
+                f"expected detections of {len(ground_truth)} images, got {len(detections)}"
+            )
+        pixels: Literal["inclusive", "continuous"] = (
+            "inclusive" if protocol.pixels == "inclusive" else "continuous"
+        )
+        truth = ground_truth_from_arrays(ground_truth, classes=classes, pixels=pixels)
+        return truth, detections_from_arrays(detections, classes=classes, pixels=pixels)
+    kinds = f"{type(ground_truth).__name__} and {type(detections).__name__}"
+    raise TypeError(f"expected two paths, two tables or two lists of dicts, got {kinds}")
+
+
+def _class_scores(
+    table: MatchTable, found: Accumulated, precision: NDArray[np.float64], k: int
+) -> ClassScores:
+    thresholds = table.protocol.iou_thresholds
+    at = precision[:, k, 0, -1]
+    return ClassScores(
+        name=table.classes[k],
+        AP=_mean(found.precision[:, :, k, 0, -1] if found.precision.size else at),
+        AP_at=dict(zip(thresholds, at.tolist(), strict=True)),
+        recall=_mean(found.recall[:, k, 0, -1]),
+        positives=int(table.positives[k, 0]),
+        detections=int(table.start[k + 1] - table.start[k]),
+    )
+
+
+def _summary(metric: Metric, protocol: Protocol, found: Accumulated) -> float:
+    """The mean over thresholds, recall points and classes that are defined, as COCOeval has it."""
+    names = [limits.name for limits in protocol.area_ranges]
+    if metric.area not in names:
+        return math.nan
+    thresholds: slice | list[int] = slice(None)
+    if metric.iou is not None:
+        t = _threshold(protocol, metric.iou)
+        if t is None:
+            return math.nan
+        thresholds = [t]
+    a = names.index(metric.area)
+    if metric.quantity == "AR":
+        return _mean(found.recall[thresholds][:, :, a, metric.cap])
+    if protocol.recall_points is None:
+        return _mean(found.all_points[thresholds][:, :, a, metric.cap])
+    return _mean(found.precision[thresholds][:, :, :, a, metric.cap])
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    defined = values[~np.isnan(values)]
+    return float(np.mean(defined)) if defined.size else math.nan
+
+
+def _threshold(protocol: Protocol, iou: float) -> int | None:
+    """The place of an IoU threshold, 0.6 being 0.6000000000000001 too."""
+    near = [t for t, value in enumerate(protocol.iou_thresholds) if abs(value - iou) < 1e-9]
+    return near[0] if near else None
+
+
+def _place(what: str, value: Any, among: tuple[Any, ...]) -> int:
+    if value not in among:
+        raise ValueError(f"{what} must be one of {', '.join(map(str, among))}, not {value!r}")
+    return among.index(value)

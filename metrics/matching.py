@@ -1,0 +1,225 @@
+"""From tables to the match table: what every detection turned out to be, under one protocol.
+
+The match table is all that is needed from here on: two of them, joined, are the evaluation of the
+union of their images.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.boxes import box_area, in_convention
+from detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
+from kernels import matching
+from kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
+from metrics.protocol import Protocol
+
+__all__ = ["Implementation", "MatchTable", "joined", "match"]
+
+Implementation = Literal["native", "reference"]
+KINDS = {"count": CLAIMABLE, "drop": CLAIMABLE, "ignore": NEVER_CLAIMED, "crowd": CROWD}
+ALL_DETECTIONS = 2**31 - 1  # a cap that no image reaches
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MatchTable:
+    """Detections in curve order (by class, then descending score) and what they matched.
+
+    Attributes:
+        protocol: The protocol that it was made under.
+        images: The images evaluated, ascending.
+        classes: The class names.
+        image: int32 [N], index into images.
+        label: int32 [N], index into classes.
+        score: float64 [N].
+        row: int64 [N], the place in the source.
+        rank: int32 [N], by score within image and class, from 0.
+        status: uint8 [A, T, N], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED (see kernels.matching).
+        positives: int64 [K, A], counted ground truths.
+    """
+
+    protocol: Protocol
+    images: tuple[ImageId, ...]
+    classes: tuple[str, ...]
+    image: NDArray[np.int32]
+    label: NDArray[np.int32]
+    score: NDArray[np.float64]
+    row: NDArray[np.int64]
+    rank: NDArray[np.int32]
+    status: NDArray[np.uint8]
+    positives: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def start(self) -> NDArray[np.int64]:
+        """Where each class begins, int64 [K + 1]."""
+        return np.searchsorted(self.label, np.arange(len(self.classes) + 1)).astype(np.int64)
+
+
+def match(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocol: Protocol,
+    *,
+    impl: Implementation | None = None,
+    threads: int = 0,
+) -> MatchTable:
+    """Matches detections to ground truth as a protocol says.
+
+    Args:
+        ground_truth: M annotated boxes.
+        detections: N detected boxes.
+        protocol: The choices.
+        impl: "native" or "reference"; None for the best that is built.
+        threads: At most so many; 0 for as many as the machine has.
+
+    Raises:
+        InputError: If detections lie on images that the ground truth does not have.
+    """
+    ground_truth, detections = aligned(ground_truth, detections)
+    ground_truth = _without_dropped(ground_truth, protocol)
+    truth = in_convention(ground_truth, protocol.pixels)
+    found = in_convention(detections, protocol.pixels)
+    catalog = detections.catalog
+    matches = matching.match(
+        _detection_boxes(found),
+        _truth_boxes(truth, protocol),
+        rules(protocol),
+        len(catalog.classes),
+        threads=threads,
+        impl=impl,
+    )
+    order = matches.order
+    return MatchTable(
+        protocol=protocol,
+        images=catalog.images,
+        classes=catalog.classes,
+        image=detections.image[order],
+        label=detections.label[order],
+        score=detections.score[order],
+        row=detections.row[order],
+        rank=matches.rank,
+        status=matches.status,
+        positives=matches.positives,
+    )
+
+
+def joined(tables: Sequence[MatchTable]) -> MatchTable:
+    """The match table of the union of several tables' images: exactly that of evaluating them all.
+
+    Args:
+        tables: At least one, all under the same protocol, no image in two of them.
+
+    Raises:
+        ValueError: If there is none, protocols differ, or an image stands in two tables.
+    """
+    if not tables:
+        raise ValueError("expected at least one match table")
+    first = tables[0]
+    if any(table.protocol != first.protocol for table in tables):
+        raise ValueError("match tables of different protocols cannot be joined")
+    images = tuple(sorted(image for table in tables for image in table.images))  # type: ignore[type-var]
+    if len(set(images)) < len(images):
+        raise ValueError("an image stands in two of the match tables")
+    classes = first.classes
+    if any(table.classes != classes for table in tables):
+        classes = tuple(sorted({name for table in tables for name in table.classes}))
+    return _in_curve_order([_under(table, images, classes) for table in tables])
+
+
+def rules(protocol: Protocol) -> Rules:
+    """The choices of a protocol that the matching kernel takes."""
+    most = protocol.max_dets[-1]
+    return Rules(
+        iou_thresholds=np.minimum(protocol.iou_thresholds, protocol.iou_ceiling),
+        area_ranges=np.array([(low, high) for _, low, high in protocol.area_ranges], np.float64),
+        side_offset=1.0 if protocol.pixels == "inclusive" else 0.0,
+        strict=protocol.strict,
+        best_only=protocol.assignment == "best",
+        last_of_equals=protocol.equal_iou == "last",
+        ties_by_image=protocol.ties == "image",
+        max_dets=ALL_DETECTIONS if most == math.inf else int(most),
+    )
+
+
+def _without_dropped(table: GroundTruth, protocol: Protocol) -> GroundTruth:
+    dropped = np.zeros(len(table), bool)
+    for treatment, mark in ((protocol.difficult, table.difficult), (protocol.crowd, table.crowd)):
+        if treatment == "drop":
+            dropped |= mark
+    return row_subset(table, ~dropped) if dropped.any() else table
+
+
+def _detection_boxes(table: Detections) -> Boxes:
+    area = box_area(table.size)
+    return Boxes(
+        image=table.image,
+        label=table.label,
+        box=table.box,
+        box_area=area,
+        area=area,
+        score=table.score,
+        row=table.row,
+        kind=np.zeros(0, np.uint8),
+    )
+
+
+def _truth_boxes(table: GroundTruth, protocol: Protocol) -> Boxes:
+    kind = np.full(len(table), CLAIMABLE, np.uint8)
+    kind[table.difficult] = KINDS[protocol.difficult]
+    kind[table.crowd] = KINDS[protocol.crowd]
+    return Boxes(
+        image=table.image,
+        label=table.label,
+        box=table.box,
+        box_area=box_area(table.size),
+        area=table.area,
+        score=np.zeros(0),
+        row=np.zeros(0, np.int64),
+        kind=kind,
+    )
+
+
+def _under(
+    table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]
+) -> MatchTable:
+    """`table` with its columns counted in longer lists of images and classes."""
+    image_place = {image: i for i, image in enumerate(images)}
+    class_place = {name: k for k, name in enumerate(classes)}
+    image = np.array([image_place[image] for image in table.images], np.int32)[table.image]
+    moved = np.array([class_place[name] for name in table.classes], np.int32)
+    positives = np.zeros((len(classes), table.positives.shape[1]), np.int64)
+    positives[moved] = table.positives
+    return replace(
+        table,
+        images=images,
+        classes=classes,
+        image=image,
+        label=moved[table.label],
+        positives=positives,
+    )
+
+
+def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
+    def column(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    image, label, score, row = (column(name) for name in ("image", "label", "score", "row"))
+    ties = (row, image) if tables[0].protocol.ties == "image" else (row,)
+    order = np.lexsort((*ties, -score, label))
+    return replace(
+        tables[0],
+        image=image[order],
+        label=label[order],
+        score=score[order],
+        row=row[order],
+        rank=column("rank")[order],
+        status=np.concatenate([table.status for table in tables], axis=2)[:, :, order],
+        positives=sum(table.positives for table in tables),
+    )

@@ -1,0 +1,189 @@
+"""Evaluation protocols as data: VOC07, VOC2010+, COCO and their variants differ in these choices.
+
+Sources: the VOC2007 and VOC2012 development kits; pycocotools 2.0.11; py-faster-rcnn's voc_eval.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from detection.tables import Pixels
+
+__all__ = ["COCO", "PROTOCOLS", "VOC2007", "VOC2010", "AreaRange", "Metric", "Protocol"]
+
+Treatment = Literal["count", "ignore", "crowd", "drop"]
+
+SMALL_AREA, MEDIUM_AREA, LARGEST_AREA = 32**2, 96**2, 1e5**2  # px^2, COCO
+VOC07_RECALL_POINTS = tuple(i * 0.1 for i in range(11))  # 0.30000000000000004 and all, as the kit
+
+
+class AreaRange(NamedTuple):
+    """Objects of an area from `low` to `high`, px^2, both included."""
+
+    name: str
+    low: float
+    high: float
+
+
+class Metric(NamedTuple):
+    """One number of a protocol's summary.
+
+    Attributes:
+        name: Its name; {max_dets} stands for the cap.
+        quantity: Mean over classes (and thresholds) of the average precision, or of the recall.
+        iou: One IoU threshold; None for the mean over all of the protocol's.
+        area: The name of an area range.
+        cap: The place of the cap in max_dets; -1 is the last.
+    """
+
+    name: str
+    quantity: Literal["AP", "AR"]
+    iou: float | None = None
+    area: str = "all"
+    cap: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """The choices in which evaluation tools differ; derive others with `dataclasses.replace`.
+
+    Attributes:
+        name: How reports call it.
+        pixels: "inclusive" (VOC: sides get + 1) or "continuous" (COCO). Tables in the other
+            convention are converted, so both measure the same regions. "corners" takes corners as
+            they stand and adds nothing: VOC boxes in tools that leave out the + 1.
+        iou_thresholds: Each in (0, 1].
+        iou_ceiling: Thresholds above it are lowered to it (pycocotools: 1 - 1e-10).
+        strict: IoU must exceed the threshold (py-faster-rcnn); otherwise it may equal it.
+        assignment: "best": a detection is judged by the ground truth that it overlaps most, so a
+            second one on a claimed object is false (VOC). "best_unclaimed": by the best that is
+            still free, counted ones first (COCO).
+        equal_iou: Which of several ground truths of equal IoU is taken, "first" or "last".
+        difficult: What VOC's difficult objects are: "count" (like any), "ignore" (finding one is
+            neither right nor wrong, however often), "crowd" (that, and the IoU divides by the
+            detection's area), or "drop" (as if not annotated).
+        crowd: The same for COCO's iscrowd.
+        ties: Detections of equal score keep "file" order, or "image" order and within it the file's.
+        recall_points: Where precision is sampled; None for the area under all points.
+        epsilon: Added to tp + fp in the precision's denominator (pycocotools: 2.2e-16).
+        area_ranges: The first is the one that per-class numbers speak of.
+        max_dets: Best detections per image and class that count, ascending; the last is used for
+            matching. math.inf for all.
+        metrics: The summary.
+    """
+
+    name: str
+    pixels: Pixels | Literal["corners"]
+    iou_thresholds: tuple[float, ...]
+    iou_ceiling: float = 1.0
+    strict: bool = False
+    assignment: Literal["best", "best_unclaimed"]
+    equal_iou: Literal["first", "last"]
+    difficult: Treatment
+    crowd: Treatment
+    ties: Literal["file", "image"]
+    recall_points: tuple[float, ...] | None
+    epsilon: float = 0.0
+    area_ranges: tuple[AreaRange, ...] = (AreaRange("all", -math.inf, math.inf),)
+    max_dets: tuple[float, ...] = (math.inf,)
+    metrics: tuple[Metric, ...] = (Metric("mAP", "AP"),)
+
+    def __post_init__(self) -> None:
+        _check_choice("pixels", self.pixels, ("inclusive", "continuous", "corners"))
+        _check_choice("assignment", self.assignment, ("best", "best_unclaimed"))
+        _check_choice("equal_iou", self.equal_iou, ("first", "last"))
+        _check_choice("ties", self.ties, ("file", "image"))
+        for name in ("difficult", "crowd"):
+            _check_choice(name, getattr(self, name), ("count", "ignore", "crowd", "drop"))
+        if not self.iou_thresholds or not all(0 < t <= 1 for t in self.iou_thresholds):
+            raise ValueError(f"iou_thresholds must lie in (0, 1], not {self.iou_thresholds}")
+        if not self.max_dets or list(self.max_dets) != sorted(self.max_dets):
+            raise ValueError(f"max_dets must ascend, not {self.max_dets}")
+        if not all(cap == math.inf or cap == int(cap) >= 1 for cap in self.max_dets):
+            raise ValueError(f"max_dets must be whole numbers from 1, not {self.max_dets}")
+        if self.recall_points is not None and list(self.recall_points) != sorted(
+            self.recall_points
+        ):
+            raise ValueError("recall_points must ascend")
+
+    def metric_name(self, metric: Metric) -> str:
+        """The name of a metric, with its cap put in.
+
+        >>> COCO.metric_name(COCO.metrics[8])
+        'AR100'
+        """
+        return metric.name.format(max_dets=self.max_dets[metric.cap])
+
+    def with_max_dets(self, most: int) -> "Protocol":
+        """The protocol with `most` as its last cap; smaller caps stay where they are smaller.
+
+        >>> COCO.with_max_dets(300).max_dets
+        (1, 10, 300)
+        """
+        earlier = tuple(min(cap, most) for cap in self.max_dets[:-1])
+        return replace(self, max_dets=(*earlier, most))
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+VOC2007 = Protocol(
+    name="voc2007",
+    pixels="inclusive",
+    iou_thresholds=(0.5,),
+    assignment="best",
+    equal_iou="first",
+    difficult="ignore",
+    crowd="ignore",
+    ties="file",
+    recall_points=VOC07_RECALL_POINTS,
+)
+
+VOC2010 = replace(VOC2007, name="voc2010", recall_points=None)
+
+COCO = Protocol(
+    name="coco",
+    pixels="continuous",
+    iou_thresholds=tuple(np.linspace(0.5, 0.95, 10).tolist()),
+    iou_ceiling=1 - 1e-10,
+    assignment="best_unclaimed",
+    equal_iou="last",
+    difficult="crowd",
+    crowd="crowd",
+    ties="image",
+    recall_points=tuple(np.linspace(0, 1, 101).tolist()),
+    epsilon=float(np.spacing(1)),
+    area_ranges=(
+        AreaRange("all", 0, LARGEST_AREA),
+        AreaRange("small", 0, SMALL_AREA),
+        AreaRange("medium", SMALL_AREA, MEDIUM_AREA),
+        AreaRange("large", MEDIUM_AREA, LARGEST_AREA),
+    ),
+    max_dets=(1, 10, 100),
+    metrics=(
+        Metric("AP", "AP"),
+        Metric("AP50", "AP", iou=0.5),
+        Metric("AP75", "AP", iou=0.75),
+        Metric("APs", "AP", area="small"),
+        Metric("APm", "AP", area="medium"),
+        Metric("APl", "AP", area="large"),
+        Metric("AR{max_dets}", "AR", cap=0),
+        Metric("AR{max_dets}", "AR", cap=1),
+        Metric("AR{max_dets}", "AR", cap=2),
+        Metric("ARs", "AR", area="small"),
+        Metric("ARm", "AR", area="medium"),
+        Metric("ARl", "AR", area="large"),
+    ),
+)
+
+PROTOCOLS = {
+    "voc2007": VOC2007,
+    "voc2010": VOC2010,
+    "coco": COCO,
+    "voc2007_py_faster_rcnn": replace(VOC2007, name="voc2007_py_faster_rcnn", strict=True),
+    "voc2010_py_faster_rcnn": replace(VOC2010, name="voc2010_py_faster_rcnn", strict=True),
+}
