@@ -1,0 +1,299 @@
+"""The same data evaluated by pycocotools: for COCO all its numbers, for VOC a walk towards it.
+
+The walk starts at the official VOC number and changes one choice at a time, until every choice is
+pycocotools' own. From the row on where the two can be set alike, both are computed and must agree:
+VOC's 11 points are recThrs = 0, 0.1 .. 1, its area under all points is the mean of the precisions
+at recThrs = k / positives, k = 1 .. positives.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.boxes import box_area, in_convention
+from detection.errors import InputError
+from detection.formats.files import progress
+from detection.tables import Detections, GroundTruth, aligned, row_subset
+from metrics.curves import accumulated
+from metrics.evaluation import evaluation, mean_average_precision
+from metrics.matching import ALL_DETECTIONS, match
+from metrics.protocol import COCO, Protocol
+
+__all__ = ["TOLERANCE", "Comparison", "comparisons", "largest_difference"]
+
+Floats = NDArray[np.float64]
+
+TOLERANCE = 1e-12  # both engines add the same terms, at most in another order
+
+# One choice at a time, from VOC's to COCO's; `instead` marks a row that the next does not build on.
+WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
+    ("difficult: ignored -> crowd", {"difficult": "crowd", "crowd": "crowd"}, False),
+    (
+        "assignment: best -> best unclaimed",
+        {"assignment": "best_unclaimed", "equal_iou": "last", "strict": False},
+        False,
+    ),
+    ("equal scores: file order -> image order", {"ties": "image"}, False),
+    ("inverted boxes: false -> ignored", {"area_ranges": COCO.area_ranges[:1]}, False),
+    ("pixels: inclusive -> corners, no + 1", {"pixels": "corners"}, True),
+    ("pixels: inclusive -> continuous", {"pixels": "continuous"}, False),
+    (
+        "interpolation: -> 101 points",
+        {"recall_points": COCO.recall_points, "epsilon": COCO.epsilon},
+        False,
+    ),
+    ("detections per image: all -> 100", {"max_dets": COCO.max_dets[-1:]}, False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One row: a number of ours and of pycocotools.
+
+    Attributes:
+        name: What is compared.
+        ours: Our number.
+        pycocotools: Theirs; NaN where pycocotools cannot be set alike.
+        difference: The absolute difference; NaN likewise.
+        change: On a walk, how far this step moved our number; NaN elsewhere.
+    """
+
+    name: str
+    ours: float
+    pycocotools: float
+    difference: float
+    change: float = math.nan
+
+
+def comparisons(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, *, show_progress: bool
+) -> list[Comparison]:
+    """Our numbers beside pycocotools'.
+
+    Args:
+        ground_truth: M annotated boxes.
+        detections: N detected boxes.
+        protocol: What to compare; one that samples at 101 points under COCO's rules is compared
+            number by number, any other by the walk.
+        show_progress: Whether to draw a progress bar on a terminal.
+
+    Raises:
+        InputError: If pycocotools is not installed.
+    """
+    try:
+        import pycocotools  # noqa: F401
+    except ImportError:
+        raise InputError("--cross-check needs pycocotools: pip install pycocotools") from None
+    ground_truth, detections = aligned(ground_truth, detections)
+    if _is_set_alike(protocol) and protocol.metrics == COCO.metrics:
+        return _coco_rows(ground_truth, detections, protocol, show_progress)
+    return list(_walk_rows(ground_truth, detections, protocol, show_progress))
+
+
+def largest_difference(rows: Sequence[Comparison]) -> float:
+    """The largest difference of the rows where both were computed."""
+    return max((row.difference for row in rows if not math.isnan(row.difference)), default=0.0)
+
+
+def _is_set_alike(protocol: Protocol) -> bool:
+    """Whether pycocotools has the protocol's choices."""
+    return (
+        protocol.assignment == "best_unclaimed"
+        and protocol.equal_iou == "last"
+        and protocol.ties == "image"
+        and not protocol.strict
+        and "ignore" not in (protocol.difficult, protocol.crowd)
+        and protocol.pixels != "inclusive"
+    )
+
+
+def _coco_rows(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
+) -> list[Comparison]:
+    """The summary as pycocotools prints it (for its own caps), and every entry of its arrays."""
+    ours = mean_average_precision(ground_truth, detections, protocol=protocol)
+    classes = _evaluated(ground_truth, detections, _matching_part(protocol), show_progress)
+    theirs = _all_classes(classes, protocol)
+    rows = []
+    if protocol.max_dets == COCO.max_dets:
+        with contextlib.redirect_stdout(io.StringIO()):
+            theirs.summarize()
+        stats = [math.nan if value == -1 else float(value) for value in theirs.stats]
+        pairs = zip(ours.metrics.items(), stats, strict=True)
+        rows = [_comparison(name, mine, value) for (name, mine), value in pairs]
+    found = accumulated(ours.match_table, with_scores=True)
+    for name in ("precision", "recall", "scores"):
+        rows.append(_array_comparison(name, getattr(found, name), theirs.eval[name]))
+    return rows
+
+
+def _walk_rows(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
+) -> Iterator[Comparison]:
+    """The walk from `protocol` to pycocotools' AP at the same IoU threshold."""
+
+
+    def row(name: str, protocol: Protocol) -> Comparison:
+        return _walk_row(name, ground_truth, detections, protocol, show_progress)
+
+    here, protocol = row(protocol.name, protocol), replace(protocol, iou_ceiling=COCO.iou_ceiling)
+    yield here
+    for name, changes, instead in WALK:
+        changed = replace(protocol, **changes)
+        there = row(f"  (or {name})" if instead else f"+ {name}", changed)
+        yield replace(there, change=there.ours - here.ours)
+        if not instead:
+            here, protocol = there, changed
+
+
+def _walk_row(
+    name: str,
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocol: Protocol,
+    show_progress: bool,
+) -> Comparison:
+    ours = evaluation(match(ground_truth, detections, protocol))
+    if not _is_set_alike(protocol):
+        return Comparison(name, ours.mAP, math.nan, math.nan)
+    classes = _evaluated(ground_truth, detections, _matching_part(protocol), show_progress)
+    precisions = [
+        _class_precision(one, protocol, scores.positives)
+        for one, scores in zip(classes, ours.per_class.values(), strict=True)
+    ]
+    defined = [value for value in precisions if not math.isnan(value)]
+    return _comparison(name, ours.mAP, float(np.mean(defined)) if defined else math.nan)
+
+
+def _comparison(name: str, ours: float, theirs: float) -> Comparison:
+    if math.isnan(ours) and math.isnan(theirs):
+        return Comparison(name, ours, theirs, 0.0)
+    difference = abs(ours - theirs)
+    return Comparison(name, ours, theirs, math.inf if math.isnan(difference) else difference)
+
+
+def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
+    """Means over the defined entries, and the largest difference of any entry."""
+    theirs = np.where(theirs == -1, np.nan, theirs)
+    defined = ~np.isnan(theirs)
+    difference = 0.0
+    if not np.array_equal(defined, ~np.isnan(ours)):
+        difference = math.inf
+    elif defined.any():
+        difference = float(np.abs(ours - theirs)[defined].max())
+    means = [float(a[defined].mean()) if defined.any() else math.nan for a in (ours, theirs)]
+    return Comparison(f"{name}: {ours.size:,} entries, their mean", *means, difference)
+
+
+def _matching_part(protocol: Protocol) -> Protocol:
+    """The protocol without what only accumulation reads, so that one matching serves many rows."""
+    caps = protocol.max_dets if len(protocol.max_dets) > 1 else (*COCO.max_dets, math.inf)
+    return replace(protocol, name="", recall_points=None, epsilon=0.0, max_dets=caps, metrics=())
+
+
+@lru_cache(maxsize=2)
+def _evaluated(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
+) -> list[Any]:
+    """A COCOeval for each class, matched."""
+    from pycocotools.cocoeval import COCOeval
+
+    truth, found = _datasets(ground_truth, detections, protocol)
+    classes = range(1, len(ground_truth.catalog.classes) + 1)
+    evaluators = []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for label in progress(classes, "pycocotools", len(classes), show_progress):
+            evaluator = COCOeval(truth, found, "bbox")
+            evaluator.params.catIds = [label]
+            evaluator.params.iouThrs = np.array(protocol.iou_thresholds)
+            evaluator.params.maxDets = _caps(protocol)
+            evaluator.params.areaRng = [[low, high] for _, low, high in protocol.area_ranges]
+            evaluator.params.areaRngLbl = [name for name, _, _ in protocol.area_ranges]
+            evaluator.evaluate()
+            evaluators.append(evaluator)
+    return evaluators
+
+
+def _caps(protocol: Protocol) -> list[int]:
+    return [ALL_DETECTIONS if cap == math.inf else int(cap) for cap in protocol.max_dets]
+
+
+def _accumulated(evaluator: Any, recall_points: Floats, protocol: Protocol) -> dict[str, Floats]:
+    """pycocotools' precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of one class."""
+    evaluator.params.recThrs = recall_points
+    evaluator.params.maxDets = _caps(protocol)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.accumulate()
+    found: dict[str, Floats] = evaluator.eval
+    return found
+
+
+def _all_classes(evaluators: list[Any], protocol: Protocol) -> Any:
+    """One COCOeval with the accumulated arrays of all classes."""
+    points = np.array(protocol.recall_points or ())
+    parts = [_accumulated(one, points, protocol) for one in evaluators]
+    whole = evaluators[0]
+    whole.eval = {
+        "precision": np.concatenate([part["precision"] for part in parts], axis=2),
+        "scores": np.concatenate([part["scores"] for part in parts], axis=2),
+        "recall": np.concatenate([part["recall"] for part in parts], axis=1),
+    }
+    return whole
+
+
+def _class_precision(evaluator: Any, protocol: Protocol, positives: int) -> float:
+    """pycocotools' average precision of one class, over all IoU thresholds; NaN if undefined."""
+    points = protocol.recall_points
+    if points is None:
+        points = tuple(k / positives for k in range(1, positives + 1))
+    if positives == 0:
+        return math.nan
+    precision = _accumulated(evaluator, np.array(points), protocol)["precision"]
+    return float(precision[:, :, 0, 0, -1].mean())
+
+
+def _datasets(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
+) -> tuple[Any, Any]:
+    """Both tables as pycocotools' COCO objects, with ids from 1."""
+    dropped = np.zeros(len(ground_truth), bool)
+    crowd = np.zeros(len(ground_truth), bool)
+    for treatment, mark in (
+        (protocol.difficult, ground_truth.difficult),
+        (protocol.crowd, ground_truth.crowd),
+    ):
+        dropped |= mark & (treatment == "drop")
+        crowd |= mark & (treatment == "crowd")
+    truth = in_convention(row_subset(ground_truth, ~dropped), protocol.pixels)
+    found = in_convention(detections, protocol.pixels)
+    truth_columns = {"area": truth.area, "iscrowd": crowd[~dropped].astype(int)}
+    found_columns = {"area": box_area(found.size), "score": found.score}
+    return _dataset(truth, truth_columns), _dataset(found, found_columns)
+
+
+def _dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]]) -> Any:
+    from pycocotools.coco import COCO as Dataset
+
+    order = np.argsort(table.row, kind="stable") if isinstance(table, Detections) else slice(None)
+    boxes = np.concatenate([table.box[:, :2], table.size], axis=1)[order].tolist()
+    names = ("image_id", "category_id", "bbox", "iscrowd", *columns)
+    values = [(table.image[order] + 1).tolist(), (table.label[order] + 1).tolist(), boxes]
+    rows = zip(*values, [0] * len(boxes), *(c[order].tolist() for c in columns.values()), strict=True)
+    dataset = Dataset()
+    dataset.dataset = {
+        "images": [{"id": i + 1} for i in range(len(table.catalog.images))],
+        "categories": [{"id": k + 1} for k in range(len(table.catalog.classes))],
+        "annotations": [
+            {"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, start=1)
+        ],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset.createIndex()
+    return dataset

@@ -1,0 +1,213 @@
+"""From evaluations to text, JSON and CSV."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from detection.errors import listed
+from metrics.cross_check import TOLERANCE, Comparison, largest_difference
+from metrics.evaluation import ClassScores, Evaluation
+from metrics.protocol import Metric, Protocol
+
+__all__ = ["SCHEMA", "as_csv", "as_json", "as_text", "comparison_text", "number"]
+
+SCHEMA = 1  # of the JSON report; a change that breaks readers adds one
+CSV_COLUMNS = ("protocol", "name", "positives", "detections", "AP", "AP50", "AP75", "recall")
+
+
+def as_text(evaluations: Sequence[Evaluation]) -> str:
+    """A table per class and a table of the summaries, for a terminal.
+
+    Args:
+        evaluations: Of the same data under different protocols; at least one.
+    """
+    parts = [
+        _aligned(_class_table(evaluations), left=1),
+        _aligned(_summary_table(evaluations), left=5),
+    ]
+    undefined = sorted({name for one in evaluations for name in one.undefined_classes})
+    if undefined:
+        names = listed(undefined, most=20)
+        parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
+    return "\n".join(parts)
+
+
+def as_json(
+    evaluations: Sequence[Evaluation],
+    inputs: Mapping[str, Any],
+    checks: Sequence[Sequence[Comparison]] = (),
+) -> str:
+    """The report as JSON: floats at full precision, undefined as null.
+
+    Args:
+        evaluations: Of the same data under different protocols.
+        inputs: What was evaluated: paths and counts.
+        checks: For each evaluation its cross-check; empty if there was none.
+    """
+    results: list[dict[str, Any]] = [
+        {
+            "protocol": one.protocol.name,
+            "settings": _settings(one.protocol),
+            "metrics": dict(one.metrics),
+            "per_class": [_class_record(scores) for scores in one.per_class.values()],
+        }
+        for one in evaluations
+    ]
+    for result, rows in zip(results, checks, strict=False):
+        result["cross_check"] = [dataclasses.asdict(row) for row in rows]
+    report = {"schema": SCHEMA, "inputs": dict(inputs), "results": results}
+    return json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_csv(evaluations: Sequence[Evaluation]) -> str:
+    """The per-class scores as CSV, one row per protocol and class; undefined is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for one in evaluations:
+        for scores in one.per_class.values():
+            record = {"protocol": one.protocol.name} | _class_record(scores)
+            empty = {key: "" for key, value in record.items() if value != value}
+            writer.writerow(record | empty)
+    return text.getvalue()
+
+
+def comparison_text(rows: Sequence[Comparison]) -> str:
+    """A cross-check as a table for a terminal, with its verdict."""
+    table = [["cross-check", "upmap", "change", "pycocotools", "difference"]]
+    for row in rows:
+        change = "" if math.isnan(row.change) else f"{row.change:+.6f}"
+        compared = not math.isnan(row.difference)
+        theirs = number(row.pycocotools) if compared else ""
+        difference = f"{row.difference:.1e}" if compared else ""
+        table.append([row.name, number(row.ours), change, theirs, difference])
+    if all(math.isnan(row.change) for row in rows):
+        table = [[word for i, word in enumerate(line) if i != 2] for line in table]
+    largest = largest_difference(rows)
+    verdict = "agree" if largest <= TOLERANCE else "DISAGREE"
+    return f"{_aligned(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
+
+
+def number(value: float) -> str:
+    """A score as reports print it.
+
+    >>> number(0.67748324541), number(math.nan)
+    ('0.677483', 'n/a')
+    """
+    return "n/a" if math.isnan(value) else f"{value:.6f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Rows of words as lines of aligned columns, the first `left` of them flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            word.ljust(width) if i < left else word.rjust(width)
+            for i, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def _class_table(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """Head and rows; positives stand once where all protocols count the same."""
+    first = evaluations[0]
+    counts = [[scores.positives for scores in one.per_class.values()] for one in evaluations]
+    shown = evaluations[:1] if all(count == counts[0] for count in counts) else evaluations
+    heads = ["positives"] if len(shown) == 1 else [f"{e.protocol.name} positives" for e in shown]
+    rows = [["class", "detections", *heads]]
+    for one in evaluations:
+        rows[0] += [_column_name(one.protocol, metric) for metric in _class_metrics(one.protocol)]
+    for name, scores in first.per_class.items():
+        row = [name, str(scores.detections)]
+        row += [str(one.per_class[name].positives) for one in shown]
+        for one in evaluations:
+            row += [
+                number(_class_value(one.per_class[name], metric))
+                for metric in _class_metrics(one.protocol)
+            ]
+        rows.append(row)
+    return rows
+
+
+def _class_metrics(protocol: Protocol) -> list[Metric]:
+    """The metrics of the summary that a class has too: average precisions over all areas."""
+    area = protocol.area_ranges[0].name
+    return [m for m in protocol.metrics if m.quantity == "AP" and m.area == area]
+
+
+def _column_name(protocol: Protocol, metric: Metric) -> str:
+    name = "AP" if metric.iou is None else protocol.metric_name(metric)
+    return f"{protocol.name} {name}"
+
+
+def _class_value(scores: ClassScores, metric: Metric) -> float:
+    return scores.AP if metric.iou is None else _at(scores, metric.iou)
+
+
+def _at(scores: ClassScores, iou: float) -> float:
+    """The average precision at a threshold, or NaN where the protocol has no such threshold."""
+    near = [value for key, value in scores.AP_at.items() if abs(key - iou) < 1e-9]
+    return near[0] if near else math.nan
+
+
+def _summary_table(evaluations: Iterable[Evaluation]) -> list[list[str]]:
+    rows = [["protocol", "metric", "IoU", "area", "max dets", "value"]]
+    for one in evaluations:
+        for metric, (name, value) in zip(one.protocol.metrics, one.metrics.items(), strict=True):
+            cap = one.protocol.max_dets[metric.cap]
+            rows.append(
+                [
+                    one.protocol.name,
+                    name,
+                    _iou_text(one.protocol, metric),
+                    metric.area,
+                    "all" if cap == math.inf else str(cap),
+                    number(value),
+                ]
+            )
+    return rows
+
+
+def _iou_text(protocol: Protocol, metric: Metric) -> str:
+    sign = ">" if protocol.strict else ">="
+    if metric.iou is not None:
+        return f"{sign} {metric.iou:.2f}"
+    low, high = protocol.iou_thresholds[0], protocol.iou_thresholds[-1]
+    return f"{sign} {low:.2f}" if low == high else f"{sign} {low:.2f}:{high:.2f}"
+
+
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    settings = dataclasses.asdict(protocol)
+    settings["area_ranges"] = {name: limits for name, *limits in protocol.area_ranges}
+    del settings["name"], settings["metrics"]
+    return settings
+
+
+def _class_record(scores: ClassScores) -> dict[str, Any]:
+    return {
+        "name": scores.name,
+        "AP": scores.AP,
+        "AP50": _at(scores, 0.5),
+        "AP75": _at(scores, 0.75),
+        "recall": scores.recall,
+        "positives": scores.positives,
+        "detections": scores.detections,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for every NaN (undefined) and infinity (no limit)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

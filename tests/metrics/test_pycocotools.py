@@ -1,0 +1,75 @@
+"""COCO evaluation against pycocotools, bit for bit: the printed numbers and every array."""
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from metrics import COCO, Evaluation, mean_average_precision
+from metrics.curves import accumulated
+from tests.metrics.random_coco import data_sets, written
+
+IMPLEMENTATIONS = ["native", "reference"]
+
+
+def by_pycocotools(truth_path: Path, results_path: Path) -> Any:
+    """COCOeval after evaluate, accumulate and summarize."""
+    from pycocotools.coco import COCO as Dataset
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = Dataset(str(truth_path))
+        empty = results_path.read_text() == "[]"  # loadRes fails on these
+        found = truth.loadRes(str(results_path)) if not empty else Dataset()
+        evaluator = COCOeval(truth, found, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
+def assert_equal_to_pycocotools(ours: Evaluation, theirs: Any, impl: str | None) -> None:
+    expected = [np.nan if value == -1 else value for value in theirs.stats]
+    np.testing.assert_array_equal(list(ours.metrics.values()), expected)
+    arrays = accumulated(ours.match_table, with_scores=True, impl=impl)
+    for name in ("precision", "recall", "scores"):
+        expected = np.where(theirs.eval[name] == -1, np.nan, theirs.eval[name])
+        np.testing.assert_array_equal(getattr(arrays, name), expected, err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore::detection.InputWarning")  # inverted boxes are part of it
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_every_number_and_array_of_random_data_equals_pycocotools(impl: str) -> None:
+    @settings(
+        max_examples=200,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(data_sets())
+    def check(data: tuple[dict[str, Any], list[Any]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = written(Path(folder), *data)
+            ours = mean_average_precision(*paths, protocol=COCO, impl=impl)
+            assert_equal_to_pycocotools(ours, by_pycocotools(*paths), impl)
+
+    check()
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_every_number_and_array_of_the_published_fake_results_equals_pycocotools(
+    impl: str, real_data: Path
+) -> None:
+    folder = real_data / "coco_fakebbox100"
+    paths = (
+        folder / "instances_val2014_100.json",
+        folder / "instances_val2014_fakebbox100_results.json",
+    )
+    ours = mean_average_precision(*paths, protocol=COCO, impl=impl)
+    assert_equal_to_pycocotools(ours, by_pycocotools(*paths), impl)
+    assert round(ours.mAP, 9) == 0.504580699
