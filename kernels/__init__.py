@@ -10,7 +10,9 @@ OPERATIONS = ("accumulation", "matching")
 Implementation = TypeVar("Implementation")
 
 
-def chosen(implementations: Mapping[str, Implementation | None], impl: str | None) -> Implementation:
+def chosen(
+    implementations: Mapping[str, Implementation | None], impl: str | None
+) -> Implementation:
     """The implementation called `impl`, or the best that is built.
 
     Args:

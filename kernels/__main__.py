@@ -1,4 +1,4 @@
-"""`python -m kernels` prints each operation, its implementations, and which of them are built here."""
+"""`python -m kernels` prints each operation's implementations and which of them are built here."""
 
 import importlib
 import shutil

@@ -139,7 +139,6 @@ def _walk_rows(
 ) -> Iterator[Comparison]:
     """The walk from `protocol` to pycocotools' AP at the same IoU threshold."""
 
-
     def row(name: str, protocol: Protocol) -> Comparison:
         return _walk_row(name, ground_truth, detections, protocol, show_progress)
 
@@ -188,8 +187,9 @@ def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
         difference = math.inf
     elif defined.any():
         difference = float(np.abs(ours - theirs)[defined].max())
-    means = [float(a[defined].mean()) if defined.any() else math.nan for a in (ours, theirs)]
-    return Comparison(f"{name}: {ours.size:,} entries, their mean", *means, difference)
+    mean = [float(a[defined].mean()) if defined.any() else math.nan for a in (ours, theirs)]
+    label = f"{name}: {ours.size:,} entries, their mean"
+    return Comparison(label, mean[0], mean[1], difference)
 
 
 def _matching_part(protocol: Protocol) -> Protocol:
@@ -226,7 +226,7 @@ def _caps(protocol: Protocol) -> list[int]:
 
 
 def _accumulated(evaluator: Any, recall_points: Floats, protocol: Protocol) -> dict[str, Floats]:
-    """pycocotools' precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of one class."""
+    """Pycocotools' precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of one class."""
     evaluator.params.recThrs = recall_points
     evaluator.params.maxDets = _caps(protocol)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -249,7 +249,7 @@ def _all_classes(evaluators: list[Any], protocol: Protocol) -> Any:
 
 
 def _class_precision(evaluator: Any, protocol: Protocol, positives: int) -> float:
-    """pycocotools' average precision of one class, over all IoU thresholds; NaN if undefined."""
+    """Pycocotools' average precision of one class, over all IoU thresholds; NaN if undefined."""
     points = protocol.recall_points
     if points is None:
         points = tuple(k / positives for k in range(1, positives + 1))
@@ -285,7 +285,9 @@ def _dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]
     boxes = np.concatenate([table.box[:, :2], table.size], axis=1)[order].tolist()
     names = ("image_id", "category_id", "bbox", "iscrowd", *columns)
     values = [(table.image[order] + 1).tolist(), (table.label[order] + 1).tolist(), boxes]
-    rows = zip(*values, [0] * len(boxes), *(c[order].tolist() for c in columns.values()), strict=True)
+    rows = zip(
+        *values, [0] * len(boxes), *(c[order].tolist() for c in columns.values()), strict=True
+    )
     dataset = Dataset()
     dataset.dataset = {
         "images": [{"id": i + 1} for i in range(len(table.catalog.images))],

@@ -1,6 +1,6 @@
 """From the match table to precision, recall and average precision.
 
-Sources: VOCevaldet.m and VOCap.m of the development kits; COCOeval.accumulate of pycocotools 2.0.11.
+Sources: VOCevaldet.m and VOCap.m of the development kits; COCOeval.accumulate of pycocotools.
 """
 
 from dataclasses import dataclass

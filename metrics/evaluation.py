@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class Evaluation:
     found: Accumulated = field(repr=False)
 
     @property
-    def mAP(self) -> float:  # noqa: N802
+    def mAP(self) -> float:
         """The protocol's headline number: mAP for VOC, AP for COCO."""
         return next(iter(self.metrics.values()))
 
@@ -171,7 +171,7 @@ def _tables(
         return read(ground_truth, detections, image_set=image_set)
     if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
         return ground_truth, detections
-    if isinstance(ground_truth, Sequence) and isinstance(detections, Sequence):
+    if _is_list(ground_truth) and _is_list(detections):
         if len(ground_truth) != len(detections):
             raise ValueError(
                 f"expected detections of {len(ground_truth)} images, got {len(detections)}"
@@ -183,6 +183,10 @@ def _tables(
         return truth, detections_from_arrays(detections, classes=classes, pixels=pixels)
     kinds = f"{type(ground_truth).__name__} and {type(detections).__name__}"
     raise TypeError(f"expected two paths, two tables or two lists of dicts, got {kinds}")
+
+
+def _is_list(value: object) -> TypeGuard[Arrays]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _class_scores(

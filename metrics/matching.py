@@ -7,7 +7,7 @@ union of their images.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def joined(tables: Sequence[MatchTable]) -> MatchTable:
     first = tables[0]
     if any(table.protocol != first.protocol for table in tables):
         raise ValueError("match tables of different protocols cannot be joined")
-    images = tuple(sorted(image for table in tables for image in table.images))  # type: ignore[type-var]
+    images = tuple(sorted(image for table in tables for image in table.images))
     if len(set(images)) < len(images):
         raise ValueError("an image stands in two of the match tables")
     classes = first.classes
@@ -186,9 +186,7 @@ def _truth_boxes(table: GroundTruth, protocol: Protocol) -> Boxes:
     )
 
 
-def _under(
-    table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]
-) -> MatchTable:
+def _under(table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]) -> MatchTable:
     """`table` with its columns counted in longer lists of images and classes."""
     image_place = {image: i for i, image in enumerate(images)}
     class_place = {name: k for k, name in enumerate(classes)}
@@ -207,7 +205,7 @@ def _under(
 
 
 def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
-    def column(name: str) -> NDArray[np.generic]:
+    def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(table, name) for table in tables])
 
     image, label, score, row = (column(name) for name in ("image", "label", "score", "row"))
@@ -221,5 +219,5 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         row=row[order],
         rank=column("rank")[order],
         status=np.concatenate([table.status for table in tables], axis=2)[:, :, order],
-        positives=sum(table.positives for table in tables),
+        positives=np.sum([table.positives for table in tables], axis=0),
     )

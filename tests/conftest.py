@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from detection import Detections, GroundTruth, read
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -15,3 +17,15 @@ def real_data() -> Path:
     if not (folder / "expected.json").is_file():
         pytest.skip(f"no real data in {folder}; set UPMAP_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The bundled sample."""
+    return ROOT / "data" / "sample"
+
+
+@pytest.fixture(scope="session")
+def sample_tables(sample: Path) -> tuple[GroundTruth, Detections]:
+    """The bundled sample's VOC files, read."""
+    return read(sample / "voc", sample / "voc" / "results")

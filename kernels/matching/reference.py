@@ -123,9 +123,11 @@ def _best(
     """The ground truth of largest IoU, if that IoU passes the threshold."""
     best = None
     for j in among:
-        if best is None or overlaps[j] > overlaps[best]:
-            best = j
-        elif rules.last_of_equals and overlaps[j] == overlaps[best]:
+        if (
+            best is None
+            or overlaps[j] > overlaps[best]
+            or (rules.last_of_equals and overlaps[j] == overlaps[best])
+        ):
             best = j
     if best is None or overlaps[best] <= 0:
         return None

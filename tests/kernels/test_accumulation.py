@@ -1,0 +1,98 @@
+"""Accumulation: native against reference, bit for bit, and a curve worked by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.accumulation import IMPLEMENTATIONS, Ranked, accumulate
+
+FALSE, TRUE, IGNORED = 0, 1, 2
+
+
+def ranked(status: Any, positives: Any, start: Any, rank: Any = None) -> Ranked:
+    status = np.array(status, np.uint8)
+    rows = status.shape[2]
+    return Ranked(
+        status=status,
+        rank=np.zeros(rows, np.int32) if rank is None else np.array(rank, np.int32),
+        score=np.linspace(1, 0, rows),
+        start=np.array(start, np.int64),
+        positives=np.array(positives, np.int64),
+    )
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def impl(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), points=st.sampled_from([0, 1, 11, 101]))
+def test_native_equals_reference_in_every_bit(seed: int, points: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 30, 4)
+    rows = int(counts.sum())
+    data = ranked(
+        rng.integers(0, 3, (2, 3, rows)),
+        # at least as many positives as there can be true positives, or none
+        rng.choice([0, 40, 41, 49], (4, 2)),
+        np.concatenate([[0], np.cumsum(counts)]),
+        rng.integers(0, 6, rows),
+    )
+    options = {
+        "recall_points": np.linspace(0, 1, points),
+        "max_dets": np.array([1, 3, 100]),
+        "epsilon": float(rng.choice([0.0, 2.0**-52])),
+        "with_scores": True,
+    }
+    results = [accumulate(data, impl=impl, **options) for impl in ("native", "reference")]
+    for name in ("precision", "recall", "all_points", "scores"):
+        native, reference = (getattr(result, name) for result in results)
+        np.testing.assert_array_equal(native, reference, name)
+
+
+def test_a_curve_worked_by_hand(impl: Any) -> None:
+    # TP, FP, ignored, TP of 4 positives: precision 1 at recall 1/4, 2/3 at recall 2/4, then none.
+    data = ranked([[[TRUE, FALSE, IGNORED, TRUE]]], [[4]], [0, 4])
+    result = accumulate(
+        data,
+        recall_points=np.array([0, 0.25, 0.3, 0.5, 0.75]),
+        max_dets=np.array([1]),
+        epsilon=0,
+        with_scores=True,
+        impl=impl,
+    )
+    assert result.precision[0, :, 0, 0, 0].tolist() == [1, 1, 2 / 3, 2 / 3, 0]
+    assert result.recall[0, 0, 0, 0] == 0.5
+    assert result.all_points[0, 0, 0, 0] == pytest.approx(0.25 * 1 + 0.25 * 2 / 3)
+    assert result.scores is not None
+    assert result.scores[0, :, 0, 0, 0].tolist() == [1, 1, 0, 0, 0]
+
+
+def test_without_positives_everything_is_undefined(impl: Any) -> None:
+    data = ranked([[[FALSE]]], [[0]], [0, 1])
+    result = accumulate(
+        data, recall_points=np.array([0.5]), max_dets=np.array([1]), epsilon=0, impl=impl
+    )
+    assert np.isnan(result.precision).all()
+    assert np.isnan(result.recall).all()
+    assert np.isnan(result.all_points).all()
+    assert result.scores is None
+
+
+def test_without_detections_precision_and_recall_are_zero(impl: Any) -> None:
+    data = ranked(np.zeros((1, 1, 0)), [[3]], [0, 0])
+    result = accumulate(
+        data, recall_points=np.array([0.0, 0.5]), max_dets=np.array([1]), epsilon=0, impl=impl
+    )
+    assert result.precision.ravel().tolist() == [0, 0]
+    assert result.recall.item() == result.all_points.item() == 0
+
+
+def test_columns_that_disagree_are_refused() -> None:
+    data = ranked([[[FALSE]]], [[1]], [0, 2])
+    with pytest.raises(ValueError, match="same detections"):
+        accumulate(data, recall_points=np.zeros(1), max_dets=np.ones(1, np.int64), epsilon=0)

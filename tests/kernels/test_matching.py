@@ -1,0 +1,207 @@
+"""Matching: native against reference under every rule, and small cases worked by hand."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.matching import (
+    CLAIMABLE,
+    CROWD,
+    FALSE_POSITIVE,
+    IGNORED,
+    IMPLEMENTATIONS,
+    NEVER_CLAIMED,
+    TRUE_POSITIVE,
+    Boxes,
+    Matches,
+    Rules,
+    match,
+)
+
+CHOICES = list(product([False, True], repeat=4))
+
+
+def boxes(
+    corners: Any,
+    *,
+    image: Any = 0,
+    label: Any = 0,
+    score: Any = 1,
+    kind: Any = CLAIMABLE,
+    offset: float = 0,
+) -> Boxes:
+    box = np.array(corners, np.float64).reshape(-1, 4)
+    area = (box[:, 2] - box[:, 0] + offset) * (box[:, 3] - box[:, 1] + offset)
+
+    def column(value: Any, dtype: Any) -> Any:
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), len(box)))
+
+    return Boxes(
+        image=column(image, np.int32),
+        label=column(label, np.int32),
+        box=box,
+        box_area=area,
+        area=area,
+        score=column(score, np.float64),
+        row=np.arange(len(box)),
+        kind=column(kind, np.uint8),
+    )
+
+
+def rules(**changes: Any) -> Rules:
+    defaults = {
+        "iou_thresholds": np.array([0.5]),
+        "area_ranges": np.array([[-np.inf, np.inf]]),
+        "side_offset": 0.0,
+        "strict": False,
+        "best_only": True,
+        "last_of_equals": False,
+        "ties_by_image": False,
+        "max_dets": 1000,
+    }
+    return Rules(**defaults | changes)
+
+
+def statuses(found: Matches) -> list[int]:
+    """At the first threshold and area range, in input order."""
+    statuses = np.empty(len(found.order), int)
+    statuses[found.order] = found.status[0, 0]
+    return statuses.tolist()
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def impl(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.mark.parametrize("choices", CHOICES)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    offset = float(rng.integers(0, 2))
+    found, truth = (random_boxes(rng, rng.integers(0, n), offset) for n in (60, 30))
+    names = ("strict", "best_only", "last_of_equals", "ties_by_image")
+    chosen = rules(
+        iou_thresholds=np.array([0.1, 0.5, 0.5, 1.0])[: rng.integers(1, 5)],
+        area_ranges=np.array([[-np.inf, np.inf], [0, 16], [16, 36]]),
+        side_offset=offset,
+        max_dets=int(rng.choice([1, 3, 1000])),
+        **dict(zip(names, choices, strict=True)),
+    )
+    native, reference = (match(found, truth, chosen, 3, impl=i) for i in ("native", "reference"))
+    for name in ("order", "rank", "status", "positives"):
+        np.testing.assert_array_equal(getattr(native, name), getattr(reference, name), name)
+
+
+def random_boxes(rng: np.random.Generator, count: int, offset: float = 0) -> Boxes:
+    """Boxes on a coarse grid, so that IoUs, areas and scores tie."""
+    low = rng.integers(0, 4, (count, 2)) * 2.0
+    return boxes(
+        np.concatenate([low, low + rng.integers(-1, 4, (count, 2)) * 2.0], axis=1),
+        image=rng.integers(0, 3, count),
+        label=rng.integers(0, 3, count),
+        score=rng.integers(0, 5, count) / 4,
+        kind=rng.integers(0, 3, count),
+        offset=offset,
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    rng = np.random.default_rng(0)
+    found, truth = random_boxes(rng, 500), random_boxes(rng, 200)
+    one, many = (match(found, truth, rules(), 3, threads=n, impl="native") for n in (1, threads))
+    np.testing.assert_array_equal(one.status, many.status)
+    np.testing.assert_array_equal(one.order, many.order)
+
+
+def test_a_second_detection_of_a_claimed_object_is_false(impl: Any) -> None:
+    found = boxes([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    result = match(found, boxes([[0, 0, 10, 10]]), rules(), 1, impl=impl)
+    assert statuses(result) == [TRUE_POSITIVE, FALSE_POSITIVE]
+
+
+def test_best_unclaimed_falls_back_to_the_second_best_and_best_does_not(impl: Any) -> None:
+    found = boxes([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    truth = boxes([[0, 0, 10, 10], [0, 0, 10, 7]])
+    best = match(found, truth, rules(), 1, impl=impl)
+    free = match(found, truth, rules(best_only=False), 1, impl=impl)
+    assert statuses(best) == [TRUE_POSITIVE, FALSE_POSITIVE]
+    assert statuses(free) == [TRUE_POSITIVE, TRUE_POSITIVE]
+
+
+def test_an_iou_on_the_threshold_matches_unless_strict(impl: Any) -> None:
+    found, truth = boxes([[0, 0, 10, 5]]), boxes([[0, 0, 10, 10]])
+    for strict, expected in ((False, TRUE_POSITIVE), (True, FALSE_POSITIVE)):
+        assert statuses(match(found, truth, rules(strict=strict), 1, impl=impl)) == [expected]
+
+
+def test_an_ignored_object_may_be_found_any_number_of_times(impl: Any) -> None:
+    found = boxes([[0, 0, 10, 10]] * 3, score=[0.9, 0.8, 0.7])
+    truth = boxes([[0, 0, 10, 10]], kind=NEVER_CLAIMED)
+    for best_only in (True, False):
+        result = match(found, truth, rules(best_only=best_only), 1, impl=impl)
+        assert statuses(result) == [IGNORED] * 3
+        assert result.positives.tolist() == [[0]]
+
+
+def test_a_crowd_divides_by_the_area_of_the_detection(impl: Any) -> None:
+    found, truth = boxes([[0, 0, 5, 5]]), boxes([[0, 0, 100, 100]], kind=CROWD)
+    assert statuses(match(found, truth, rules(), 1, impl=impl)) == [IGNORED]
+    ordinary = boxes([[0, 0, 100, 100]], kind=NEVER_CLAIMED)
+    assert statuses(match(found, ordinary, rules(), 1, impl=impl)) == [FALSE_POSITIVE]
+
+
+def test_of_equal_overlaps_the_first_or_the_last_is_taken(impl: Any) -> None:
+    found = boxes([[0, 0, 10, 10]])
+    truth = boxes([[0, 0, 10, 10]] * 2, kind=[CLAIMABLE, NEVER_CLAIMED])
+    first, last = (rules(last_of_equals=last) for last in (False, True))
+    assert statuses(match(found, truth, first, 1, impl=impl)) == [TRUE_POSITIVE]
+    assert statuses(match(found, truth, last, 1, impl=impl)) == [IGNORED]
+
+
+def test_equal_scores_keep_file_order_or_image_order(impl: Any) -> None:
+    found = boxes([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
+    by_file = match(found, boxes([]), rules(), 1, impl=impl)
+    by_image = match(found, boxes([]), rules(ties_by_image=True), 1, impl=impl)
+    assert by_file.order.tolist() == [0, 1, 2]
+    assert by_image.order.tolist() == [1, 2, 0]
+
+
+def test_detections_beyond_the_cap_are_ignored(impl: Any) -> None:
+    found = boxes([[50, 50, 60, 60], [0, 0, 10, 10]], score=[0.9, 0.8])
+    result = match(found, boxes([[0, 0, 10, 10]]), rules(max_dets=1), 1, impl=impl)
+    assert statuses(result) == [FALSE_POSITIVE, IGNORED]
+    assert result.rank.tolist() == [0, 1]
+
+
+def test_an_unmatched_detection_outside_the_area_range_is_ignored(impl: Any) -> None:
+    found = boxes([[0, 0, 2, 2], [0, 0, 4, 4]], score=[0.9, 0.8])
+    chosen = rules(area_ranges=np.array([[4.0, 15.0]]))
+    assert statuses(match(found, boxes([]), chosen, 1, impl=impl)) == [FALSE_POSITIVE, IGNORED]
+
+
+def test_nothing_at_all_gives_empty_arrays(impl: Any) -> None:
+    result = match(boxes([]), boxes([]), rules(), 0, impl=impl)
+    assert result.status.shape == (1, 1, 0)
+    assert result.positives.shape == (0, 1)
+
+
+def test_a_label_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"detections.label must lie in 0 .. 1"):
+        match(boxes([[0, 0, 1, 1]], label=2), boxes([]), rules(), 2)
+
+
+def test_too_many_thresholds_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 to 64 IoU thresholds"):
+        match(boxes([]), boxes([]), rules(iou_thresholds=np.linspace(0.1, 1, 65)), 1)
+
+
+def test_an_unknown_implementation_names_those_that_exist() -> None:
+    with pytest.raises(ValueError, match="native, reference"):
+        match(boxes([]), boxes([]), rules(), 1, impl="cuda")  # type: ignore[arg-type]

@@ -1,0 +1,211 @@
+"""`python -m metrics.evaluate`, run as its users run it."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metrics import COCO, VOC2007, mean_average_precision
+from metrics.evaluate import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: Any, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "metrics.evaluate", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def voc(sample: Path) -> list[str]:
+    return [str(sample / "voc"), str(sample / "voc" / "results")]
+
+
+@pytest.fixture
+def coco(sample: Path) -> list[str]:
+    return [str(sample / "coco/instances_test.json"), str(sample / "coco/detections_test.json")]
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--json", "-"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_without_arguments_it_evaluates_the_sample_and_says_so(tmp_path: Path) -> None:
+    result = run(folder=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "the bundled sample" in result.stdout
+    assert "voc2007   mAP" in result.stdout
+    assert "voc2010   mAP" in result.stdout
+
+
+def test_the_json_report_has_the_documented_shape(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = report(capsys, *voc)
+    assert found["schema"] == 1
+    assert found["inputs"]["images"] == 48
+    assert [result["protocol"] for result in found["results"]] == ["voc2007", "voc2010"]
+    expected = mean_average_precision(*voc, protocol=VOC2007)
+    first = found["results"][0]
+    assert first["metrics"] == {"mAP": expected.mAP}
+    assert first["settings"]["pixels"] == "inclusive"
+    assert first["settings"]["max_dets"] == [None]
+    for row, scores in zip(first["per_class"], expected.per_class.values(), strict=True):
+        assert (row["name"], row["AP"]) == (scores.name, scores.AP)
+        assert (row["positives"], row["detections"]) == (scores.positives, scores.detections)
+
+
+def test_coco_ground_truth_gets_the_12_numbers(
+    coco: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (result,) = report(capsys, *coco)["results"]
+    assert [*result["metrics"]] == [
+        *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+        *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+    ]
+    expected = mean_average_precision(*coco, protocol=COCO).metrics
+    given = {name: math.nan if v is None else v for name, v in result["metrics"].items()}
+    assert given == pytest.approx(expected, abs=0, nan_ok=True)
+
+
+def test_several_protocols_stand_side_by_side(voc: list[str]) -> None:
+    result = run(*voc, "--protocol", "voc2007,coco")
+    head = result.stdout.split("\n\n")[1].splitlines()[0].split("  ")
+    columns = [word.strip() for word in head if word.strip()]
+    assert columns == [
+        *("class", "detections", "positives"),
+        *("voc2007 AP", "coco AP", "coco AP50", "coco AP75"),
+    ]
+
+
+def test_options_change_the_protocol(voc: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = report(
+        capsys, *voc, "--protocol", "coco", "--iou", "0.5,0.6", "--max-dets", "3", "--set",
+        "strict=true", "--set", "difficult=drop",
+    )  # fmt: skip
+    settings = found["results"][0]["settings"]
+    assert settings["iou_thresholds"] == [0.5, 0.6]
+    assert settings["max_dets"] == [1, 3, 3]
+    assert settings["strict"] is True
+    assert settings["difficult"] == "drop"
+    assert "AR3" in found["results"][0]["metrics"]
+    assert found["results"][0]["metrics"]["AP75"] is None
+
+
+def test_classes_restrict_the_evaluation(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = report(capsys, *voc)["results"][0]["per_class"]
+    part = report(capsys, *voc, "--classes", "circle,star")["results"][0]["per_class"]
+    assert [row["name"] for row in part] == ["circle", "star"]
+    assert part == [row for row in whole if row["name"] in ("circle", "star")]
+
+
+def test_an_image_set_may_be_a_name_or_a_file(
+    voc: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (Path(voc[0]) / "ImageSets/Main/test.txt").read_text().split()
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(names[:4]))
+    results = tmp_path / "results"
+    results.mkdir()
+    for file in Path(voc[1]).glob("*.txt"):
+        lines = [line for line in file.read_text().splitlines() if line.split()[0] in names[:4]]
+        (results / file.name).write_text("".join(f"{line}\n" for line in lines))
+    assert report(capsys, *voc, "--image-set", "test")["inputs"]["images"] == 48
+    found = report(capsys, voc[0], str(results), "--image-set", str(few))
+    assert found["inputs"]["images"] == 4
+
+
+def test_the_csv_has_a_row_per_protocol_and_class(voc: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "classes.csv"
+    assert main([*voc, "--csv", str(file)]) == 0
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    expected = mean_average_precision(*voc, protocol=VOC2007).per_class
+    assert len(rows) == 2 * len(expected)
+    assert float(rows[0]["AP"]) == expected[rows[0]["name"]].AP
+
+
+def test_cross_check_prints_both_columns_and_agrees(coco: list[str], voc: list[str]) -> None:
+    for inputs in (coco, voc):
+        result = run(*inputs, "--cross-check")
+        assert result.returncode == 0
+        assert "pycocotools" in result.stdout
+        assert result.stdout.rstrip().endswith("the two agree")
+
+
+def test_a_cross_check_goes_into_the_json_too(
+    coco: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (result,) = report(capsys, *coco, "--cross-check")["results"]
+    assert len(result["cross_check"]) == 15
+    assert max(row["difference"] for row in result["cross_check"]) == 0
+
+
+def test_undefined_is_null_in_json_and_na_in_the_table(tmp_path: Path) -> None:
+    truth = {
+        "images": [{"id": 1}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    (tmp_path / "d.json").write_text("[]")
+    result = run("t.json", "d.json", "--json", "r.json", folder=tmp_path)
+    assert "n/a: without counted ground truth, left out of the means: cat" in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert set(found["results"][0]["metrics"].values()) == {None}
+    assert found["results"][0]["per_class"][0]["AP"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "nothing"], "no such file or folder"),
+        (["{voc}", "{voc}/Annotations"], "not recognised as detections"),
+        (["{voc}"], "name both GROUND_TRUTH and DETECTIONS"),
+        (["{voc}", "{voc}/results", "--protocol", "voc2008"], "'voc2008' is none of voc2007"),
+        (["{voc}", "{voc}/results", "--classes", "unicorn"], "no class 'unicorn'; there are"),
+        (["{voc}", "{voc}/results", "--image-set", "train"], "no image set called 'train'"),
+        (["{voc}", "{voc}/results", "--iou", "1.5"], "expected numbers above 0 and up to 1"),
+        (["{voc}", "{voc}/results", "--max-dets", "0"], "expected a whole number from 1"),
+        (["{voc}", "{voc}/results", "--set", "colour=red"], "--set takes FIELD=VALUE"),
+        (["{voc}", "{voc}/results", "--set", "strict=maybe"], "--set strict"),
+        (["{voc}", "{voc}/results", "--set", "pixels=voc"], "pixels must be one of"),
+        (["{voc}", "{voc}/results", "--json", "{tmp}/no/r.json"], "cannot be written"),
+        (["{voc}", "{voc}/results", "--csv", "{tmp}/no/r.csv"], "cannot be written"),
+    ],
+)
+def test_misuse_is_one_clear_line_and_status_2(
+    arguments: list[str], message: str, sample: Path, tmp_path: Path
+) -> None:
+    places = {"voc": str(sample / "voc"), "tmp": str(tmp_path)}
+    result = run(*(word.format(**places) for word in arguments), folder=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for word in ("examples:", "exit status:", "--cross-check", "--image-set", "VOCdevkit/VOC2007"):
+        assert word in text
