@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Data that comes with the project: a sample to evaluate at once, and the scenes that it shows."""

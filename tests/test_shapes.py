@@ -134,8 +134,7 @@ def test_the_mask_has_the_class_of_the_visible_object(drawn: list[Scene]) -> Non
             assert (scene.mask[scene.instances == i] == label + 1).all()
 
 
-def test_a_mask_lies_on_its_shape_in_the_image() -> None:
-    """Where the mask says circle, the image is as opencv draws that circle."""
+def test_the_mask_of_a_shape_lies_where_the_image_shows_it() -> None:
     square = [np.array([[10.0, 5.0], [30.0, 5.0], [30.0, 25.0], [10.0, 25.0]])]
     inside = shapes._inside(square, 40, 30)
     painted = shapes._painted(np.zeros((30, 40, 3)), square, np.random.default_rng(0))
