@@ -52,14 +52,14 @@ class Evaluation:
         metrics: The protocol's summary, name to value; NaN is undefined.
         per_class: Class name to its scores.
         match_table: What every detection turned out to be.
-        found: The accumulated precision and recall, all classes.
+        accumulated: Precision and recall of every class, IoU threshold, area range and cap.
     """
 
     protocol: Protocol
     metrics: Mapping[str, float]
     per_class: Mapping[str, ClassScores]
     match_table: MatchTable
-    found: Accumulated = field(repr=False)
+    accumulated: Accumulated = field(repr=False)
 
     @property
     def mAP(self) -> float:
@@ -150,8 +150,10 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
     protocol = table.protocol
     found = accumulated(table, impl=impl)
     precision = average_precision(found, protocol)
+    detections = np.diff(table.start).tolist()
     per_class = {
-        name: _class_scores(table, found, precision, k) for k, name in enumerate(table.classes)
+        name: _class_scores(table, found, precision, k, detections[k])
+        for k, name in enumerate(table.classes)
     }
     metrics = {
         protocol.metric_name(metric): _summary(metric, protocol, found)
@@ -190,7 +192,11 @@ def _is_list(value: object) -> TypeGuard[Arrays]:
 
 
 def _class_scores(
-    table: MatchTable, found: Accumulated, precision: NDArray[np.float64], k: int
+    table: MatchTable,
+    found: Accumulated,
+    precision: NDArray[np.float64],
+    k: int,
+    detections: int,
 ) -> ClassScores:
     thresholds = table.protocol.iou_thresholds
     at = precision[:, k, 0, -1]
@@ -200,7 +206,7 @@ def _class_scores(
         AP_at=dict(zip(thresholds, at.tolist(), strict=True)),
         recall=_mean(found.recall[:, k, 0, -1]),
         positives=int(table.positives[k, 0]),
-        detections=int(table.start[k + 1] - table.start[k]),
+        detections=detections,
     )
 
 

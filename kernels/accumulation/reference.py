@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from kernels.accumulation import Arrays, Floats, Ranked
 
+__all__ = ["accumulate"]
+
 TRUE_POSITIVE, IGNORED = 1, 2
 
 

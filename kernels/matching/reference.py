@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from kernels.matching import Arrays, Boxes, Rules
 
+__all__ = ["match"]
+
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 CLAIMABLE, NEVER_CLAIMED, CROWD = 0, 1, 2
 
