@@ -3,7 +3,8 @@
 Arrays may be numpy's, torch's (on any device) or plain lists; torch is never imported.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,12 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, inclusive_size
 from detection.errors import InputError
-from detection.tables import Catalog, Detections, GroundTruth, ImageId, Pixels
+from detection.tables import Catalog, Detections, GroundTruth, ImageId, Pixels, ascending, bounded
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 
 Image = Mapping[str, Any]
 ClassNames = Sequence[str] | Mapping[int, str]
-Reader = Callable[[Image, str], NDArray[Any]]
 
 
 def ground_truth_from_arrays(
@@ -38,22 +38,23 @@ def ground_truth_from_arrays(
         pixels: The convention of the corners.
 
     Raises:
-        InputError: If a key is missing, lengths differ, or values are not finite; names the image.
+        InputError: If a key is missing, lengths differ, values are not finite, or a box is
+            inverted; names the image.
 
     >>> table = ground_truth_from_arrays([{"boxes": [[0, 0, 9, 9]], "labels": [3]}])
     >>> table.catalog.classes, table.area.tolist()
     (('3',), [81.0])
     """
-    columns = _common_columns(targets, classes, images, pixels)
-    rows, size = len(columns["image"]), columns["size"]
-    order = columns.pop("order")
+    columns, order = _common_columns(targets, classes, images, pixels)
+    rows, size = len(order), columns["size"]
+    _refuse_inverted(columns)
 
-    def optional(key: str, otherwise: NDArray[Any]) -> NDArray[Any]:
+    def optional(key: str, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = [
-            _checked(image, key, i, 1) if key in image else np.full(_rows(image), np.nan)
+            _checked(image, key, i) if key in image else np.full(_rows(image), np.nan)
             for i, image in enumerate(targets)
         ]
-        given = np.concatenate(parts or [np.zeros(0)])[order].astype(np.float64)
+        given = np.concatenate([*parts, np.zeros(0)])[order]
         return np.where(np.isnan(given), otherwise, given)
 
     return GroundTruth(
@@ -83,11 +84,9 @@ def detections_from_arrays(
     Raises:
         InputError: If a key is missing, lengths differ, or values are not finite; names the image.
     """
-    columns = _common_columns(predictions, classes, images, pixels)
-    order = columns.pop("order")
-    parts = [_checked(image, "scores", i, 1) for i, image in enumerate(predictions)]
-    scores = np.concatenate(parts or [np.zeros(0)])[order]
-    return Detections(**columns, score=scores, row=order)
+    columns, order = _common_columns(predictions, classes, images, pixels)
+    parts = [_checked(image, "scores", i) for i, image in enumerate(predictions)]
+    return Detections(**columns, score=np.concatenate([*parts, np.zeros(0)])[order], row=order)
 
 
 def _common_columns(
@@ -95,44 +94,68 @@ def _common_columns(
     classes: ClassNames | None,
     images: Sequence[ImageId] | None,
     pixels: Pixels,
-) -> dict[str, Any]:
-    """The columns that both tables have, and `order`, the place of each row among the inputs."""
-    ids = list(range(len(dicts))) if images is None else list(images)
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The columns that both tables have, and the place of each row among the inputs."""
+    ids = _image_ids(dicts, images)
+    known = None if classes is None else _numbered(classes)
+    labels = [name for i, image in enumerate(dicts) for name in _labels(image, i, known)]
+    boxes = [_checked(image, "boxes", i, width=4) for i, image in enumerate(dicts)]
+    names = _sorted_classes(set(labels)) if known is None else tuple(known.values())
+    catalog = Catalog(tuple(ascending(ids)), names)
+    place = {image: i for i, image in enumerate(catalog.images)}
+    counts = np.array([len(part) for part in boxes], np.int64)
+    image = np.repeat(np.array([place[i] for i in ids], np.int32), counts)
+    order = np.argsort(image, kind="stable")
+    box = np.concatenate([*boxes, np.zeros((0, 4))])[order]
+    index = {name: k for k, name in enumerate(names)}
+    columns = {
+        "image": image[order],
+        "label": np.array([index[name] for name in labels], np.int32)[order],
+        "box": box,
+        "size": inclusive_size(box) if pixels == "inclusive" else box[:, 2:] - box[:, :2],
+        "catalog": catalog,
+        "pixels": pixels,
+    }
+    return columns, order
+
+
+def _refuse_inverted(columns: dict[str, Any]) -> None:
+    bad = np.flatnonzero((columns["size"] < 0).any(axis=1)).tolist()
+    if bad:
+        image = columns["catalog"].images[columns["image"][bad[0]]]
+        corners = columns["box"][bad[0]].tolist()
+        raise InputError(f"image {image!r}: a ground truth's box is inverted: {corners}")
+
+
+def _image_ids(dicts: Sequence[Image], images: Sequence[ImageId] | None) -> list[ImageId]:
+    """The ids as Python's integers or strings, one for each dict."""
+    for i, image in enumerate(dicts):
+        if not isinstance(image, Mapping):
+            raise InputError(f"image {i} must be a dict of arrays, not {type(image).__name__}")
+    try:
+        given = range(len(dicts)) if images is None else images
+        ids = [image if isinstance(image, str) else operator.index(image) for image in given]
+    except TypeError:
+        raise InputError("image ids must be integers or strings") from None
     if len(ids) != len(dicts):
         raise InputError(f"expected {len(dicts)} image ids, one for each dict, got {len(ids)}")
     if len(set(ids)) != len(ids):
         raise InputError("image ids must differ from each other")
-    boxes = [_checked(image, "boxes", i, 2) for i, image in enumerate(dicts)]
-    labels = [_labels(image, i, classes) for i, image in enumerate(dicts)]
-    sorted_ids = sorted(ids)  # type: ignore[type-var]
-    place = {image: i for i, image in enumerate(sorted_ids)}
-    image = np.repeat([place[i] for i in ids], [len(part) for part in boxes]).astype(np.int32)
-    order = np.argsort(image, kind="stable")
-    box = np.concatenate(boxes or [np.zeros((0, 4))])[order]
-    names = [name for part in labels for name in part]
-    known = _all_classes(names, classes)
-    index = {name: k for k, name in enumerate(known)}
-    label = np.array([index[name] for name in names], np.int32)[order]
-    size = inclusive_size(box) if pixels == "inclusive" else box[:, 2:] - box[:, :2]
-    catalog = Catalog(tuple(sorted_ids), known)
-    return {
-        "image": image[order],
-        "label": label,
-        "box": box,
-        "size": size,
-        "catalog": catalog,
-        "pixels": pixels,
-        "order": order,
-    }
+    return ids
 
 
-def _all_classes(names: list[str], classes: ClassNames | None) -> tuple[str, ...]:
-    if classes is not None:
-        return tuple(classes.values() if isinstance(classes, Mapping) else classes)
-    distinct = set(names)
-    if all(name.isdigit() for name in distinct):
-        return tuple(sorted(distinct, key=int))
-    return tuple(sorted(distinct))
+def _numbered(classes: ClassNames) -> dict[int, str]:
+    """Label to class name."""
+    numbered = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    if len(set(numbered.values())) != len(numbered):
+        raise InputError("the names in classes must differ from each other")
+    return numbered
+
+
+def _sorted_classes(names: set[str]) -> tuple[str, ...]:
+    """The names in order; numbers in the order of numbers."""
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=int if are_numbers else None))
 
 
 def _rows(image: Image) -> int:
@@ -148,46 +171,53 @@ def _array(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _checked(image: Image, key: str, index: int, dimensions: int) -> NDArray[np.float64]:
-    """The float64 array image[key], as long as the labels."""
-    for needed in (key, "labels"):
-        if needed not in image:
-            have = ", ".join(map(str, image))
-            raise InputError(f"image {index} has no {needed!r}; it has {have}")
+def _checked(image: Image, key: str, index: int, width: int | None = None) -> NDArray[np.float64]:
+    """The float64 array image[key], as long as the labels; [n, width] if that is given."""
+    given = _value(image, key, index)
     try:
-        values = _array(image[key]).astype(np.float64)
+        values: NDArray[np.float64] = _array(given).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"image {index}: {key!r} is not numeric: {error}") from None
-    if dimensions == 2:
-        values = values.reshape(0, 4) if values.size == 0 else values
-    if values.ndim != dimensions or (dimensions == 2 and values.shape[1] != 4):
-        shape = "[n, 4]" if dimensions == 2 else "[n]"
+    if width is not None and values.size == 0:
+        values = values.reshape(0, width)
+    if values.shape[1:] != (() if width is None else (width,)) or values.ndim == 0:
+        shape = "[n]" if width is None else f"[n, {width}]"
         raise InputError(f"image {index}: {key!r} must be {shape}, not {list(values.shape)}")
     if len(values) != _rows(image):
         raise InputError(f"image {index}: {len(values)} {key} but {_rows(image)} labels")
-    if not np.isfinite(values).all():
+    if not (np.isfinite if width is None else bounded)(values).all():
         raise InputError(f"image {index}: {key!r} holds a value that is not finite")
     return values
 
 
-def _labels(image: Image, index: int, classes: ClassNames | None) -> list[str]:
-    labels = _array(image["labels"])
-    if labels.dtype.kind in "US":
+def _value(image: Image, key: str, index: int) -> Any:
+    if key not in image:
+        raise InputError(f"image {index} has no {key!r}; it has {', '.join(map(str, image))}")
+    return image[key]
+
+
+def _labels(image: Image, index: int, classes: dict[int, str] | None) -> list[str]:
+    """The class name of each row."""
+    labels = _array(_value(image, "labels", index))
+    if labels.ndim != 1:
+        raise InputError(f"image {index}: 'labels' must be [n], not {list(labels.shape)}")
+    if all(isinstance(label, str) for label in labels):
         names = [str(label) for label in labels]
-    elif labels.size and (labels.dtype.kind == "f" and not np.array_equal(labels, labels.round())):
+        unknown = [] if classes is None else sorted(set(names) - set(classes.values()))
+        if unknown:
+            raise InputError(f"image {index}: no class {unknown[0]!r} in classes")
+        return names
+    if not _are_integers(labels):
         raise InputError(f"image {index}: labels must be integers or class names")
-    else:
-        numbers = [int(label) for label in labels.ravel()]
-        if classes is None:
-            return [str(number) for number in numbers]
-        try:
-            names = [classes[number] for number in numbers]
-        except (KeyError, IndexError):
-            raise InputError(
-                f"image {index}: a label of {sorted(set(numbers))} has no name in classes"
-            ) from None
-    if classes is not None:
-        known = set(classes.values() if isinstance(classes, Mapping) else classes)
-        if unknown := sorted(set(names) - known):
-            raise InputError(f"image {index}: unknown class {unknown[0]!r}")
-    return names
+    numbers: list[int] = labels.astype(np.int64).tolist()
+    if classes is None:
+        return list(map(str, numbers))
+    if unnamed := sorted(set(numbers) - set(classes)):
+        raise InputError(f"image {index}: label {unnamed[0]} has no name in classes")
+    return [classes[number] for number in numbers]
+
+
+def _are_integers(values: NDArray[Any]) -> bool:
+    if values.dtype.kind == "f":
+        return bool(((np.abs(values) <= 2**53) & (values == np.round(values))).all())
+    return values.dtype.kind in "iu"

@@ -1,6 +1,10 @@
 """The tables of detection: ground truth and detections as frozen columns, one row a box."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -15,6 +19,10 @@ __all__ = [
     "ImageId",
     "Pixels",
     "aligned",
+    "ascending",
+    "bounded",
+    "image_names",
+    "images_by_name",
     "row_subset",
     "with_classes",
     "with_images",
@@ -22,6 +30,7 @@ __all__ = [
 
 ImageId = int | str
 Pixels = Literal["inclusive", "continuous"]
+LARGEST = 1e150  # px: the area of the largest box is still a finite float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,9 @@ class Catalog:
     classes: tuple[str, ...]
     class_ids: tuple[int, ...] = ()
     file_names: tuple[str, ...] = ()
-    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    sizes: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((0, 2), np.int64), compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.class_ids:
@@ -49,10 +60,51 @@ class Catalog:
             raise ValueError("class_ids must be as many as classes")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ from each other")
-        if not all(a < b for a, b in zip(self.images, self.images[1:], strict=False)):  # type: ignore[operator]
+        if list(self.images) != ascending(set(self.images)):
             raise ValueError("images must be ascending and differ from each other")
         if len(self.sizes) not in (0, len(self.images)):
             raise ValueError("sizes must be as many as images")
+
+
+def ascending(images: Iterable[ImageId]) -> list[ImageId]:
+    """The image ids in order.
+
+    Raises:
+        InputError: If some are strings and others are numbers.
+    """
+    try:
+        return sorted(images)
+    except TypeError:
+        raise InputError("image ids must be all integers or all strings") from None
+
+
+def image_names(catalog: Catalog) -> list[str]:
+    """A name for each image: its file's without folder and ending; its id where it has no file.
+
+    >>> image_names(Catalog((7, 8), (), file_names=("train/a.b.jpg", "c.png")))
+    ['a.b', 'c']
+    """
+    if not catalog.file_names:
+        return [str(image) for image in catalog.images]
+    return [PurePath(name.replace("\\", "/")).stem for name in catalog.file_names]
+
+
+def images_by_name(catalog: Catalog) -> dict[str, int]:
+    """Index into catalog.images by id and, where no two images share it, by `image_names`."""
+    names = image_names(catalog)
+    shared = {name for name, times in Counter(names).items() if times > 1}
+    by_file = {name: i for i, name in enumerate(names) if name not in shared}
+    return by_file | {str(image): i for i, image in enumerate(catalog.images)}
+
+
+def bounded(values: ArrayLike) -> NDArray[np.bool_]:
+    """Where coordinates and sides are finite, and so small that areas will be finite too.
+
+    >>> bounded([7.0, np.nan, -np.inf, 1e200]).tolist()
+    [True, False, False, False]
+    """
+    within: NDArray[np.bool_] = np.abs(np.asarray(values, np.float64)) <= LARGEST
+    return within
 
 
 def _column(values: ArrayLike, dtype: Any, width: int | None = None) -> NDArray[Any]:
@@ -94,17 +146,18 @@ class _Table:
 
     def __post_init__(self) -> None:
         for name, (dtype, width) in self.COLUMNS.items():
-            object.__setattr__(self, name, _column(getattr(self, name), dtype, width))
-            if len(getattr(self, name)) != len(self.image):
+            column = _column(getattr(self, name), dtype, width)
+            object.__setattr__(self, name, column)
+            if len(column) != len(self.image):
                 raise ValueError(f"{name} must have as many rows as image, {len(self.image)}")
+            if not np.isfinite(column).all():
+                raise InputError(f"{name} must be finite")
         if self.pixels not in ("inclusive", "continuous"):
             raise ValueError(f"pixels must be 'inclusive' or 'continuous', not {self.pixels!r}")
-        for name, count in (("image", self.catalog.images), ("label", self.catalog.classes)):
+        for name, among in (("image", self.catalog.images), ("label", self.catalog.classes)):
             index = getattr(self, name)
-            if len(index) and not 0 <= index.min() <= index.max() < len(count):
-                raise ValueError(f"{name} must lie in 0 .. {len(count) - 1}")
-        if not (np.isfinite(self.box).all() and np.isfinite(self.size).all()):
-            raise InputError("boxes must be finite")
+            if len(index) and not 0 <= index.min() <= index.max() < len(among):
+                raise ValueError(f"{name} must lie in 0 .. {len(among) - 1}")
 
     def __len__(self) -> int:
         return len(self.image)
@@ -170,7 +223,7 @@ def with_classes(table: Table, classes: tuple[str, ...]) -> Table:
     if classes == catalog.classes:
         return table
     known = dict(zip(catalog.classes, catalog.class_ids, strict=True))
-    spare = iter(range(max(known.values(), default=0) + 1, max(known.values(), default=0) + 1 + len(classes)))
+    spare = count(max(known.values(), default=0) + 1)
     ids = tuple(known[name] if name in known else next(spare) for name in classes)
     return _reindexed(table, replace(catalog, classes=classes, class_ids=ids), "label")
 
@@ -183,7 +236,7 @@ def with_images(table: Table, images: tuple[ImageId, ...]) -> Table:
         images: Ids, each once; file names and sizes are kept for those that the table knows.
     """
     catalog = table.catalog
-    images = tuple(sorted(images))  # type: ignore[type-var]
+    images = tuple(ascending(images))
     if images == catalog.images:
         return table
     place = {image: i for i, image in enumerate(catalog.images)}
@@ -197,6 +250,7 @@ def with_images(table: Table, images: tuple[ImageId, ...]) -> Table:
 
 
 def _reindexed(table: Table, catalog: Catalog, column: Literal["image", "label"]) -> Table:
+    """`table` under `catalog`, which differs in the values that `column` points at."""
     before, after = (
         (table.catalog.images, catalog.images)
         if column == "image"
@@ -206,12 +260,11 @@ def _reindexed(table: Table, catalog: Catalog, column: Literal["image", "label"]
     moved = np.array([place.get(value, -1) for value in before], np.int64)
     index = moved[getattr(table, column)] if len(table) else np.zeros(0, np.int64)
     kept = row_subset(table, index >= 0)
-    return replace(kept, catalog=catalog, **{column: index[index >= 0]})
+    changed: dict[str, Any] = {"catalog": catalog, column: index[index >= 0]}
+    return replace(kept, **changed)
 
 
-def aligned(
-    ground_truth: GroundTruth, detections: Detections
-) -> tuple[GroundTruth, Detections]:
+def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
     """Both tables under one catalog: the ground truth's images, the classes of both.
 
     Raises:
@@ -220,16 +273,19 @@ def aligned(
     truth, found = ground_truth.catalog, detections.catalog
     if truth is found or truth == found:
         return ground_truth, detections
-    unknown = set(np.unique(detections.image).tolist()) - {
-        i for i, image in enumerate(found.images) if image in set(truth.images)
-    }
-    if unknown:
-        names = sorted(str(found.images[i]) for i in unknown)
-        raise InputError(f"detections on {len(names)} unknown images: {listed(names)}")
-    classes = truth.classes
-    if extra := sorted(set(found.classes) - set(classes)):
-        sort = list(classes) == sorted(classes)
-        classes = tuple(sorted([*classes, *extra]) if sort else [*classes, *extra])
+    known = set(truth.images)
+    used = [found.images[i] for i in np.unique(detections.image).tolist()]
+    if unknown := [image for image in used if image not in known]:
+        names = listed([repr(image) for image in unknown])
+        raise InputError(f"detections on {len(unknown)} unknown images: {names}")
+    classes = _all_classes(truth.classes, found.classes)
     ground_truth = with_classes(ground_truth, classes)
     detections = with_classes(with_images(detections, truth.images), classes)
     return ground_truth, replace(detections, catalog=ground_truth.catalog)
+
+
+def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """`classes` and those of `others` that are not among them: in order if they were, else last."""
+    extra = sorted(set(others) - set(classes))
+    in_order = list(classes) == sorted(classes)
+    return tuple(sorted([*classes, *extra]) if in_order else [*classes, *extra])

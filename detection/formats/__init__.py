@@ -1,20 +1,33 @@
 """The file formats of detection: one row of FORMATS each, recognised by looking at the files."""
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 
 from detection.boxes import in_convention
-from detection.errors import InputError, InputWarning
+from detection.errors import InputError, InputWarning, listed
 from detection.formats import coco_json, voc_results, voc_xml
-from detection.formats.files import new_folder
+from detection.formats.files import existing, new_folder
 from detection.tables import Catalog, Detections, GroundTruth, aligned
 
-__all__ = ["FORMATS", "Format", "read", "read_detections", "read_ground_truth", "sniffed", "write"]
+__all__ = [
+    "DEFAULT_SET",
+    "FORMATS",
+    "Format",
+    "inferred_image_set",
+    "read",
+    "read_detections",
+    "read_ground_truth",
+    "sniffed",
+    "write",
+]
 
 DEFAULT_SET = "all"  # the name of an image set that its source does not name
+SET_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Format:
         is_detections: Whether a path looks like this format's detections.
         read_ground_truth: (path, image set, progress bar) to table.
         read_detections: (path, the ground truth's catalog, image set) to table.
-        image_set_hint: The image set that a path of detections speaks of, if any.
+        image_set_hints: The image sets that a path of detections may speak of, likeliest first.
         write: Writes both tables (detections may be None) into a folder, under an image set.
     """
 
@@ -36,7 +49,7 @@ class Format:
     is_detections: Callable[[Path], bool]
     read_ground_truth: Callable[[Path, str | None, bool], GroundTruth]
     read_detections: Callable[[Path, Catalog, str | None], Detections]
-    image_set_hint: Callable[[Path], str | None]
+    image_set_hints: Callable[[Path], list[str]]
     write: Callable[[GroundTruth, Detections | None, Path, str], None]
 
 
@@ -64,7 +77,7 @@ FORMATS = {
         is_detections=voc_results.is_detections,
         read_ground_truth=voc_xml.read_ground_truth,
         read_detections=voc_results.read_detections,
-        image_set_hint=voc_results.image_set_hint,
+        image_set_hints=voc_results.image_set_hints,
         write=_write_voc,
     ),
     "coco": Format(
@@ -73,7 +86,7 @@ FORMATS = {
         is_detections=coco_json.is_detections,
         read_ground_truth=coco_json.read_ground_truth,
         read_detections=coco_json.read_detections,
-        image_set_hint=lambda path: None,
+        image_set_hints=lambda path: [],
         write=_write_coco,
     ),
 }
@@ -89,8 +102,7 @@ def sniffed(path: Path, what: str) -> str:
     Raises:
         InputError: If nothing is there, or it looks like no known format.
     """
-    if not path.exists():
-        raise InputError("no such file or folder", path)
+    existing(path)
     for name, known in FORMATS.items():
         recognises = known.is_ground_truth if what == "ground truth" else known.is_detections
         if recognises(path):
@@ -117,7 +129,7 @@ def read_ground_truth(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    path = Path(path)
+    path = existing(Path(path))
     known = _format(format or sniffed(path, "ground truth"))
     return known.read_ground_truth(path, image_set, show_progress)
 
@@ -140,7 +152,7 @@ def read_detections(
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
     """
-    path = Path(path)
+    path = existing(Path(path))
     known = _format(format or sniffed(path, "detections"))
     return known.read_detections(path, catalog, image_set)
 
@@ -168,23 +180,26 @@ def read(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    truth_path, found_path = Path(ground_truth), Path(detections)
+    truth_path, found_path = existing(Path(ground_truth)), existing(Path(detections))
     found_format = _format(format or sniffed(found_path, "detections"))
     if image_set is None:
-        image_set = inferred_image_set(truth_path, found_format.image_set_hint(found_path))
+        image_set = inferred_image_set(truth_path, found_format.image_set_hints(found_path))
     truth = read_ground_truth(
         truth_path, format=format, image_set=image_set, show_progress=show_progress
     )
     found = read_detections(found_path, truth.catalog, format=format, image_set=image_set)
+    _warn_of_unknown_classes(truth, found, found_path)
     truth, found = aligned(truth, found)
     _warn_of_odd_boxes(found, found_path)
     return truth, found
 
 
-def inferred_image_set(ground_truth: Path, hint: str | None) -> str | None:
-    """`hint`, if `ground_truth` is a VOC folder with an image set of that name."""
-    is_voc = ground_truth.is_dir() and voc_xml.is_ground_truth(ground_truth)
-    return hint if is_voc and hint in voc_xml.image_sets(ground_truth) else None
+def inferred_image_set(ground_truth: Path, hints: list[str]) -> str | None:
+    """The first of `hints` that `ground_truth`, if it is a VOC folder, has an image set for."""
+    if not (ground_truth.is_dir() and voc_xml.is_ground_truth(ground_truth)):
+        return None
+    known = voc_xml.image_sets(ground_truth)
+    return next((hint for hint in hints if hint in known), None)
 
 
 def write(
@@ -207,8 +222,11 @@ def write(
     Raises:
         InputError: If the folder exists, or a name cannot be written in this format.
     """
+    if not SET_NAME.fullmatch(image_set):
+        raise InputError(f"the image set {image_set!r} cannot be part of a file name")
+    known = _format(format)
     with new_folder(Path(folder)) as beside:
-        _format(format).write(ground_truth, detections, beside, image_set)
+        known.write(ground_truth, detections, beside, image_set)
 
 
 def _format(name: str) -> Format:
@@ -217,25 +235,27 @@ def _format(name: str) -> Format:
     return FORMATS[name]
 
 
+def _warn_of_unknown_classes(truth: GroundTruth, found: Detections, path: Path) -> None:
+    used = {found.catalog.classes[k] for k in np.unique(found.label).tolist()}
+    if unknown := sorted(used - set(truth.catalog.classes)):
+        _warn(f"{path}: no ground truth for the detected classes {listed(unknown)}")
+
+
 def _warn_of_odd_boxes(detections: Detections, path: Path) -> None:
     """Inverted boxes, and boxes outside their image, are legal; they are counted aloud."""
-    inverted = int((detections.size < 0).any(axis=1).sum())
-    if inverted:
-        warnings.warn(
-            f"{path}: {inverted} detections have an inverted box; they overlap nothing",
-            InputWarning,
-            stacklevel=3,
-        )
+    if inverted := int((detections.size < 0).any(axis=1).sum()):
+        _warn(f"{path}: {inverted} detections have an inverted box; they overlap nothing")
     if not len(detections.catalog.sizes):
         return
     box = in_convention(detections, "continuous").box
     sizes = detections.catalog.sizes[detections.image]
     beyond = (box[:, :2] < 0).any(axis=1) | (box[:, 2:] > sizes).any(axis=1)
-    outside = int((beyond & (sizes > 0).all(axis=1)).sum())
-    if outside:
-        warnings.warn(
+    if outside := int((beyond & (sizes > 0).all(axis=1)).sum()):
+        _warn(
             f"{path}: {outside} of {len(detections)} detections reach outside their image; "
-            "they are evaluated as they are",
-            InputWarning,
-            stacklevel=3,
+            "they are evaluated as they are"
         )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, InputWarning, stacklevel=4)  # the caller of read()

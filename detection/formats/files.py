@@ -1,4 +1,4 @@
-"""Reading and writing whole files: text that says where it is not UTF-8, and all-or-nothing output."""
+"""Whole files: text that says where it is not UTF-8, and output that is all or nothing."""
 
 import os
 import shutil
@@ -10,10 +10,53 @@ from typing import TypeVar
 
 from detection.errors import InputError
 
-__all__ = ["contents", "new_file", "new_folder", "progress", "text"]
+__all__ = [
+    "contents",
+    "existing",
+    "first_character",
+    "is_file",
+    "new_file",
+    "new_folder",
+    "progress",
+    "text",
+]
 
 BOM = b"\xef\xbb\xbf"
 Item = TypeVar("Item")
+
+
+def existing(path: Path) -> Path:
+    """`path`, where a file or folder is.
+
+    Raises:
+        InputError: If nothing is there, or it may not be looked at.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(_reason(error), path) from None
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; False also for what cannot be a path."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def first_character(path: Path) -> bytes:
+    """The first byte of a file that is neither white space nor a byte order mark.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).removeprefix(BOM).lstrip()[:1]
+    except OSError as error:
+        raise InputError(_reason(error), path) from None
 
 
 def contents(path: Path) -> bytes:
@@ -25,7 +68,7 @@ def contents(path: Path) -> bytes:
     try:
         return path.read_bytes().removeprefix(BOM)
     except OSError as error:
-        raise InputError(error.strerror or str(error), path) from None
+        raise InputError(_reason(error), path) from None
 
 
 def text(path: Path) -> str:
@@ -63,7 +106,7 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", path) from None
+        raise InputError(f"cannot be written: {_reason(error)}", path) from None
     os.close(handle)
     beside = Path(name)
     try:
@@ -71,7 +114,7 @@ def new_file(path: Path) -> Iterator[Path]:
         beside.chmod(0o666 & ~_umask())
         beside.replace(path)
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", path) from None
+        raise InputError(f"cannot be written: {_reason(error)}", path) from None
     finally:
         beside.unlink(missing_ok=True)
 
@@ -83,21 +126,28 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If `path` exists and is not an empty folder, or cannot be made.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError("exists already; name a new folder", path)
     try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError("exists already; name a new folder", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
-        raise InputError(f"cannot be made: {error.strerror}", path) from None
+        raise InputError(f"cannot be made: {_reason(error)}", path) from None
     try:
         yield beside
         beside.chmod(0o777 & ~_umask())
         beside.replace(path)
     except OSError as error:
-        raise InputError(f"cannot be made: {error.strerror}", path) from None
+        raise InputError(f"cannot be made: {_reason(error)}", path) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (reason or str(error)).lower()
 
 
 def _umask() -> int:

@@ -5,7 +5,8 @@ Source: the results format of the VOC2007 and VOC2012 development kits: on each 
 """
 
 import re
-from collections.abc import Iterable
+import reprlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from detection.boxes import in_convention, inclusive_size
 from detection.errors import InputError, listed
 from detection.formats.files import text
-from detection.formats.voc_xml import shortest, written_image_names
-from detection.tables import Catalog, Detections, ImageId
+from detection.formats.voc_xml import shortest, writable, written_image_names
+from detection.tables import Catalog, Detections, bounded, images_by_name
 
-__all__ = ["image_set_hint", "is_detections", "read_detections", "write_detections"]
+__all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
 
 COLUMNS = ("image_id", "score", "xmin", "ymin", "xmax", "ymax")
 NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt")
@@ -28,10 +29,14 @@ def is_detections(path: Path) -> bool:
     return bool(_files(path))
 
 
-def image_set_hint(path: Path) -> str | None:
-    """The image set that the files' names speak of: `test` in comp4_det_test_car.txt."""
-    sets = {match[2] for file in _files(path) if (match := NAME.fullmatch(file.name))}
-    return sets.pop() if len(sets) == 1 else None
+def image_set_hints(path: Path) -> list[str]:
+    """The image sets that the files' names may speak of, the longest first.
+
+    `test` in comp4_det_test_car.txt; in comp4_det_my_val_car.txt both `my_val` and `my`.
+    """
+    words = [file.stem.split("_")[2:-1] for file in _files(path)]
+    hints = [{"_".join(some[:n]) for n in range(1, len(some) + 1)} for some in words]
+    return sorted(set.intersection(*hints), key=len, reverse=True) if hints else []
 
 
 def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Detections:
@@ -48,15 +53,14 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     """
     files = _class_files(path, image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    place: dict[str, int] = _image_places(catalog)
-    tables = [_columns(file, place) for file in files.values()]
-    image = np.concatenate([column for column, _ in tables]).astype(np.int32)
-    numbers = np.concatenate([column for _, column in tables])
-    label = np.repeat([classes.index(name) for name in files], [len(n) for _, n in tables])
+    place = images_by_name(catalog)
+    columns = [_columns(file, place) for file in files.values()]
+    numbers = np.concatenate([column for _, column in columns])
+    counts = [len(column) for _, column in columns]
     box = numbers[:, 1:]
     return Detections(
-        image=image,
-        label=label,
+        image=np.concatenate([column for column, _ in columns]),
+        label=np.repeat([classes.index(name) for name in files], counts),
         box=box,
         size=inclusive_size(box),
         score=numbers[:, 0],
@@ -71,19 +75,16 @@ def write_detections(table: Detections, folder: Path, image_set: str) -> None:
     table = in_convention(table, "inclusive")
     names = written_image_names(table.catalog)
     order = np.argsort(table.row, kind="stable")
-    for k, name in enumerate(table.catalog.classes):
-        if "/" in name or "\\" in name or "\0" in name:
+    image, label = table.image[order].tolist(), table.label[order].tolist()
+    numbers = np.column_stack([table.score, table.box])[order].tolist()
+    lines: list[list[str]] = [[] for _ in table.catalog.classes]
+    for i, k, row in zip(image, label, numbers, strict=True):
+        lines[k].append(f"{names[i]} {' '.join(map(shortest, row))}\n")
+    for name, mine in zip(table.catalog.classes, lines, strict=True):
+        if "/" in writable(name) or "\\" in name:
             raise InputError(f"the class name {name!r} cannot be part of a file name")
-        lines = [
-            " ".join([names[table.image[i]], *map(shortest, _row(table, i))]) + "\n"
-            for i in order[table.label[order] == k]
-        ]
         file = folder / f"comp4_det_{image_set}_{name}.txt"
-        file.write_text("".join(lines), encoding="utf-8")
-
-
-def _row(table: Detections, i: int) -> Iterable[float]:
-    return [float(table.score[i]), *table.box[i].tolist()]
+        file.write_text("".join(mine), encoding="utf-8")
 
 
 def _files(path: Path) -> list[Path]:
@@ -92,32 +93,23 @@ def _files(path: Path) -> list[Path]:
 
 
 def _class_files(path: Path, image_set: str | None) -> dict[str, Path]:
-    """Class name to file."""
-    matches = [(file, match) for file in _files(path) if (match := NAME.fullmatch(file.name))]
-    if not matches:
+    """Class name to file; of several image sets, those files that name `image_set`."""
+    files = _files(path)
+    if not files:
         raise InputError("no files called comp*_det_*_<class>.txt", path)
-    named = [
-        (file, match[1], file.name.removeprefix(f"{match[1]}_det_{image_set}_"))
-        for file, match in matches
-        if image_set is not None and file.name.startswith(f"{match[1]}_det_{image_set}_")
-    ]
-    found = [(f, c, rest.removesuffix(".txt")) for f, c, rest in named] or [
-        (file, f"{match[1]}_det_{match[2]}", match[3]) for file, match in matches
-    ]
-    if len(kinds := sorted({kind for _, kind, _ in found})) > 1:
-        raise InputError(f"results of several kinds are mixed here: {listed(kinds)}", path)
-    return {name: file for file, _, name in found}
+    named = [file for file in files if file.name.split("_", 2)[2].startswith(f"{image_set}_")]
+    kinds, classes = set(), {}
+    for file in named or files:
+        challenge, _, rest = file.stem.split("_", 2)
+        known = image_set if named else rest.split("_")[0]
+        kinds.add(f"{challenge}_det_{known}")
+        classes[rest.removeprefix(f"{known}_")] = file
+    if len(kinds) > 1:
+        raise InputError(f"results of several kinds are mixed here: {listed(sorted(kinds))}", path)
+    return classes
 
 
-def _image_places(catalog: Catalog) -> dict[str, int]:
-    """Image id to index; for COCO's images also the file name without its ending."""
-    names = {Path(name).stem: i for i, name in enumerate(catalog.file_names)}
-    return names | {str(image): i for i, image in enumerate(catalog.images)}
-
-
-def _columns(
-    path: Path, place: dict[str, int]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _columns(path: Path, place: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One file: the image of each line, and its score and corners, float64 [n, 5]."""
     lines = text(path).split("\n")
     rows = [line.split() for line in lines]
@@ -125,48 +117,51 @@ def _columns(
         number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) not in (0, 6))
         expected = f"expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}), got {len(row)}"
         raise InputError(expected, path, str(number))
-    rows = [row for row in rows if row]
-    if not rows:
+    columns = list(zip(*filter(None, rows), strict=True))
+    if not columns:
         return np.zeros(0, np.int64), np.zeros((0, 5))
-    names, *words = zip(*rows, strict=True)
-    image = np.array([place.get(name, -1) for name in names], np.int64)
+    image = np.array([place.get(name, -1) for name in columns[0]], np.int64)
     if image.min() < 0:
-        unknown = sorted({str(name) for name in names if name not in place})
-        outside = int((image < 0).sum())
-        raise InputError(
-            f"{outside} detections on {len(unknown)} images that are not in the image set: "
-            f"{listed(unknown)}",
-            path,
-            str(_line(lines, unknown[0])),
-        )
-    try:
-        numbers = np.array([list(map(float, column)) for column in words], np.float64).T
-    except ValueError:
-        numbers = np.full((1, 5), np.nan)
-    if not np.isfinite(numbers).all() or any("_" in word for column in words for word in column):
-        raise _bad_number(path, lines)
+        raise _unknown_images(path, rows, place)
+    numbers = _numbers(columns[1:])
+    if numbers is None:
+        raise _bad_number(path, rows)
     return image, numbers
 
 
-def _line(lines: list[str], first_word: str) -> int:
-    return next(i for i, line in enumerate(lines, 1) if line.split()[:1] == [first_word])
+def _numbers(columns: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
+    """The score and corners; None if one is no number, or not finite, or out of range."""
+    try:
+        numbers = np.array([list(map(float, column)) for column in columns], np.float64).T
+    except ValueError:
+        return None
+    if any("_" in " ".join(column) for column in columns):  # Python reads 1_0 as 10
+        return None
+    return numbers if bounded(numbers).all() else None
 
 
-def _bad_number(path: Path, lines: list[str]) -> InputError:
+def _unknown_images(path: Path, rows: list[list[str]], place: dict[str, int]) -> InputError:
+    unknown = [(i, row[0]) for i, row in enumerate(rows, 1) if row and row[0] not in place]
+    names = sorted({name for _, name in unknown})
+    return InputError(
+        f"{len(unknown)} detections on {len(names)} images that are not in the image set: "
+        f"{listed(names)}",
+        path,
+        str(unknown[0][0]),
+    )
+
+
+def _bad_number(path: Path, rows: list[list[str]]) -> InputError:
     """What is wrong with the first line that holds something other than a finite number."""
-    for number, line in enumerate(lines, start=1):
-        for name, word in zip(COLUMNS[1:], line.split()[1:], strict=False):
-            try:
-                good = np.isfinite(float(word)) and "_" not in word
-            except ValueError:
-                good = False
-            if not good:
-                return InputError(f"{name} is not a finite number: {word!r}", path, str(number))
+    for number, row in enumerate(rows, start=1):
+        for name, word in zip(COLUMNS[1:], row[1:], strict=False):
+            if _numbers([(word,)]) is None:
+                shown = reprlib.repr(word)
+                return InputError(f"{name} is not a finite number: {shown}", path, str(number))
     raise AssertionError("called for a file without a bad number")
 
 
 def _with_classes(catalog: Catalog, classes: tuple[str, ...]) -> Catalog:
     if classes == catalog.classes:
         return catalog
-    images: tuple[ImageId, ...] = catalog.images
-    return Catalog(images, classes, file_names=catalog.file_names, sizes=catalog.sizes)
+    return replace(catalog, classes=classes, class_ids=())

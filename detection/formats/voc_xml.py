@@ -3,23 +3,39 @@
 Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCinit.m).
 """
 
+import math
+import re
+import reprlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from html import escape
 from itertools import repeat
 from pathlib import Path
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 import numpy as np
 
 from detection.boxes import box_area, in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import contents, progress, text
-from detection.tables import Catalog, GroundTruth
+from detection.formats.files import contents, is_file, progress, text
+from detection.tables import LARGEST, Catalog, GroundTruth, image_names
 
-__all__ = ["image_sets", "is_ground_truth", "listed_images", "read_ground_truth", "write_ground_truth"]
+__all__ = [
+    "image_sets",
+    "is_ground_truth",
+    "listed_images",
+    "read_ground_truth",
+    "shortest",
+    "writable",
+    "write_ground_truth",
+    "written_image_names",
+]
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+LARGEST_IMAGE = 2**31  # px, of a side
+CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
+Corners = tuple[float, float, float, float]
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -64,7 +80,7 @@ def listed_images(path: Path) -> list[str]:
     """The image ids of a list file: the first word of each line.
 
     Raises:
-        InputError: If an id stands there twice, is empty of meaning, or leads out of the folder.
+        InputError: If an id stands there twice or leads out of the folder, or there is none.
     """
     names: list[str] = []
     seen: set[str] = set()
@@ -89,6 +105,8 @@ def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
     """
     table = in_convention(table, "inclusive")
     names = written_image_names(table.catalog)
+    for name in table.catalog.classes:
+        writable(name)
     (root / "Annotations").mkdir()
     (root / "ImageSets" / "Main").mkdir(parents=True)
     rows: list[list[int]] = [[] for _ in names]
@@ -108,18 +126,25 @@ def written_image_names(catalog: Catalog) -> list[str]:
     Raises:
         InputError: If two images come to the same name, or a name cannot be a file's.
     """
-    names = [_stem(name) for name in catalog.file_names or map(str, catalog.images)]
-    if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
+    names = image_names(catalog)
+    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
         raise InputError(f"images that share a file name: {listed(repeated)}")
     for name in names:
-        if not name or name.split() != [name] or name.startswith(".") or "\0" in name:
+        if name.split() != [name] or name[0] == "." or re.search(r"[/\\]", name):
             raise InputError(f"the image name {name!r} cannot be a VOC image id")
+        writable(name)
     return names
 
 
-def _stem(name: str) -> str:
-    return Path(name.replace("\\", "/")).stem
+def writable(name: str) -> str:
+    """`name`, if it can stand in an XML file and read back the same.
+
+    Raises:
+        InputError: If it is empty, begins or ends with white space, or holds control characters.
+    """
+    if not name or name != name.strip() or CONTROL.search(name):
+        raise InputError(f"the name {name!r} cannot be written in VOC's format")
+    return name
 
 
 def _layout(path: Path) -> tuple[Path, Path] | None:
@@ -136,14 +161,14 @@ def _layout(path: Path) -> tuple[Path, Path] | None:
 
 def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     if image_set is None:
-        names = [file.stem for file in annotations.glob("*.xml")]
+        names = [file.stem for file in annotations.glob("*.xml") if file.name[0] != "."]
         if not names:
             raise InputError("no XML files", annotations)
         return names
     sets = image_sets(root)
     file = sets.get(image_set, Path(image_set))
-    if not file.is_file():
-        known = f"there are {listed(sorted(sets))}" if sets else "there are none"
+    if not is_file(file):
+        known = f"there are {listed(sorted(sets), most=20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
     return listed_images(file)
 
@@ -157,28 +182,33 @@ class _Object:
 @dataclass(slots=True)
 class _Record:
     size: tuple[int, int]
-    objects: list[tuple[str, bool, tuple[float, float, float, float]]]
+    objects: list[tuple[str, bool, Corners]]
 
 
 def _record(path: Path) -> _Record:
     """One image: its size in px, and the class, mark and inclusive corners of each object."""
     objects, size = _elements(path)
     return _Record(
-        tuple(_whole(size.get(side, "0"), side, path) for side in ("width", "height")),  # type: ignore[arg-type]
+        (_side(size, "width", path), _side(size, "height", path)),
         [_object(found, path) for found in objects],
     )
 
 
 def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
-    """The text of every element that matters: per object, and of <size>."""
+    """The text of every element that matters: per object, and of <size>.
+
+    The parts of an object (heads, hands) have a <name> and a <bndbox> of their own, deeper down.
+    """
     parser = expat.ParserCreate()
-    parser.buffer_text = True
     above: list[str] = []
     objects: list[_Object] = []
     size: dict[str, str] = {}
     words: list[str] = []
 
     def start(name: str, attributes: object) -> None:
+        if not above and name != "annotation":
+            line = str(parser.CurrentLineNumber)
+            raise InputError(f"expected <annotation>, got <{name}>", path, line)
         above.append(name)
         words.clear()
         if name == "object" and len(above) == 2:
@@ -186,53 +216,71 @@ def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
 
     def end(name: str) -> None:
         above.pop()
-        if above[1:] == ["object"] or above[1:] == ["object", "bndbox"]:
+        place = above[1:]
+        if place == ["object"] or place == ["object", "bndbox"]:
             objects[-1].fields.setdefault(name, "".join(words).strip())
-        elif above[1:] == ["size"]:
+        elif place == ["size"]:
             size[name] = "".join(words).strip()
         words.clear()
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = words.append
+    _parse(parser, path)
+    return objects, size
+
+
+def _parse(parser: expat.XMLParserType, path: Path) -> None:
+    """Feeds a file to `parser`, without ever expanding an entity."""
 
     def refuse_entity(*declaration: object) -> None:
         line = str(parser.CurrentLineNumber)
         raise InputError("entity declarations are refused", path, line)
 
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = words.append
+    parser.buffer_text = True
     parser.EntityDeclHandler = refuse_entity
     try:
         parser.Parse(contents(path), True)
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         raise InputError(f"malformed XML: {reason}", path, str(error.lineno)) from None
-    return objects, size
+    except InputError:
+        raise
+    except (LookupError, ValueError) as error:  # from a codec that Python lacks, or expat refuses
+        raise InputError(f"{error}; expected UTF-8", path, "1") from None
 
 
-def _object(found: _Object, path: Path) -> tuple[str, bool, tuple[float, float, float, float]]:
+def _object(found: _Object, path: Path) -> tuple[str, bool, Corners]:
     where = str(found.line)
     for name in ("name", *SIDES):
         if not found.fields.get(name):
             raise InputError(f"an object has no <{name}>", path, where)
     xmin, ymin, xmax, ymax = (_number(found.fields[side], side, path, where) for side in SIDES)
     if xmax < xmin or ymax < ymin:
-        corners = f"{xmin:g} {ymin:g} {xmax:g} {ymax:g}"
+        corners = " ".join(found.fields[side] for side in SIDES)
         raise InputError(f"an object's box is inverted: {corners}", path, where)
-    difficult = found.fields.get("difficult", "0")
-    return found.fields["name"], difficult == "1", (xmin, ymin, xmax, ymax)
+    difficult = found.fields.get("difficult") == "1"
+    return found.fields["name"], difficult, (xmin, ymin, xmax, ymax)
 
 
-def _number(word: str, name: str, path: Path, where: str | None) -> float:
+def _number(word: str, name: str, path: Path, where: str) -> float:
     try:
         value = float(word)
     except ValueError:
-        raise InputError(f"<{name}> is not a number: {word!r}", path, where) from None
-    if not np.isfinite(value):
-        raise InputError(f"<{name}> is not finite: {word!r}", path, where)
+        value = math.nan
+    if math.isnan(value) or "_" in word:  # Python reads 1_0 as 10
+        raise InputError(f"<{name}> is not a number: {reprlib.repr(word)}", path, where)
+    if abs(value) > LARGEST:
+        raise InputError(f"<{name}> is out of range: {reprlib.repr(word)}", path, where)
     return value
 
 
-def _whole(word: str, name: str, path: Path) -> int:
-    return int(_number(word or "0", name, path, None))
+def _side(size: dict[str, str], name: str, path: Path) -> int:
+    """A side of the image in px; 0 where the file does not say."""
+    value = _number(size.get(name) or "0", name, path, "size")
+    if not 0 <= value <= LARGEST_IMAGE:
+        raise InputError(f"<{name}> is out of range: {size[name]!r}", path, "size")
+    return int(value)
 
 
 def _table(names: list[str], records: list[_Record]) -> GroundTruth:

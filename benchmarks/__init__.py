@@ -1,0 +1,1 @@
+"""Benchmarks: each asserts equality with its peer, then times both side by side."""

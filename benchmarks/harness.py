@@ -1,0 +1,270 @@
+"""Commands timed side by side as whole processes, and the CSV of results with their provenance.
+
+Arms are interleaved (A B A B ...) so that what else the machine does falls on all of them alike.
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+__all__ = [
+    "COLUMNS",
+    "RESULTS",
+    "ROOT",
+    "Arm",
+    "BenchmarkError",
+    "Provenance",
+    "Run",
+    "Timing",
+    "append_rows",
+    "interleaved_runs",
+    "provenance",
+    "row",
+    "timing",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results.csv"
+LAUNCHER = Path(__file__).with_name("launch.py")
+BYTES_PER_MB = 10**6
+
+
+class BenchmarkError(RuntimeError):
+    """An arm failed, or two arms that must agree do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+        name: How the results call it.
+        command: The program, by its full path, and its arguments; run in the repository root.
+    """
+
+    name: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of an arm.
+
+    Attributes:
+        wall_s: Elapsed time, s.
+        cpu_s: User and system time of the process and the children it waited for, s.
+        peak_rss_mb: The largest resident memory, MB (10^6 bytes); NaN if it was not measured.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The runs of one arm in a few numbers; see `Run` for the units.
+
+    Attributes:
+        repeats: The number of runs, without the warm-up.
+        wall_median_s: The median.
+        wall_p20_s: The 20th percentile.
+        wall_p80_s: The 80th percentile.
+        cpu_median_s: The median.
+        peak_rss_mb: The largest of all runs.
+    """
+
+    repeats: int
+    wall_median_s: float
+    wall_p20_s: float
+    wall_p80_s: float
+    cpu_median_s: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a number was measured with.
+
+    Attributes:
+        commit: The commit's short name, with "+" if files differ from it.
+        python: Its version.
+        numpy: Its version.
+        peer: The compared package and its version; empty if there is none.
+        cpu: The processor's model.
+        cores: The number of processors.
+    """
+
+    commit: str
+    python: str
+    numpy: str
+    peer: str
+    cpu: str
+    cores: int
+
+
+COLUMNS = (
+    "commit",
+    "benchmark",
+    "arm",
+    "size",
+    *(field.name for field in fields(Timing)),
+    *(field.name for field in fields(Provenance) if field.name != "commit"),
+)
+
+
+def interleaved_runs(
+    arms: Sequence[Arm],
+    *,
+    repeats: int,
+    progress: Callable[[str], object] = lambda message: None,
+) -> dict[str, list[Run]]:
+    """Runs each arm once to warm up, then all of them in turn, `repeats` times.
+
+    Args:
+        arms: At least one, of different names.
+        repeats: How often.
+        progress: Told of every run.
+
+    Returns:
+        Name of the arm to its runs, the warm-up left out.
+
+    Raises:
+        BenchmarkError: If a command fails.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, not {repeats}")
+    runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
+    if len(runs) != len(arms):
+        raise ValueError("arms must have different names")
+    for turn in range(repeats + 1):
+        for arm in arms:
+            run = _run(arm)
+            progress(f"{arm.name} {turn or 'warm-up'}/{repeats}: {run.wall_s:.2f} s")
+            if turn:
+                runs[arm.name].append(run)
+    return runs
+
+
+def timing(runs: Sequence[Run]) -> Timing:
+    """The runs of one arm in a few numbers.
+
+    >>> timing([Run(1, 2, 30), Run(3, 2, 40), Run(2, 1, 20)])
+    Timing(repeats=3, wall_median_s=2.0, wall_p20_s=1.4, wall_p80_s=2.6, cpu_median_s=2.0, \
+peak_rss_mb=40.0)
+    """
+    wall = [run.wall_s for run in runs]
+    p20, median, p80 = np.percentile(wall, (20, 50, 80)).tolist()
+    return Timing(
+        repeats=len(runs),
+        wall_median_s=median,
+        wall_p20_s=p20,
+        wall_p80_s=p80,
+        cpu_median_s=float(np.median([run.cpu_s for run in runs])),
+        peak_rss_mb=float(max(run.peak_rss_mb for run in runs)),
+    )
+
+
+def provenance(peer: str | None = None) -> Provenance:
+    """What this process would measure with.
+
+    Args:
+        peer: The name of the compared package, if there is one.
+
+    Raises:
+        PackageNotFoundError: If it is not installed.
+    """
+    return Provenance(
+        commit=_commit(),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        peer=f"{peer} {metadata.version(peer)}" if peer else "",
+        cpu=_cpu_model(),
+        cores=os.cpu_count() or 1,
+    )
+
+
+def row(
+    benchmark: str, arm: str, size: int | str, measured: Timing, made_with: Provenance
+) -> dict[str, str]:
+    """One row of the results, column to value.
+
+    Args:
+        benchmark: The benchmark's name.
+        arm: The arm's name.
+        size: How large its input was.
+        measured: Its numbers; times are written in 0.1 ms, an unmeasured one as nothing.
+        made_with: Its provenance.
+    """
+    numbers = {field.name: _text(getattr(measured, field.name)) for field in fields(Timing)}
+    origin = {field.name: str(getattr(made_with, field.name)) for field in fields(Provenance)}
+    values = {"benchmark": benchmark, "arm": arm, "size": str(size)} | numbers | origin
+    return {column: values[column] for column in COLUMNS}
+
+
+def append_rows(rows: Sequence[Mapping[str, str]], path: Path = RESULTS) -> None:
+    """Adds rows to a results file, which is begun if it is not there.
+
+    Raises:
+        ValueError: If the file has other columns.
+    """
+    is_new = not path.exists()
+    if not is_new:
+        with path.open(newline="") as file:
+            header = tuple(next(csv.reader(file), ()))
+        if header != COLUMNS:
+            raise ValueError(f"{path} must have the columns {COLUMNS}, not {header}")
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _run(arm: Arm) -> Run:
+    # -I and -S keep the launcher small: see there.
+    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), *arm.command]
+    done = subprocess.run(launcher, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        tail = "\n".join(done.stderr.splitlines()[-10:])
+        raise BenchmarkError(f"{arm.name} exited with {done.returncode}: {tail}")
+    measured = json.loads(done.stdout)
+    peak = measured["peak_rss"] / BYTES_PER_MB
+    return Run(wall_s=measured["wall_s"], cpu_s=measured["cpu_s"], peak_rss_mb=peak)
+
+
+def _commit() -> str:
+    """The commit's short name, with "+" if the tree differs; results may be appended meanwhile."""
+    results = RESULTS.relative_to(ROOT).as_posix()
+    changes = _git("status", "--porcelain", "--", ".", f":(exclude){results}")
+    return _git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", *arguments]  # a benchmark must not stop a commit
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _text(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if np.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,160 @@
+"""The command line of format conversion: `python -m detection.convert`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detection.console import run
+from detection.formats import (
+    DEFAULT_SET,
+    FORMATS,
+    inferred_image_set,
+    read,
+    read_ground_truth,
+    sniffed,
+    write,
+)
+from detection.formats.files import is_file
+from detection.tables import Detections, GroundTruth
+
+__all__ = ["main"]
+
+DESCRIPTION = """\
+Converts ground truth, and detections if they are given, to another format."""
+NOTES = """\
+examples:
+  VOC to COCO: out/instances_test.json and out/detections_test.json
+    python -m detection.convert VOCdevkit/VOC2007 results/ --to coco --out out --image-set test
+  COCO to VOC: out/Annotations/*.xml, out/ImageSets/Main/all.txt and
+  out/results/comp4_det_all_<class>.txt
+    python -m detection.convert instances.json detections.json --to voc --out out
+  ground truth alone, only the images in a list
+    python -m detection.convert instances.json --to voc --out out --image-set val.txt
+
+pixels: VOC writes the first and last pixel of a box, counted from 1 (1-based, inclusive); COCO
+writes its left and top edge, from 0, and its size (0-based, continuous). The same region is
+x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1. Fractions are kept.
+
+marks: a difficult box of VOC becomes "iscrowd": 1, "difficult": 1 in COCO; a crowd of COCO becomes
+difficult in VOC, which has no crowds. VOC has no place for COCO's ids, areas and polygons, nor for
+classes without a box or a detection.
+
+exit status: 0 good; 2 misused or unreadable input, and then nothing is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for."""
+
+    ground_truth: Path
+    detections: Path | None
+    to: str
+    out: Path
+    source: str | None
+    image_set: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    options = Options(**vars(_parser().parse_args(arguments)))
+    return run(lambda: program(options))
+
+
+def program(options: Options) -> None:
+    """Reads, writes, and prints what was written."""
+    ground_truth, detections = tables(options)
+    write(
+        ground_truth,
+        detections,
+        options.out,
+        format=options.to,
+        image_set=written_image_set(options),
+    )
+    print(summary(ground_truth, detections))
+    for line in written(options.out):
+        print(line)
+
+
+def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
+    """What is converted."""
+    source, image_set = options.source, options.image_set
+    if options.detections is not None:
+        return read(
+            options.ground_truth,
+            options.detections,
+            format=source,
+            image_set=image_set,
+            show_progress=True,
+        )
+    truth = read_ground_truth(
+        options.ground_truth, format=source, image_set=image_set, show_progress=True
+    )
+    return truth, None
+
+
+def written_image_set(options: Options) -> str:
+    """The name of the image set that was read, as far as one was named."""
+    name, detections = options.image_set, options.detections
+    if name is not None:
+        return Path(name).stem if is_file(Path(name)) else name
+    if detections is None:
+        return DEFAULT_SET
+    found = FORMATS[options.source or sniffed(detections, "detections")]
+    hints = found.image_set_hints(detections)
+    return inferred_image_set(options.ground_truth, hints) or [DEFAULT_SET, *hints][-1]
+
+
+def summary(ground_truth: GroundTruth, detections: Detections | None) -> str:
+    """The counts, in one line."""
+    catalog = ground_truth.catalog
+    marks = [
+        f"{int(column.sum())} {mark}"
+        for mark, column in (("difficult", ground_truth.difficult), ("crowd", ground_truth.crowd))
+        if column.any()
+    ]
+    counts = [
+        f"{len(catalog.images)} images",
+        f"{len(ground_truth)} boxes" + (f" ({', '.join(marks)})" if marks else ""),
+        f"{len(catalog.classes)} classes",
+    ]
+    if detections is not None:
+        counts.append(f"{len(detections)} detections")
+    return "wrote " + ", ".join(counts)
+
+
+def written(folder: Path) -> Iterator[str]:
+    """The files in `folder`; those of a folder that has several are counted."""
+    for place in sorted({file.parent for file in folder.rglob("*") if file.is_file()}):
+        files = sorted(place.iterdir())
+        several = f"{place} ({len(files)} files *{files[0].suffix})"
+        same = len(files) > 2 and len({file.suffix for file in files}) == 1
+        yield from [several] if same else map(str, files)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m detection.convert",
+        description=DESCRIPTION,
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = "; ".join(f"{name}: {row.description}" for name, row in FORMATS.items())
+    add = parser.add_argument
+    add("ground_truth", type=Path, metavar="GROUND_TRUTH", help=f"what to read ({known})")
+    add("detections", type=Path, nargs="?", metavar="DETECTIONS", help="detections, likewise")
+    add("--to", required=True, choices=FORMATS, help="the format to write")
+    add("--out", required=True, type=Path, metavar="DIR", help="a new folder for what is written")
+    add("--from", dest="source", choices=FORMATS, help="the format to read; default: recognised")
+    add(
+        "--image-set",
+        metavar="NAME|FILE",
+        help="an image set of the ground truth, or a file with an image id first on each line; "
+        "default: the one that the detections' file names speak of, else all images",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
