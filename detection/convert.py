@@ -13,7 +13,6 @@ from detection.formats import (
     inferred_image_set,
     read,
     read_ground_truth,
-    sniffed,
     write,
 )
 from detection.formats.files import is_file
@@ -96,14 +95,12 @@ def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
 
 def written_image_set(options: Options) -> str:
     """The name of the image set that was read, as far as one was named."""
-    name, detections = options.image_set, options.detections
-    if name is not None:
-        return Path(name).stem if is_file(Path(name)) else name
-    if detections is None:
+    name, truth, detections = options.image_set, options.ground_truth, options.detections
+    if name is None and detections is not None:
+        name = inferred_image_set(truth, detections, format=options.source)
+    if name is None:
         return DEFAULT_SET
-    found = FORMATS[options.source or sniffed(detections, "detections")]
-    hints = found.image_set_hints(detections)
-    return inferred_image_set(options.ground_truth, hints) or [DEFAULT_SET, *hints][-1]
+    return Path(name).stem if is_file(Path(name)) else name
 
 
 def summary(ground_truth: GroundTruth, detections: Detections | None) -> str:

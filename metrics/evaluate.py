@@ -1,26 +1,30 @@
 """The command line of detection evaluation: `python -m metrics.evaluate`."""
 
 import argparse
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import msgspec
+
 from detection.console import run
 from detection.errors import InputError, listed
-from detection.formats import FORMATS, read, sniffed
+from detection.formats import FORMATS, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import matching
 from metrics.cross_check import TOLERANCE, Comparison, comparisons, largest_difference
 from metrics.evaluation import Evaluation, mean_average_precision
 from metrics.matching import Implementation
-from metrics.protocol import PROTOCOLS, AreaRange, Protocol
+from metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
 from metrics.report import as_csv, as_json, as_text, comparison_text
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "sample" / "voc"
 DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
+ALL = {"recall_points": None, "max_dets": [math.inf]}  # what --set FIELD=all means
 DESCRIPTION = """\
 Evaluates object detections: VOC07 11-point mAP, VOC2010+ all-point mAP and COCO AP,
 each equal to its official tool. Without arguments it evaluates the bundled sample."""
@@ -135,7 +139,8 @@ def inputs(
     return {
         "ground_truth": str(options.ground_truth),
         "detections": str(options.detections),
-        "image_set": options.image_set,
+        "image_set": options.image_set
+        or inferred_image_set(options.ground_truth, options.detections, format=options.format),
         "images": len(ground_truth.catalog.images),
         "classes": len(ground_truth.catalog.classes),
         "ground_truth_boxes": len(ground_truth),
@@ -177,8 +182,9 @@ def _write(path: Path, text: str) -> None:
 
 def _inputs_text(counts: Mapping[str, str | int | None]) -> str:
     marks = [f"{counts[mark]:,} {mark}" for mark in ("difficult", "crowd") if counts[mark]]
+    image_set = f", image set {counts['image_set']}" if counts["image_set"] else ""
     return (
-        f"ground truth  {_short(counts['ground_truth'])}: {counts['images']:,} images, "
+        f"ground truth  {_short(counts['ground_truth'])}{image_set}: {counts['images']:,} images, "
         f"{counts['ground_truth_boxes']:,} boxes{''.join(f', {mark}' for mark in marks)}\n"
         f"detections    {_short(counts['detections'])}: {counts['detection_boxes']:,} boxes\n"
     )
@@ -196,21 +202,25 @@ def _overridden(protocol: Protocol, setting: str) -> Protocol:
     known = [field.name for field in fields(Protocol) if field.name not in ("name", "metrics")]
     if name not in known or not sign:
         raise InputError(f"--set takes FIELD=VALUE with a field of {', '.join(known)}")
+    value = _setting_value(name, text)
+    try:
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {text}")
+        return msgspec.convert({**msgspec.to_builtins(protocol), name: value}, Protocol)
+    except ValueError as error:
+        raise InputError(f"--set {name}: {error}") from None
+
+
+def _setting_value(name: str, text: str) -> object:
+    """The value written as in TOML or as a bare word; one alone makes a list of one."""
+    if text == "all" and name in ALL:
+        return ALL[name]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    before = getattr(protocol, name)
-    if isinstance(before, tuple):
-        value = tuple(value) if isinstance(value, list) else (value,)
-    if name == "area_ranges":
-        value = tuple(AreaRange(*limits) for limits in value)
-    if isinstance(before, bool) != isinstance(value, bool):
-        raise InputError(f"--set {name}: expected a value like {before!r}, got {text}")
-    try:
-        return replace(protocol, **{name: value})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--set {name}: {error}") from None
+    wants_list = isinstance(getattr(COCO, name), tuple)
+    return [value] if wants_list and not isinstance(value, list) else value
 
 
 def _parser() -> argparse.ArgumentParser:

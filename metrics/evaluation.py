@@ -155,10 +155,7 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
         name: _class_scores(table, found, precision, k, detections[k])
         for k, name in enumerate(table.classes)
     }
-    metrics = {
-        protocol.metric_name(metric): _summary(metric, protocol, found)
-        for metric in protocol.metrics
-    }
+    metrics = {name: _summary(metric, protocol, found) for name, metric in protocol.summary.items()}
     return Evaluation(protocol, metrics, per_class, table, found)
 
 

@@ -4,16 +4,35 @@ Sources: the VOC2007 and VOC2012 development kits; pycocotools 2.0.11; py-faster
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from detection.tables import Pixels
 
-__all__ = ["COCO", "PROTOCOLS", "VOC2007", "VOC2010", "AreaRange", "Metric", "Protocol"]
+__all__ = [
+    "CHOICES",
+    "COCO",
+    "PROTOCOLS",
+    "VOC2007",
+    "VOC2010",
+    "AreaRange",
+    "Metric",
+    "Protocol",
+    "cap_text",
+]
 
 Treatment = Literal["count", "ignore", "crowd", "drop"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "pixels": (*get_args(Pixels), "corners"),
+    "assignment": ("best", "best_unclaimed"),
+    "equal_iou": ("first", "last"),
+    "difficult": get_args(Treatment),
+    "crowd": get_args(Treatment),
+    "ties": ("file", "image"),
+}
 
 SMALL_AREA, MEDIUM_AREA, LARGEST_AREA = 32**2, 96**2, 1e5**2  # px^2, COCO
 VOC07_RECALL_POINTS = tuple(i * 0.1 for i in range(11))  # 0.30000000000000004 and all, as the kit
@@ -71,7 +90,7 @@ class Protocol:
         area_ranges: The first is the one that per-class numbers speak of.
         max_dets: Best detections per image and class that count, ascending; the last is used for
             matching. math.inf for all.
-        metrics: The summary.
+        metrics: The summary; what speaks of a cap that is not there is left out.
     """
 
     name: str
@@ -87,48 +106,71 @@ class Protocol:
     recall_points: tuple[float, ...] | None
     epsilon: float = 0.0
     area_ranges: tuple[AreaRange, ...] = (AreaRange("all", -math.inf, math.inf),)
-    max_dets: tuple[float, ...] = (math.inf,)
+    max_dets: tuple[int | float, ...] = (math.inf,)
     metrics: tuple[Metric, ...] = (Metric("mAP", "AP"),)
 
     def __post_init__(self) -> None:
-        _check_choice("pixels", self.pixels, ("inclusive", "continuous", "corners"))
-        _check_choice("assignment", self.assignment, ("best", "best_unclaimed"))
-        _check_choice("equal_iou", self.equal_iou, ("first", "last"))
-        _check_choice("ties", self.ties, ("file", "image"))
-        for name in ("difficult", "crowd"):
-            _check_choice(name, getattr(self, name), ("count", "ignore", "crowd", "drop"))
-        if not self.iou_thresholds or not all(0 < t <= 1 for t in self.iou_thresholds):
-            raise ValueError(f"iou_thresholds must lie in (0, 1], not {self.iou_thresholds}")
-        if not self.max_dets or list(self.max_dets) != sorted(self.max_dets):
-            raise ValueError(f"max_dets must ascend, not {self.max_dets}")
-        if not all(cap == math.inf or cap == int(cap) >= 1 for cap in self.max_dets):
-            raise ValueError(f"max_dets must be whole numbers from 1, not {self.max_dets}")
-        if self.recall_points is not None and list(self.recall_points) != sorted(
-            self.recall_points
-        ):
-            raise ValueError("recall_points must ascend")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        for name, holds, expectation in _expectations(self):
+            if not holds:
+                raise ValueError(f"{name} must {expectation}, not {getattr(self, name)}")
 
-    def metric_name(self, metric: Metric) -> str:
-        """The name of a metric, with its cap put in.
+    @property
+    def summary(self) -> dict[str, Metric]:
+        """The metrics by name, caps put in.
 
-        >>> COCO.metric_name(COCO.metrics[8])
-        'AR100'
+        >>> list(COCO.with_max_dets(300).summary)[6:9]
+        ['AR1', 'AR10', 'AR300']
         """
-        return metric.name.format(max_dets=self.max_dets[metric.cap])
+        caps = self.max_dets
+        return {
+            metric.name.format(max_dets=cap_text(caps[metric.cap])): metric
+            for metric in self.metrics
+            if -len(caps) <= metric.cap < len(caps)
+        }
 
     def with_max_dets(self, most: int) -> "Protocol":
-        """The protocol with `most` as its last cap; smaller caps stay where they are smaller.
+        """The protocol with `most` as its last cap; smaller caps stay.
 
-        >>> COCO.with_max_dets(300).max_dets
-        (1, 10, 300)
+        >>> COCO.with_max_dets(300).max_dets, COCO.with_max_dets(5).max_dets
+        ((1, 10, 300), (1, 5))
         """
-        earlier = tuple(min(cap, most) for cap in self.max_dets[:-1])
-        return replace(self, max_dets=(*earlier, most))
+        smaller = tuple(cap for cap in self.max_dets[:-1] if cap < most)
+        return replace(self, max_dets=(*smaller, most))
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+def cap_text(cap: float) -> str:
+    """A cap of max_dets as reports print it.
+
+    >>> cap_text(100), cap_text(math.inf)
+    ('100', 'all')
+    """
+    return "all" if cap == math.inf else str(int(cap))
+
+
+def _expectations(protocol: Protocol) -> Iterator[tuple[str, bool, str]]:
+    """For each field of numbers: its name, whether it holds what it must, and what that is."""
+    thresholds, points, caps = protocol.iou_thresholds, protocol.recall_points, protocol.max_dets
+    yield "iou_thresholds", _within(thresholds, 0, 1) and min(thresholds) > 0, "lie in (0, 1]"
+    yield "max_dets", _ascends(caps), "ascend"
+    whole = all(cap == math.inf or cap // 1 == cap >= 1 for cap in caps)
+    yield "max_dets", whole, "be whole numbers from 1"
+    yield "recall_points", points is None or _ascends(points), "ascend"
+    yield "recall_points", points is None or _within(points, 0, 1), "lie in [0, 1]"
+    yield "epsilon", 0 <= protocol.epsilon < math.inf, "be finite and at least 0"
+    ranges = protocol.area_ranges
+    ordered = bool(ranges) and all(low <= high for _, low, high in ranges)
+    yield "area_ranges", ordered, "be (name, low, high) with low <= high"
+
+
+def _ascends(values: Sequence[float]) -> bool:
+    return bool(values) and list(values) == sorted(set(values))
+
+
+def _within(values: Sequence[float], low: float, high: float) -> bool:
+    return bool(values) and all(low <= value <= high for value in values)
 
 
 VOC2007 = Protocol(
@@ -173,7 +215,7 @@ COCO = Protocol(
         Metric("APl", "AP", area="large"),
         Metric("AR{max_dets}", "AR", cap=0),
         Metric("AR{max_dets}", "AR", cap=1),
-        Metric("AR{max_dets}", "AR", cap=2),
+        Metric("AR{max_dets}", "AR"),
         Metric("ARs", "AR", area="small"),
         Metric("ARm", "AR", area="medium"),
         Metric("ARl", "AR", area="large"),

@@ -11,7 +11,7 @@ from typing import Any
 from detection.errors import listed
 from metrics.cross_check import TOLERANCE, Comparison, largest_difference
 from metrics.evaluation import ClassScores, Evaluation
-from metrics.protocol import Metric, Protocol
+from metrics.protocol import Metric, Protocol, cap_text
 
 __all__ = ["SCHEMA", "as_csv", "as_json", "as_text", "comparison_text", "number"]
 
@@ -118,37 +118,32 @@ def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
 def _class_table(evaluations: Sequence[Evaluation]) -> list[list[str]]:
     """Head and rows; positives stand once where all protocols count the same."""
     first = evaluations[0]
+    columns = [(one, *column) for one in evaluations for column in _class_metrics(one.protocol)]
     counts = [[scores.positives for scores in one.per_class.values()] for one in evaluations]
     shown = evaluations[:1] if all(count == counts[0] for count in counts) else evaluations
     heads = ["positives"] if len(shown) == 1 else [f"{e.protocol.name} positives" for e in shown]
-    rows = [["class", "detections", *heads]]
-    for one in evaluations:
-        rows[0] += [_column_name(one.protocol, metric) for metric in _class_metrics(one.protocol)]
+    names = [f"{one.protocol.name} {name}" for one, name, _ in columns]
+    rows = [["class", "detections", *heads, *names]]
     for name, scores in first.per_class.items():
         row = [name, str(scores.detections)]
         row += [str(one.per_class[name].positives) for one in shown]
-        for one in evaluations:
-            row += [
-                number(_class_value(one.per_class[name], metric))
-                for metric in _class_metrics(one.protocol)
-            ]
+        row += [number(_class_value(one.per_class[name], iou)) for one, _, iou in columns]
         rows.append(row)
     return rows
 
 
-def _class_metrics(protocol: Protocol) -> list[Metric]:
-    """The metrics of the summary that a class has too: average precisions over all areas."""
+def _class_metrics(protocol: Protocol) -> list[tuple[str, float | None]]:
+    """Name and IoU of the metrics that a class has too: average precisions over all areas."""
     area = protocol.area_ranges[0].name
-    return [m for m in protocol.metrics if m.quantity == "AP" and m.area == area]
+    return [
+        ("AP" if metric.iou is None else name, metric.iou)
+        for name, metric in protocol.summary.items()
+        if metric.quantity == "AP" and metric.area == area
+    ]
 
 
-def _column_name(protocol: Protocol, metric: Metric) -> str:
-    name = "AP" if metric.iou is None else protocol.metric_name(metric)
-    return f"{protocol.name} {name}"
-
-
-def _class_value(scores: ClassScores, metric: Metric) -> float:
-    return scores.AP if metric.iou is None else _at(scores, metric.iou)
+def _class_value(scores: ClassScores, iou: float | None) -> float:
+    return scores.AP if iou is None else _at(scores, iou)
 
 
 def _at(scores: ClassScores, iou: float) -> float:
@@ -160,16 +155,15 @@ def _at(scores: ClassScores, iou: float) -> float:
 def _summary_table(evaluations: Iterable[Evaluation]) -> list[list[str]]:
     rows = [["protocol", "metric", "IoU", "area", "max dets", "value"]]
     for one in evaluations:
-        for metric, (name, value) in zip(one.protocol.metrics, one.metrics.items(), strict=True):
-            cap = one.protocol.max_dets[metric.cap]
+        for name, metric in one.protocol.summary.items():
             rows.append(
                 [
                     one.protocol.name,
                     name,
                     _iou_text(one.protocol, metric),
                     metric.area,
-                    "all" if cap == math.inf else str(cap),
-                    number(value),
+                    cap_text(one.protocol.max_dets[metric.cap]),
+                    number(one.metrics[name]),
                 ]
             )
     return rows

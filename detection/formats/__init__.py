@@ -181,9 +181,8 @@ def read(
         InputError: If the files cannot be read; names the file and the line or key.
     """
     truth_path, found_path = existing(Path(ground_truth)), existing(Path(detections))
-    found_format = _format(format or sniffed(found_path, "detections"))
     if image_set is None:
-        image_set = inferred_image_set(truth_path, found_format.image_set_hints(found_path))
+        image_set = inferred_image_set(truth_path, found_path, format=format)
     truth = read_ground_truth(
         truth_path, format=format, image_set=image_set, show_progress=show_progress
     )
@@ -194,10 +193,20 @@ def read(
     return truth, found
 
 
-def inferred_image_set(ground_truth: Path, hints: list[str]) -> str | None:
-    """The first of `hints` that `ground_truth`, if it is a VOC folder, has an image set for."""
-    if not (ground_truth.is_dir() and voc_xml.is_ground_truth(ground_truth)):
-        return None
+def inferred_image_set(
+    ground_truth: Path,
+    detections: Path,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> str | None:
+    """The image set that the detections' file names speak of and a VOC ground truth has a list of.
+
+    Args:
+        ground_truth: See `read_ground_truth`.
+        detections: See `read_detections`.
+        format: A key of FORMATS; None to look at the files.
+    """
+    hints = _format(format or sniffed(detections, "detections")).image_set_hints(detections)
     known = voc_xml.image_sets(ground_truth)
     return next((hint for hint in hints if hint in known), None)
 

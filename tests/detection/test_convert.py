@@ -86,11 +86,14 @@ def test_the_image_set_that_was_asked_for_gives_the_name(
     assert len(json.loads(file.read_text())["images"]) == images
 
 
-def test_the_name_in_the_detections_names_is_kept_without_a_list(tmp_path: Path) -> None:
+def test_a_source_without_lists_is_converted_as_all(tmp_path: Path) -> None:
     voc = put(tmp_path / "voc", VOC, {"ImageSets/Main/test.txt": None})
     out = tmp_path / "out"
     assert converted(voc, voc / "results", "--to", "coco", "--out", out) == 0
-    assert (out / "instances_test.json").is_file()
+    assert sorted(file.name for file in out.iterdir()) == [
+        "detections_all.json",
+        "instances_all.json",
+    ]
 
 
 def test_difficult_objects_are_counted_and_marked(

@@ -59,6 +59,7 @@ def test_the_json_report_has_the_documented_shape(
     found = report(capsys, *voc)
     assert found["schema"] == 1
     assert found["inputs"]["images"] == 48
+    assert found["inputs"]["image_set"] == "test"
     assert [result["protocol"] for result in found["results"]] == ["voc2007", "voc2010"]
     expected = mean_average_precision(*voc, protocol=VOC2007)
     first = found["results"][0]
@@ -100,11 +101,36 @@ def test_options_change_the_protocol(voc: list[str], capsys: pytest.CaptureFixtu
     )  # fmt: skip
     settings = found["results"][0]["settings"]
     assert settings["iou_thresholds"] == [0.5, 0.6]
-    assert settings["max_dets"] == [1, 3, 3]
+    assert settings["max_dets"] == [1, 3]
     assert settings["strict"] is True
     assert settings["difficult"] == "drop"
     assert "AR3" in found["results"][0]["metrics"]
     assert found["results"][0]["metrics"]["AP75"] is None
+
+
+def test_lists_are_set_as_in_toml_and_all_by_name(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (
+        "recall_points=all", "max_dets=[2, 5]", 'area_ranges=[["all", 0, 1e9], ["tiny", 0, 99]]'
+    )  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    (found,) = report(capsys, *voc, "--protocol", "coco", *words)["results"]
+    assert found["settings"]["recall_points"] is None
+    assert found["settings"]["max_dets"] == [2, 5]
+    assert found["settings"]["area_ranges"] == {"all": [0, 1e9], "tiny": [0, 99]}
+    names = [name for name in found["metrics"] if name.startswith("AR")]
+    assert names == ["AR2", "AR5", "ARs", "ARm", "ARl"]
+
+
+@pytest.mark.parametrize(
+    ("most", "caps"), [(1, ["1"]), (10, ["1", "10"]), (300, ["1", "10", "300"])]
+)
+def test_the_summary_names_each_cap_once(voc: list[str], most: int, caps: list[str]) -> None:
+    result = run(*voc, "--protocol", "coco", "--max-dets", str(most))
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith("coco ")]
+    assert [words[1] for words in lines][6:-3] == [f"AR{cap}" for cap in caps]
+    assert {words[5] for words in lines} >= set(caps[-1:])
 
 
 def test_classes_restrict_the_evaluation(
@@ -185,8 +211,14 @@ def test_undefined_is_null_in_json_and_na_in_the_table(tmp_path: Path) -> None:
         (["{voc}", "{voc}/results", "--iou", "1.5"], "expected numbers above 0 and up to 1"),
         (["{voc}", "{voc}/results", "--max-dets", "0"], "expected a whole number from 1"),
         (["{voc}", "{voc}/results", "--set", "colour=red"], "--set takes FIELD=VALUE"),
-        (["{voc}", "{voc}/results", "--set", "strict=maybe"], "--set strict"),
-        (["{voc}", "{voc}/results", "--set", "pixels=voc"], "pixels must be one of"),
+        (["{voc}", "{voc}/results", "--set", "strict=maybe"], "--set strict: Expected `bool`"),
+        (["{voc}", "{voc}/results", "--set", "epsilon=tiny"], "--set epsilon: Expected `float`"),
+        (["{voc}", "{voc}/results", "--set", "max_dets=0.5"], "whole numbers from 1, not (0.5,)"),
+        (["{voc}", "{voc}/results", "--set", 'area_ranges=[["all", 0]]'], "length 3, got 2"),
+        (
+            ["{voc}", "{voc}/results", "--set", "pixels=voc"],
+            "--set pixels: expected one of inclusive",
+        ),
         (["{voc}", "{voc}/results", "--json", "{tmp}/no/r.json"], "cannot be written"),
         (["{voc}", "{voc}/results", "--csv", "{tmp}/no/r.csv"], "cannot be written"),
     ],

@@ -219,6 +219,13 @@ def test_an_area_range_of_ones_own_is_evaluated(sample_tables: Tables) -> None:
         ({"assignment": "hungarian"}, "assignment must be one of"),
         ({"difficult": "maybe"}, "difficult must be one of count, ignore, crowd, drop"),
         ({"recall_points": (1.0, 0.0)}, "recall_points must ascend"),
+        ({"recall_points": ()}, "recall_points must ascend"),
+        ({"recall_points": (math.nan,)}, r"recall_points must lie in \[0, 1\]"),
+        ({"max_dets": (10, 10)}, "max_dets must ascend"),
+        ({"max_dets": (math.nan,)}, "whole numbers"),
+        ({"epsilon": math.inf}, "epsilon must be finite"),
+        ({"area_ranges": (AreaRange("all", 5, 1),)}, "low <= high"),
+        ({"area_ranges": ()}, "low <= high"),
     ],
 )
 def test_a_protocol_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
