@@ -49,7 +49,7 @@ WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
         {"recall_points": COCO.recall_points, "epsilon": COCO.epsilon},
         False,
     ),
-    ("detections per image: all -> 100", {"max_dets": COCO.max_dets[-1:]}, False),
+    ("detections per image: -> 100", {"max_dets": COCO.max_dets[-1:]}, False),
 )
 
 
@@ -80,8 +80,8 @@ def comparisons(
     Args:
         ground_truth: M annotated boxes.
         detections: N detected boxes.
-        protocol: What to compare; one that samples at 101 points under COCO's rules is compared
-            number by number, any other by the walk.
+        protocol: What to compare; one that pycocotools can be set to is compared number by
+            number, any other by the walk.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -92,7 +92,8 @@ def comparisons(
     except ImportError:
         raise InputError("--cross-check needs pycocotools: pip install pycocotools") from None
     ground_truth, detections = aligned(ground_truth, detections)
-    if _is_set_alike(protocol) and protocol.metrics == COCO.metrics:
+    samples = protocol.recall_points is not None and protocol.metrics == COCO.metrics
+    if samples and _is_set_alike(protocol):
         return _coco_rows(ground_truth, detections, protocol, show_progress)
     return list(_walk_rows(ground_truth, detections, protocol, show_progress))
 
@@ -111,6 +112,8 @@ def _is_set_alike(protocol: Protocol) -> bool:
         and not protocol.strict
         and "ignore" not in (protocol.difficult, protocol.crowd)
         and protocol.pixels != "inclusive"
+        and protocol.epsilon <= COCO.epsilon
+        and protocol.iou_ceiling == COCO.iou_ceiling
     )
 
 
@@ -194,7 +197,9 @@ def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
 
 def _matching_part(protocol: Protocol) -> Protocol:
     """The protocol without what only accumulation reads, so that one matching serves many rows."""
-    caps = protocol.max_dets if len(protocol.max_dets) > 1 else (*COCO.max_dets, math.inf)
+    caps = protocol.max_dets
+    if len(caps) == 1:
+        caps = tuple(sorted({*caps, *COCO.max_dets, math.inf}))
     return replace(protocol, name="", recall_points=None, epsilon=0.0, max_dets=caps, metrics=())
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from detection import InputError, InputWarning, read
-from metrics import COCO, VOC2007, VOC2010, cross_check, mean_average_precision
+from metrics import (
+    COCO,
+    VOC2007,
+    VOC2010,
+    AreaRange,
+    Protocol,
+    cross_check,
+    mean_average_precision,
+)
 from metrics.cross_check import TOLERANCE, comparisons, largest_difference
 from metrics.report import comparison_text
 
@@ -15,7 +23,9 @@ SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 
 
 @pytest.mark.parametrize("protocol", [VOC2007, VOC2010], ids=lambda p: p.name)
-def test_the_walk_on_the_real_set_ends_where_both_agree(protocol, real_data: Path) -> None:
+def test_the_walk_on_the_real_set_ends_where_both_agree(
+    protocol: Protocol, real_data: Path
+) -> None:
     with pytest.warns(InputWarning):
         tables = read(real_data / "voc2007_test", real_data / "voc2007_dets_yolov3_darknet")
     rows = comparisons(*tables, protocol, show_progress=False)
@@ -49,11 +59,25 @@ def test_coco_is_compared_number_by_number_and_entry_by_entry() -> None:
 
 @pytest.mark.parametrize(
     "protocol",
-    [replace(COCO, iou_thresholds=(0.6,)), COCO.with_max_dets(5), replace(COCO, difficult="drop")],
+    [
+        replace(COCO, iou_thresholds=(0.6,)),
+        COCO.with_max_dets(5),
+        replace(COCO, difficult="drop"),
+        replace(COCO, recall_points=None),
+        replace(COCO, strict=True),
+        replace(COCO, epsilon=0.1),
+        replace(COCO, iou_ceiling=0.9),
+        replace(COCO, area_ranges=(AreaRange("all", 0, 1e10), AreaRange("tiny", 0, 200))),
+        VOC2007.with_max_dets(2),
+        replace(VOC2010, iou_thresholds=(0.5, 1.0)),
+    ],
+    ids=lambda protocol: protocol.name,
 )
-def test_coco_with_a_field_overridden_still_agrees(protocol) -> None:
+def test_a_protocol_with_a_field_overridden_still_agrees(protocol: Protocol) -> None:
     tables = read(SAMPLE / "voc", SAMPLE / "voc/results")
-    assert largest_difference(comparisons(*tables, protocol, show_progress=False)) <= TOLERANCE
+    rows = comparisons(*tables, protocol, show_progress=False)
+    assert not math.isnan(rows[-1].difference)
+    assert largest_difference(rows) <= TOLERANCE
 
 
 def test_a_difference_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
