@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results.csv"
 OUTPUT = re.compile(r"(<!-- output: (.+?) -->\n```text\n).*?(```\n)", re.DOTALL)
+RESIDUE = re.compile(r"0\.0e\+00|\d\.\de-1\d")  # last bits, which may depend on the processor
 BENCHMARK = re.compile(r"(<!-- benchmark -->\n\n).*?(?=\n`pip)", re.DOTALL)
 
 
@@ -62,9 +63,10 @@ def main() -> int:
     text = README.read_text(encoding="utf-8")
     made = filled(text)
     if "--check" in sys.argv:
-        if made != text:
+        is_stale = RESIDUE.sub("", made) != RESIDUE.sub("", text)
+        if is_stale:
             print("README.md is out of date: python scripts/readme.py", file=sys.stderr)
-        return int(made != text)
+        return int(is_stale)
     README.write_text(made, encoding="utf-8")
     return 0
 
