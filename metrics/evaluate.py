@@ -231,9 +231,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    _add_data(parser.add_argument_group("what is evaluated"))
+    _add_choices(parser.add_argument_group("how"))
+    _add_reports(parser.add_argument_group("what is written"))
+    return parser
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file or folder")
     add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file or folder")
+    add("--format", choices=FORMATS, help="of both inputs; default: look at the files")
+    add(
+        "--image-set",
+        metavar="NAME|FILE",
+        help="an image set of the devkit, or a file with an image id on each line; default: the "
+        "one that the detections' file names speak of, else all images",
+    )
+    add("--classes", type=_words, default=(), metavar="A,B", help="evaluate only these classes")
+
+
+def _add_choices(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--protocol",
         dest="protocols",
@@ -243,16 +262,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(PROTOCOLS)}; default: both VOC protocols for VOC ground truth, "
         "coco for COCO ground truth",
     )
-    add("--format", choices=FORMATS, help="of both inputs; default: look at the files")
-    add(
-        "--image-set",
-        metavar="NAME|FILE",
-        help="an image set of the devkit, or a file with an image id on each line; default: the "
-        "one that the detections' file names speak of, else all images",
-    )
     add("--iou", type=_thresholds, default=(), metavar="T,T", help="IoU thresholds instead")
     add("--max-dets", type=_positive, metavar="N", help="best detections per image and class")
-    add("--classes", type=_words, default=(), metavar="A,B", help="evaluate only these classes")
     add(
         "--set",
         dest="settings",
@@ -261,11 +272,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIELD=VALUE",
         help="override a field of the protocols, as in --set strict=true; docs/metrics.md has all",
     )
+    add("--impl", choices=matching.IMPLEMENTATIONS, help="kernels; default: the best that is built")
+
+
+def _add_reports(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--json", metavar="FILE|-", help="write the report as JSON (-: to stdout, not the table)")
     add("--csv", type=Path, metavar="FILE", help="write the per-class scores as CSV")
     add("--cross-check", action="store_true", help="compare with pycocotools, for VOC step by step")
-    add("--impl", choices=matching.IMPLEMENTATIONS, help="kernels; default: the best that is built")
-    return parser
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 SIDES = (0.0, 1.0, 7.5, 31.99, 32.0, 32.01, 64.0, 95.99, 96.0, 96.01, 200.0)
 AREAS = (0.0, 500.0, 1023.99, 1024.0, 1024.01, 9215.99, 9216.0, 9216.01, 1e10, 1.1e10)
+
+ALIKE_EVERY_TIME = settings(
+    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @st.composite

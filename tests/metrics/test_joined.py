@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from detection import Detections, GroundTruth, InputWarning, read
 from detection.tables import with_images
 from metrics import COCO, PROTOCOLS, VOC2007, VOC2010, Evaluation, evaluation, joined, match
 from metrics.curves import accumulated
-from tests.metrics.random_coco import data_sets, written
+from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
 
 Tables = tuple[GroundTruth, Detections]
 
@@ -56,12 +56,7 @@ def test_halves_of_the_real_test_set_give_exactly_the_whole(protocol, real_data:
 def test_parts_of_random_data_give_exactly_the_whole_in_any_order(name: str) -> None:
     protocol = PROTOCOLS[name]
 
-    @settings(
-        max_examples=40,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(ALIKE_EVERY_TIME, max_examples=40)
     @given(data_sets())
     def check(data: tuple[dict[str, Any], list[Any]]) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from metrics import COCO, Evaluation, mean_average_precision
 from metrics.curves import accumulated
-from tests.metrics.random_coco import data_sets, written
+from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
 
 IMPLEMENTATIONS = ["native", "reference"]
 
@@ -45,12 +45,7 @@ def assert_equal_to_pycocotools(ours: Evaluation, theirs: Any, impl: str | None)
 @pytest.mark.filterwarnings("ignore::detection.InputWarning")  # inverted boxes are part of it
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_every_number_and_array_of_random_data_equals_pycocotools(impl: str) -> None:
-    @settings(
-        max_examples=200,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(ALIKE_EVERY_TIME, max_examples=200)
     @given(data_sets())
     def check(data: tuple[dict[str, Any], list[Any]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
