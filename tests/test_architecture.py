@@ -16,7 +16,7 @@ import kernels.accumulation
 import kernels.matching
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("data", "detection", "kernels", "metrics")
+PACKAGES = ("data", "detection", "kernels", "metrics", "segmentation")
 HEAVY = {"torch", "torchvision", "cv2", "matplotlib", "pycocotools", "pandas", "scipy"}
 MODULES = sorted(
     module.name

@@ -1,0 +1,112 @@
+"""Random views of a data set for training, by torchvision's transforms v2.
+
+A view depends on the seed, the epoch and the item alone: not on the number of workers or
+processes, nor on what was drawn before. So a resumed training sees what it would have seen.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from segmentation.losses import IGNORED
+
+__all__ = ["AugmentationOptions", "Views", "transform"]
+
+Pair = tuple[Tensor, Tensor]
+MULTIPLIER = 1_000_003  # keeps the seeds of epochs and items apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationOptions:
+    """How an image and its labels are varied.
+
+    Attributes:
+        crop: Height and width of what is trained on, px; larger than an image, it is padded.
+        flip: Probability of a left-right flip.
+        smallest: The least factor of scaling.
+        largest: The largest.
+        colour: Strength of changes of brightness, contrast and saturation, 0 for none.
+    """
+
+    crop: tuple[int, int] = (96, 128)
+    flip: float = 0.5
+    smallest: float = 0.75
+    largest: float = 1.5
+    colour: float = 0.25
+
+    def __post_init__(self) -> None:
+        if min(self.crop) < 1:
+            raise ValueError(f"crop must be at least 1 x 1, not {self.crop}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip must lie in [0, 1], not {self.flip}")
+        if not 0 < self.smallest <= self.largest:
+            raise ValueError(f"expected 0 < smallest <= largest, got {self.smallest}")
+        if not 0 <= self.colour <= 1:
+            raise ValueError(f"colour must lie in [0, 1], not {self.colour}")
+
+
+class Views(Dataset[Pair]):
+    """One random view of each item of a data set."""
+
+    def __init__(
+        self, dataset: Dataset[Pair], options: AugmentationOptions, *, seed: int, epoch: int
+    ) -> None:
+        """Chooses the views.
+
+        Args:
+            dataset: Items (image uint8 [3, H, W], label uint8 [H, W]).
+            options: How they vary.
+            seed: Of the training.
+            epoch: Which of them.
+        """
+        self.dataset = dataset
+        self.transform = transform(options)
+        self.seed = (seed * MULTIPLIER + epoch) * MULTIPLIER
+
+    def __getitem__(self, item: int) -> Pair:
+        image, label = self.dataset[item]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self.seed + item) % 2**63)
+            image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
+        return image.as_subclass(Tensor), label.as_subclass(Tensor)
+
+
+def transform(options: AugmentationOptions) -> v2.Transform:
+    """The transform of an image (tv_tensors.Image) and its labels (tv_tensors.Mask)."""
+    steps: list[v2.Transform] = [
+        v2.RandomHorizontalFlip(options.flip),
+        _RandomScale(options.smallest, options.largest),
+        v2.RandomCrop(
+            options.crop,
+            pad_if_needed=True,
+            fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORED},
+        ),
+    ]
+    if options.colour:
+        strength = options.colour
+        steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+    return v2.Compose(steps)
+
+
+class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+    """Both sides by one factor, drawn evenly on a logarithmic scale."""
+
+    def __init__(self, smallest: float, largest: float) -> None:
+        super().__init__()
+        self.limits = torch.tensor([smallest, largest]).log()
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draws the factor, and says the size that it makes."""
+        low, high = self.limits.tolist()
+        factor = float(torch.empty(()).uniform_(low, high).exp())
+        height, width = flat_inputs[0].shape[-2:]
+        return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resizes: images by antialiased bilinear interpolation, masks by nearest."""
+        return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)

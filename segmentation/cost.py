@@ -1,0 +1,138 @@
+"""What a model costs: parameters and multiply-adds; and models matched in one of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segmentation.models import ModelOptions, SelfAttention, model
+from segmentation.upsampling import Size, Upsampler
+
+__all__ = ["BUDGETS", "Budget", "macs", "matched", "parameters"]
+
+Budget = Literal["free", "params", "macs"]
+TOLERANCE = 0.01  # of the target, within which two models cost the same
+MOST = 0.05  # of the target, that a matched model may be off
+STEPS = 12  # of bisection: 0.001 of the width, finer than whole channels
+WIDEST = 4.0  # times the decoder's own width
+
+
+def parameters(module: nn.Module) -> int:
+    """The number of learned values.
+
+    >>> parameters(nn.Conv2d(3, 4, 1))
+    16
+    """
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def macs(module: nn.Module, size: Size) -> int:
+    """Multiply-adds for one image: convolutions, attention and upsampling operators.
+
+    Normalisation, activations and biases are left out, as is usual. Nothing is computed: a copy
+    of shapes is enough.
+
+    Args:
+        module: Maps float [B, 3, H, W]; on any device.
+        size: H and W, px.
+    """
+    counted = [0]
+    inside: list[Upsampler] = []
+
+    def enter(operator: Upsampler, inputs: tuple[Any, ...]) -> None:
+        inside.append(operator)
+
+    def leave(operator: Upsampler, inputs: tuple[Any, ...], output: Tensor) -> None:
+        inside.pop()
+        counted[0] += operator.macs(*inputs[0].shape[2:])
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if not inside:
+            counted[0] += _layer_macs(layer, output)
+
+    hooks = []
+    for layer in module.modules():
+        if isinstance(layer, Upsampler):
+            hooks += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
+        elif isinstance(layer, nn.Conv2d | SelfAttention):
+            hooks.append(layer.register_forward_hook(count))
+    parameter = next(module.parameters())
+    is_training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(parameter.new_zeros(1, 3, *size))
+    finally:
+        module.train(is_training)
+        for hook in hooks:
+            hook.remove()
+    return counted[0]
+
+
+def _layer_macs(layer: nn.Module, output: Tensor) -> int:
+    positions = output.shape[2] * output.shape[3]
+    if isinstance(layer, nn.Conv2d):
+        return layer.weight.numel() * positions
+    return 2 * output.shape[1] * positions**2  # attention: query x key, then weights x value
+
+
+def matched(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
+    """`options` with a decoder as wide as costs what a bilinear one costs.
+
+    Operators bring parameters and multiply-adds of their own: compared freely, one compares
+    budgets. What is within 1 % already stays as it is; whole channels leave a remainder.
+
+    Args:
+        options: The model; decoder_width is that of the bilinear one.
+        budget: "free" changes nothing; "params" and "macs" say what is matched.
+        size: H and W that multiply-adds are counted at, px.
+
+    Raises:
+        ValueError: If there is no such budget, or no width of the decoder can meet it.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, not {budget!r}")
+    cost = BUDGETS[budget]
+    if cost is None:
+        return options
+    target = cost(replace(options, upsampling="bilinear", upsampling_options={}), size)
+
+    def excess(width: float) -> int:
+        return cost(replace(options, decoder_width=width), size) - target
+
+    if abs(excess(options.decoder_width)) <= TOLERANCE * target:
+        return options
+    low, high = 0.0, WIDEST * options.decoder_width
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    width = min((low, high), key=lambda one: abs(excess(one)) if one > 0 else math.inf)
+    if abs(excess(width)) > MOST * target:
+        raise ValueError(
+            f"no decoder with {options.upsampling} costs the {target:,} {budget} of bilinear; "
+            f"the nearest costs {excess(width):+,}"
+        )
+    return replace(options, decoder_width=width)
+
+
+def _parameter_cost(options: ModelOptions, size: Size) -> int:
+    return parameters(_shapes(options))
+
+
+def _mac_cost(options: ModelOptions, size: Size) -> int:
+    return macs(_shapes(options), size)
+
+
+def _shapes(options: ModelOptions) -> nn.Module:
+    """The model without values."""
+    with torch.device("meta"):
+        return model(replace(options, weights=None))
+
+
+BUDGETS: dict[Budget, Callable[[ModelOptions, Size], int] | None] = {
+    "free": None,
+    "params": _parameter_cost,
+    "macs": _mac_cost,
+}

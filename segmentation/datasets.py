@@ -1,0 +1,409 @@
+"""The data sets of semantic segmentation: images, and the class of each of their pixels.
+
+Labels are PNG files of class ids, as in the VOC2012 development kit, whose colours
+(VOClabelcolormap.m) also stand for classes that have none of their own.
+"""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from glob import escape
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.shapes import CLASSES, Scene, scenes
+from detection.errors import InputError
+from detection.formats.files import contents, existing, is_file, progress, text
+from detection.formats.voc_xml import listed_images
+from segmentation.losses import IGNORED
+
+__all__ = ["DATASETS", "IGNORED", "Segmentation", "Source", "checked", "opened"]
+
+IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
+DESCRIPTION = "classes.json"
+UNKNOWN = 254  # what an id that is neither a class nor void is read as
+GREY_STEPS = {2: 85, 4: 17}  # bits of a grey pixel to the factor that makes 255 of the largest
+SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # the seed, and how many scenes
+VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+Pixels = NDArray[np.uint8]
+Pair = tuple[Tensor, Tensor]
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+ClassName = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation(Dataset[Pair]):
+    """Item i is an image, uint8 [3, H, W], RGB, and its label, uint8 [H, W].
+
+    A label is a class, 0 .. K - 1, or IGNORED for void. Reading an item raises InputError where a
+    file is bad; names it.
+
+    Attributes:
+        split: Which part of the data set.
+        classes: The names of the K classes.
+        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
+        names: Of the items; the file names without folder and ending.
+        pixels: Of an item: the image, uint8 [H, W, 3], RGB, and the label, uint8 [H, W].
+        images: The files of the images; empty for images that are drawn.
+        size: Height and width, px, of the middle that is given, void beyond the image; None for
+            the whole image.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    palette: Pixels
+    names: tuple[str, ...]
+    pixels: Callable[[int], tuple[Pixels, Pixels]]
+    images: tuple[Path, ...] = ()
+    size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, item: int) -> Pair:
+        image, label = self.pixels(item)
+        if self.size is not None:
+            image, label = _middle(image, self.size, 0), _middle(label, self.size, IGNORED)
+        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+        return torch.from_numpy(channels_first), torch.from_numpy(label)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How one data set is opened.
+
+    Attributes:
+        description: One line for --help.
+        open: (folder, split, at most so many items) to data set.
+    """
+
+    description: str
+    open: Callable[[str | Path | None, str, int | None], Segmentation]
+
+
+def opened(
+    name: str,
+    root: str | Path | None,
+    split: str,
+    *,
+    count: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> Segmentation:
+    """A split of a data set; the lists of files are read, the files themselves are not.
+
+    Args:
+        name: A key of DATASETS.
+        root: The folder of the data set; None where the images are drawn.
+        split: Its part, such as train.
+        count: At most the first so many items; None for all, or as many scenes as are usual.
+        size: See Segmentation.
+
+    Raises:
+        InputError: If there is no such data set, folder, split or file, or a list or the
+            description of the classes is malformed; names the file and the line or key.
+
+    >>> dataset = opened("shapes", None, "val", count=2, size=(96, 128))
+    >>> [tuple(tensor.shape) for tensor in dataset[1]]
+    [(3, 96, 128), (96, 128)]
+    """
+    if name not in DATASETS:
+        raise InputError(f"no data set called {name!r}; there are {', '.join(DATASETS)}")
+    if count is not None and count < 1:
+        raise InputError(f"the number of items must be at least 1, not {count}")
+    if size is not None and min(size) < 1:
+        raise InputError(f"the size must be at least 1 x 1, not {size[0]} x {size[1]}")
+    return replace(DATASETS[name].open(root, split, count), size=size)
+
+
+def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np.int64]:
+    """The pixels of each class, int64 [K], after a walk over all items that refuses bad files.
+
+    Args:
+        dataset: What to look through.
+        show_progress: Whether to draw a progress bar on a terminal.
+
+    Raises:
+        InputError: If a file is missing or broken, an image and its label differ in size, a label
+            is no class, or no pixel has a class; names the first such file.
+    """
+    counts = np.zeros(256, np.int64)
+    items = range(len(dataset))
+    for item in progress(items, f"checking {dataset.split}", len(dataset), show_progress):
+        if dataset.images:  # some versions of OpenCV pass over what is truncated
+            _picture(contents(dataset.images[item]), dataset.images[item])
+        label = dataset[item][1].numpy()
+        counts += np.bincount(label.ravel(), minlength=len(counts))
+    found = counts[: len(dataset.classes)]
+    if not found.any():
+        raise InputError(f"no pixel of {dataset.split} has a class: all labels are void")
+    return found
+
+
+def _middle(pixels: Pixels, size: tuple[int, int], fill: int) -> Pixels:
+    """The middle of [H, W, ...], at another size; `fill` where that is the larger."""
+    result = np.full((*size, *pixels.shape[2:]), fill, np.uint8)
+    inner = [min(sides) for sides in zip(size, pixels.shape, strict=False)]
+    result[_central(result, inner)] = pixels[_central(pixels, inner)]
+    return result
+
+
+def _central(pixels: Pixels, size: list[int]) -> tuple[slice, ...]:
+    starts = [(have - want) // 2 for have, want in zip(pixels.shape, size, strict=False)]
+    return tuple(slice(start, start + want) for start, want in zip(starts, size, strict=True))
+
+
+def _drawn(root: str | Path | None, split: str, count: int | None) -> Segmentation:
+    """The scenes of data.shapes; `root` is of no use."""
+    if split not in SHAPES:
+        raise _unknown_split(split, list(SHAPES))
+    seed, usual = SHAPES[split]
+    made = scenes(count or usual, seed)
+    classes = ("background", *CLASSES)
+    names = tuple(f"shape_{i:06d}" for i in range(1, len(made) + 1))
+    return Segmentation(split, classes, _colours(len(classes)), names, partial(_scene, made))
+
+
+def _scene(made: list[Scene], item: int) -> tuple[Pixels, Pixels]:
+    return made[item].image, made[item].mask
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """The classes of a data set: what classes.json holds."""
+
+    classes: Annotated[tuple[ClassName, ...], msgspec.Meta(min_length=1, max_length=UNKNOWN)]
+    ignore_index_in_files: Byte | None = None
+    palette_rgb: tuple[tuple[Byte, Byte, Byte], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the files of a data set lie, under the first of `roots` that has the lists."""
+
+    lists: str = "{split}.txt"
+    images: str = "images"
+    labels: str = "labels"
+    roots: tuple[str, ...] = ("",)
+    description: _Description | None = None  # None: DESCRIPTION beside the lists
+
+
+def _from_files(
+    layout: _Layout, root: str | Path | None, split: str, count: int | None
+) -> Segmentation:
+    if root is None:
+        raise InputError("root: expected the folder of the data set; only shapes needs none")
+    folder = _base(layout, existing(Path(root)))
+    description = layout.description or _description(folder / DESCRIPTION)
+    names = tuple(_listed(layout, folder, split)[:count])
+    images = _paths(folder / layout.images.format(split=split), names, IMAGES)
+    labels = _paths(folder / layout.labels.format(split=split), names, LABELS)
+    palette = description.palette_rgb or _colours(len(description.classes))
+    return Segmentation(
+        split=split,
+        classes=description.classes,
+        palette=np.array(palette[: len(description.classes)], np.uint8),
+        names=names,
+        pixels=partial(_read, images, labels, description),
+        images=images,
+    )
+
+
+def _base(layout: _Layout, root: Path) -> Path:
+    if not root.is_dir():
+        raise InputError("not a folder", root)
+    lists = PurePath(layout.lists).parent
+    for part in layout.roots:
+        if (root / part / lists).is_dir():
+            return root / part
+    raise InputError(f"no folder {lists} in it", root)
+
+
+def _description(path: Path) -> _Description:
+    try:
+        found = msgspec.json.decode(text(path), type=_Description)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        raise InputError(message, path, place.strip("`$.") or None) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"malformed JSON: {error}", path) from None
+    _refuse_contradictions(found, path)
+    return found
+
+
+def _refuse_contradictions(found: _Description, path: Path) -> None:
+    count, void, palette = len(found.classes), found.ignore_index_in_files, found.palette_rgb
+    if repeated := [name for name in found.classes if found.classes.count(name) > 1]:
+        raise InputError(f"duplicate class {repeated[0]}", path, "classes")
+    if void is not None and void < count:
+        message = f"{void} is the class {found.classes[void]}, so it cannot be void"
+        raise InputError(message, path, "ignore_index_in_files")
+    if palette is not None and len(palette) not in (count, count + 1):
+        message = f"{len(palette)} colours for {count} classes"
+        raise InputError(f"{message}; void may have one more", path, "palette_rgb")
+
+
+def _listed(layout: _Layout, folder: Path, split: str) -> list[str]:
+    path = folder / layout.lists.format(split=split)
+    if not is_file(path):
+        found = sorted(folder.glob(layout.lists.format(split="*")))
+        known = [file.stem for file in found if _is_list(layout, folder, file)]
+        raise _unknown_split(split, known, folder)
+    return listed_images(path)
+
+
+def _is_list(layout: _Layout, folder: Path, path: Path) -> bool:
+    """Whether a text file lists images; others, such as notes, may lie beside it."""
+    try:
+        first = listed_images(path)[0]
+    except InputError:
+        return False
+    images = folder / layout.images.format(split=path.stem)
+    return any(images.glob(f"{escape(first)}.*"))
+
+
+def _unknown_split(split: str, known: list[str], folder: Path | None = None) -> InputError:
+    there_are = f"there are {', '.join(known)}" if known else "there are none"
+    return InputError(f"no split called {split!r}; {there_are}", folder)
+
+
+def _paths(folder: Path, names: tuple[str, ...], endings: tuple[str, ...]) -> tuple[Path, ...]:
+    """The file of each name, with any of `endings`."""
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in endings:
+                found[path.stem].append(path)
+    except OSError as error:
+        raise InputError((error.strerror or str(error)).lower(), folder) from None
+    for name in names:
+        if not found[name]:
+            others = "".join(f", nor {ending}" for ending in endings[1:])
+            path = folder / f"{name}{endings[0]}"
+            raise InputError(f"no such file{others}, but it is listed", path)
+        if len(found[name]) > 1:
+            both = " and ".join(path.name for path in found[name][:2])
+            raise InputError(f"{both} have the same name; keep one", folder)
+    return tuple(found[name][0] for name in names)
+
+
+def _read(
+    images: tuple[Path, ...], labels: tuple[Path, ...], description: _Description, item: int
+) -> tuple[Pixels, Pixels]:
+    image, ids = _image(images[item]), _ids(labels[item])
+    if image.shape[:2] != ids.shape:
+        sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
+        message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
+        raise InputError(message, labels[item])
+    label = _remapping(description)[ids]
+    if (unknown := label == UNKNOWN).any():
+        count, void = len(description.classes), description.ignore_index_in_files
+        or_void = f" or void ({void})" if void is not None else ", and there is no void"
+        message = f"label {ids[unknown].min()} is not one of {count} classes (0 .. {count - 1})"
+        raise InputError(message + or_void, labels[item])
+    return image, label
+
+
+def _image(path: Path) -> Pixels:
+    """The pixels of an image file, uint8 [H, W, 3], RGB, turned as its EXIF data says."""
+    import cv2
+
+    data = np.frombuffer(contents(path), np.uint8)
+    try:
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:  # of an empty file, or too large an image
+        decoded = None
+    if decoded is None:
+        raise InputError("cannot be decoded as an image", path)
+    return np.asarray(decoded, np.uint8)[:, :, ::-1]
+
+
+def _ids(path: Path) -> Pixels:
+    """The class ids of a label file, uint8 [H, W].
+
+    OpenCV is not asked: it makes colours of a palette's indices.
+    """
+    data = contents(path)
+    picture = _picture(data, path)
+    if picture.format != "PNG":
+        raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
+    if picture.mode not in ("1", "L", "P"):
+        kind = "16-bit" if picture.mode.startswith("I") else picture.mode
+        found = f"expected class ids (a palette or 8-bit grey), got {kind} pixels"
+        raise InputError(found, path)
+    ids = np.asarray(picture).astype(np.uint8)
+    bits = data[24]  # PNG specification: in the header, after width and height
+    return ids // GREY_STEPS.get(bits, 1) if picture.mode == "L" else ids
+
+
+def _picture(data: bytes, path: Path) -> Image.Image:
+    """A picture, all of it decoded; broken ones and decompression bombs are refused."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.open(BytesIO(data)).verify()  # checksums, to the end of the file
+            picture: Image.Image = Image.open(BytesIO(data))
+            picture.load()
+    except UnidentifiedImageError:
+        raise InputError("not an image", path) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"more than {Image.MAX_IMAGE_PIXELS} pixels", path) from None
+    except Exception as error:  # decoders raise almost anything at broken bytes
+        raise InputError(f"cannot be decoded: {error}", path) from None
+    return picture
+
+
+def _remapping(description: _Description) -> Pixels:
+    """What each id of a file is read as, uint8 [256]."""
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[: len(description.classes)] = np.arange(len(description.classes))
+    if description.ignore_index_in_files is not None:
+        table[description.ignore_index_in_files] = IGNORED
+    return table
+
+
+def _colours(count: int) -> Pixels:
+    """Distinct colours, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of colour c
+    return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
+
+
+DATASETS = {
+    "shapes": Source("drawn scenes of coloured shapes, which need no files", _drawn),
+    "camvid": Source(
+        "CamVid in SegNet's split: <split>.txt, <split>/images, <split>/labels, classes.json",
+        partial(_from_files, _Layout(images="{split}/images", labels="{split}/labels")),
+    ),
+    "voc2012": Source(
+        "VOCdevkit/VOC2012: ImageSets/Segmentation, JPEGImages, SegmentationClass",
+        partial(
+            _from_files,
+            _Layout(
+                lists="ImageSets/Segmentation/{split}.txt",
+                images="JPEGImages",
+                labels="SegmentationClass",
+                roots=("", "VOC2012", "VOCdevkit/VOC2012"),
+                description=_Description(("background", *VOC_CLASSES), IGNORED),
+            ),
+        ),
+    ),
+    "folder": Source(
+        "your own: <split>.txt, images, labels, classes.json", partial(_from_files, _Layout())
+    ),
+}

@@ -1,0 +1,120 @@
+"""A model's predictions on a data set, counted in one confusion matrix on the device."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segmentation.losses import IGNORED
+from segmentation.optimisation import autocast
+
+__all__ = ["as_input", "confusion", "counted", "logits_at", "resized"]
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, which torchvision's weights expect
+DEVIATION = (0.229, 0.224, 0.225)
+Item = tuple[Tensor, Tensor]
+
+
+def as_input(images: Tensor) -> Tensor:
+    """What a model takes, float32 [B, 3, H, W], of images uint8 [B, 3, H, W], RGB.
+
+    >>> as_input(torch.full((1, 3, 1, 1), 124, dtype=torch.uint8)).abs().max() < 0.4
+    tensor(True)
+    """
+    mean, deviation = (
+        torch.tensor(values, device=images.device).reshape(3, 1, 1) for values in (MEAN, DEVIATION)
+    )
+    return (images.float() / 255 - mean) / deviation
+
+
+def resized(images: Tensor, factor: float) -> Tensor:
+    """Images float [B, 3, H, W] with sides times `factor`, at least 1 px, antialiased."""
+    if factor == 1:
+        return images
+    size = [max(1, round(factor * side)) for side in images.shape[2:]]
+    return functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+def logits_at(
+    model: nn.Module, images: Tensor, *, factor: float = 1.0, precision: str = "fp32"
+) -> Tensor:
+    """A model's logits, float32 [B, K, H, W], at the size of the images.
+
+    Args:
+        model: Maps float [B, 3, h, w] to logits [B, K, h, w].
+        images: uint8 [B, 3, H, W], on the model's device.
+        factor: Of the size that the model sees.
+        precision: A key of PRECISIONS.
+    """
+    with autocast(images.device, precision):
+        logits: Tensor = model(resized(as_input(images), factor))
+    size = (images.shape[2], images.shape[3])
+    if logits.shape[2:] == images.shape[2:]:
+        return logits.float()
+    return functional.interpolate(logits.float(), size=size, mode="bilinear")
+
+
+def counted(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """The confusion matrix, int64 [K, K], target by prediction, on the labels' device.
+
+    Args:
+        labels: integer [...], 0 .. K - 1 or IGNORED.
+        predictions: integer [...], 0 .. K - 1.
+        classes: K.
+
+    >>> counted(torch.tensor([0, 1, 1, 255]), torch.tensor([0, 0, 1, 1]), 2).tolist()
+    [[1, 0], [1, 1]]
+    """
+    counts = labels != IGNORED
+    pairs = classes * labels[counts].long() + predictions[counts].long()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+@torch.no_grad()
+def confusion(
+    model: nn.Module,
+    items: Iterable[Item],
+    classes: int,
+    *,
+    device: torch.device,
+    batch_size: int = 8,
+    factor: float = 1.0,
+    precision: str = "fp32",
+) -> NDArray[np.int64]:
+    """The confusion matrix of a model over a data set, int64 [K, K].
+
+    Args:
+        model: See `logits_at`; in evaluation mode afterwards.
+        items: (image uint8 [3, H, W], label uint8 [H, W]); neighbours of one size share a batch.
+        classes: K.
+        device: The model's.
+        batch_size: At most so many in a batch.
+        factor: See `logits_at`.
+        precision: See `logits_at`.
+    """
+    model.eval()
+    total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for images, labels in _batches(items, batch_size):
+        logits = logits_at(model, images.to(device), factor=factor, precision=precision)
+        total += counted(labels.to(device), logits.argmax(1), classes)
+    found: NDArray[np.int64] = total.cpu().numpy()
+    return found
+
+
+def _batches(items: Iterable[Item], most: int) -> Iterator[Item]:
+    """Neighbouring items of one size, stacked."""
+    waiting: list[Item] = []
+    for item in items:
+        if waiting and (len(waiting) == most or item[0].shape != waiting[0][0].shape):
+            yield _stacked(waiting)
+            waiting = []
+        waiting.append(item)
+    if waiting:
+        yield _stacked(waiting)
+
+
+def _stacked(items: list[Item]) -> Item:
+    return torch.stack([image for image, _ in items]), torch.stack([label for _, label in items])

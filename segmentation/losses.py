@@ -1,0 +1,140 @@
+"""Losses of semantic segmentation over logits [B, K, H, W] and labels [B, H, W].
+
+Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
+
+IGNORED = 255  # the label of pixels that do not count
+SMOOTH = 1.0  # pixels; a class that is nowhere and found nowhere then has no loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossOptions:
+    """How a model is told what is wrong.
+
+    Attributes:
+        loss: A key of LOSSES.
+        label_smoothing: Of cross-entropy, 0 to 1.
+        class_weights: Of cross-entropy, one for each class; empty for all alike.
+        dice_weight: Of Dice, in the sum of both.
+    """
+
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    dice_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+        if not 0 <= self.label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1], not {self.label_smoothing}")
+        for name, values in (
+            ("class_weights", self.class_weights),
+            ("dice_weight", (self.dice_weight,)),
+        ):
+            if not all(0 <= value < math.inf for value in values):
+                given = ", ".join(map(str, values))
+                raise ValueError(f"{name} must be at least 0 and finite, not {given}")
+
+
+def loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """The loss that `options` describe, a scalar, float32 at least whatever the logits are.
+
+    Args:
+        logits: float [B, K, H, W].
+        labels: integer [B, H, W], 0 .. K - 1, or IGNORED.
+        options: The options.
+
+    Raises:
+        ValueError: If labels are not integers of the logits' size, or class_weights are not K.
+        IndexError, RuntimeError: If a label is out of range, as torch says so.
+    """
+    return LOSSES[options.loss](logits, labels, options)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """The mean over the pixels that count, weighted by class; 0 where the weights add up to none.
+
+    Args:
+        logits: float [B, K, H, W].
+        labels: integer [B, H, W].
+        options: The options.
+
+    >>> labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    >>> float(cross_entropy(torch.zeros(1, 4, 2, 2), labels, LossOptions()))
+    1.3862943649291992
+    """
+    logits, labels = _checked(logits, labels)
+    classes = logits.shape[1]
+    if len(options.class_weights) not in (0, classes):
+        raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
+    weights = logits.new_tensor(options.class_weights) if options.class_weights else None
+    losses = functional.cross_entropy(
+        logits,
+        labels,
+        weight=weights,
+        ignore_index=IGNORED,
+        reduction="none",  # torch's own mean adds in any order on a GPU
+        label_smoothing=options.label_smoothing,
+    )
+    counts = labels != IGNORED
+    total = (counts if weights is None else weights[labels.where(counts, 0)] * counts).sum()
+    # Where nothing counts torch's mean would be NaN; asking whether would wait for the device.
+    return (losses.sum() / total.where(total > 0, 1)).where(total > 0, 0)
+
+
+def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """One less the mean over classes of the soft Dice coefficient over the batch.
+
+    The coefficient is (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), p the softmax, t the labels, both
+    over the pixels that count.
+
+    Args:
+        logits: float [B, K, H, W].
+        labels: integer [B, H, W].
+        options: Not used.
+
+    >>> labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    >>> float(dice(torch.full((1, 1, 2, 2), 5.0), labels, LossOptions()))
+    0.0
+    """
+    logits, labels = _checked(logits, labels)
+    counts = labels != IGNORED
+    found = logits.softmax(1) * counts.unsqueeze(1)
+    wanted = functional.one_hot(labels.where(counts, 0), logits.shape[1])
+    wanted = wanted.permute(0, 3, 1, 2).to(found.dtype) * counts.unsqueeze(1)
+    both = (found * wanted).sum(dim=(0, 2, 3))
+    sizes = (found + wanted).sum(dim=(0, 2, 3))
+    return 1 - ((2 * both + SMOOTH) / (sizes + SMOOTH)).mean()
+
+
+def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits in float32 or float64 and labels in int64."""
+    shape = [logits.shape[0], *logits.shape[2:]]
+    if list(labels.shape) != shape or labels.is_floating_point():
+        given = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
+        raise ValueError(f"labels must be integer {shape}, not {given}")
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)), labels.long()
+
+
+def _sum_of_both(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    logits, labels = _checked(logits, labels)  # once, so that gradients add in float32
+    entropy = cross_entropy(logits, labels, options)
+    return entropy + options.dice_weight * dice(logits, labels, options)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, LossOptions], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "dice": dice,
+    "cross_entropy+dice": _sum_of_both,
+}

@@ -1,0 +1,357 @@
+"""FCN and U-Net, small by default, whose decoder takes its upsampling operator as a part.
+
+Sources: Shelhamer et al., "Fully Convolutional Networks for Semantic Segmentation", PAMI 2017;
+Ronneberger et al., "U-Net", MICCAI 2015.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detection.errors import InputError
+from segmentation.upsampling import Size, Upsampler, upsampler
+
+__all__ = [
+    "ACTIVATIONS",
+    "ARCHITECTURES",
+    "RESNETS",
+    "Fcn",
+    "ModelOptions",
+    "PlainEncoder",
+    "ResNetEncoder",
+    "SelfAttention",
+    "Unet",
+    "model",
+]
+
+Features = tuple[list[Tensor], list[Tensor]]  # per stage: what it made, and where pooling took from
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
+    "gelu": nn.GELU,
+    "silu": lambda: nn.SiLU(inplace=True),
+}
+RESNETS = {"resnet18": 1, "resnet34": 1, "resnet50": 4}  # name to expansion of the channels
+HEAD_CHANNELS = 32  # of one attention head, at least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """What a model is made of.
+
+    Attributes:
+        classes: K; 0 is as many as the data set has.
+        architecture: A key of ARCHITECTURES.
+        encoder: "plain", or a key of RESNETS.
+        weights: A file with the encoder's state_dict, for ResNets; None begins at random.
+        width: Channels of the plain encoder's first stage; they double with every stage.
+        depth: How often the plain encoder halves the image.
+        decoder_width: Factor on the channels of a U-Net's decoder.
+        activation: A key of ACTIVATIONS.
+        attention: Whether self-attention follows the encoder.
+        upsampling: A key of UPSAMPLERS.
+        upsampling_options: What the operator takes besides, such as align_corners.
+        placement: Whether a U-Net's stage reduces its channels "before" or "after" upsampling.
+    """
+
+    classes: int = 0
+    architecture: str = "unet"
+    encoder: str = "plain"
+    weights: str | None = None
+    width: int = 16
+    depth: int = 4
+    decoder_width: float = 1.0
+    activation: str = "relu"
+    attention: bool = False
+    upsampling: str = "bilinear"
+    upsampling_options: Mapping[str, Any] = field(default_factory=dict)
+    placement: Literal["before", "after"] = "before"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("architecture", (*ARCHITECTURES,)),
+            ("encoder", ("plain", *RESNETS)),
+            ("activation", (*ACTIVATIONS,)),
+            ("placement", ("before", "after")),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        for name, least in (("classes", 0), ("width", 1), ("depth", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if not 0 < self.decoder_width < math.inf:
+            raise ValueError(f"decoder_width must be above 0, not {self.decoder_width}")
+
+
+def model(options: ModelOptions) -> "Unet | Fcn":
+    """The model that `options` describe.
+
+    Its input is float [B, 3, H, W] of any size from one pixel, its output float [B, K, H, W].
+
+    Raises:
+        ValueError: If options do not go together.
+        InputError: If the file of weights cannot be read or does not fit.
+
+    >>> model(ModelOptions(classes=6))(torch.zeros(1, 3, 45, 60)).shape
+    torch.Size([1, 6, 45, 60])
+    """
+    if options.classes < 1:
+        raise ValueError(f"classes must be at least 1, not {options.classes}")
+    return ARCHITECTURES[options.architecture](options)
+
+
+class Unet(nn.Module):
+    """Every stage upsamples, joins the encoder's features of that size, and convolves twice."""
+
+    def __init__(self, options: ModelOptions) -> None:
+        """Makes the encoder, a stage for each of its features but the last, and the head."""
+        super().__init__()
+        self.encoder = _encoder(options)
+        widths = self.encoder.widths
+        self.bottleneck = SelfAttention(widths[-1]) if options.attention else nn.Identity()
+        stages, channels = [], widths[-1]
+        for skip in reversed(widths[:-1]):
+            stages.append(UnetStage(channels, skip, options))
+            channels = stages[-1].channels
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Conv2d(channels, options.classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, K, H, W] of images [B, 3, H, W]."""
+        return _at_size(self.scores(images), images)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits at the size of the encoder's first features, [B, K, h, w]."""
+        features, indices = self.encoder(images)
+        found = self.bottleneck(features[-1])
+        for stage, skip, index in zip(
+            self.stages, reversed(features[:-1]), reversed(indices), strict=True
+        ):
+            found = stage(found, skip, index)
+        result: Tensor = self.head(found)
+        return result
+
+
+class UnetStage(nn.Module):
+    """One stage of the decoder.
+
+    Attributes:
+        channels: How many come out.
+    """
+
+    def __init__(self, coarse: int, skip: int, options: ModelOptions) -> None:
+        """Makes a stage from `coarse` channels, to be joined with `skip` of the encoder's."""
+        super().__init__()
+        self.placement = options.placement
+        self.channels = max(1, round(skip * options.decoder_width))
+        upsampled = self.channels if self.placement == "before" else coarse
+        self.reduction = nn.Conv2d(coarse, self.channels, 1)
+        self.upsampling = _upsampler(options, upsampled, 2)
+        if self.upsampling.needs_indices and upsampled != skip:
+            raise ValueError(f'{options.upsampling} needs placement "before", decoder_width 1')
+        self.convolutions = _convolutions(self.channels + skip, self.channels, options)
+
+    def forward(self, coarse: Tensor, skip: Tensor, indices: Tensor) -> Tensor:
+        """Features at the size of `skip`, whose pooling `indices` tell of."""
+        size = (skip.shape[2], skip.shape[3])
+        guide = indices if self.upsampling.needs_indices else None
+        if self.placement == "before":
+            found = self.upsampling(self.reduction(coarse), size, guide)
+        else:
+            found = self.reduction(self.upsampling(coarse, size, guide))
+        result: Tensor = self.convolutions(torch.cat([found, skip], dim=1))
+        return result
+
+
+class Fcn(nn.Module):
+    """Scores of the coarsest features, refined by those of finer ones, upsampled in one step."""
+
+    def __init__(self, options: ModelOptions, stride: int) -> None:
+        """Makes the encoder, a 1 x 1 convolution and an operator for each stage that takes part.
+
+        Args:
+            options: The options.
+            stride: Of the finest features that take part, 8, 16 or 32.
+        """
+        super().__init__()
+        self.encoder = _encoder(options)
+        strides = self.encoder.strides
+        if stride not in strides:
+            raise ValueError(
+                f"{options.architecture} needs features at stride {stride}; the encoder's are at "
+                f"{', '.join(map(str, strides))}: set depth"
+            )
+        widths = self.encoder.widths[strides.index(stride) :]
+        self.bottleneck = SelfAttention(widths[-1]) if options.attention else nn.Identity()
+        self.scoring = nn.ModuleList(nn.Conv2d(width, options.classes, 1) for width in widths)
+        self.upsampling = nn.ModuleList(_upsampler(options, options.classes, 2) for _ in widths[1:])
+        self.last = _upsampler(options, options.classes, stride)
+        if self.last.needs_indices:
+            raise ValueError(f"{options.upsampling} cannot upsample the scores of an FCN")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, K, H, W] of images [B, 3, H, W]."""
+        result: Tensor = self.last(self.coarse_scores(images), (images.shape[2], images.shape[3]))
+        return result
+
+    def coarse_scores(self, images: Tensor) -> Tensor:
+        """Logits at the finest stride that takes part, [B, K, h, w]."""
+        features, _ = self.encoder(images)
+        features = features[-len(self.scoring) :]
+        features[-1] = self.bottleneck(features[-1])
+        scores = [scoring(one) for scoring, one in zip(self.scoring, features, strict=True)]
+        found = scores.pop()
+        for operator, finer in zip(self.upsampling, reversed(scores), strict=True):
+            found = finer + operator(found, (finer.shape[2], finer.shape[3]))
+        result: Tensor = found
+        return result
+
+
+ARCHITECTURES: dict[str, Callable[[ModelOptions], Unet | Fcn]] = {
+    "unet": Unet,
+    "fcn8s": lambda options: Fcn(options, 8),
+    "fcn16s": lambda options: Fcn(options, 16),
+    "fcn32s": lambda options: Fcn(options, 32),
+}
+
+
+class PlainEncoder(nn.Module):
+    """Two convolutions per stage, max-pooling between stages; odd sides are rounded up.
+
+    Attributes:
+        widths: The channels of each stage.
+        strides: Of each stage, 1, 2, 4 ...
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        """Makes depth + 1 stages."""
+        super().__init__()
+        self.widths = [options.width * 2**stage for stage in range(options.depth + 1)]
+        self.strides = [2**stage for stage in range(options.depth + 1)]
+        self.stages = nn.ModuleList(
+            _convolutions(before, after, options)
+            for before, after in zip([3, *self.widths], self.widths, strict=False)
+        )
+
+    def forward(self, images: Tensor) -> Features:
+        """Features of each stage, and the indices of the pooling between them, as many less one."""
+        features: list[Tensor] = []
+        indices: list[Tensor] = []
+        found = images
+        for stage in self.stages:
+            if features:
+                found, taken = functional.max_pool2d(found, 2, ceil_mode=True, return_indices=True)
+                indices.append(taken)
+            found = stage(found)
+            features.append(found)
+        return features, indices
+
+
+class ResNetEncoder(nn.Module):
+    """The stages of torchvision's ResNet.
+
+    Attributes:
+        widths: The channels of each stage.
+        strides: Of each stage, 2, 4, 8, 16, 32.
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        """Makes the ResNet and, if a file is named, loads its weights."""
+        super().__init__()
+        import torchvision
+
+        if options.upsampling == "max_unpooling":
+            raise ValueError("max_unpooling needs the plain encoder: ResNets pool overlapping")
+        expansion = RESNETS[options.encoder]
+        self.widths = [64, *(expansion * width for width in (64, 128, 256, 512))]
+        self.strides = [2, 4, 8, 16, 32]
+        resnet = torchvision.models.get_model(options.encoder, weights=None)
+        if options.weights is not None:
+            _load(resnet, options.weights)
+        stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu)
+        first = nn.Sequential(resnet.maxpool, resnet.layer1)
+        self.stages = nn.ModuleList([stem, first, resnet.layer2, resnet.layer3, resnet.layer4])
+
+    def forward(self, images: Tensor) -> Features:
+        """Features of each stage; in place of indices, which there are none of, the features."""
+        features: list[Tensor] = []
+        for stage in self.stages:
+            features.append(stage(features[-1] if features else images))
+        return features, features[:-1]
+
+
+class SelfAttention(nn.Module):
+    """Every position attends to all, added to what was there; it begins as nothing added.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017, by scaled_dot_product_attention.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Makes the projections of `channels` in and out."""
+        super().__init__()
+        most = max(1, channels // HEAD_CHANNELS)
+        self.heads = max(heads for heads in range(1, most + 1) if channels % heads == 0)
+        self.norm = nn.GroupNorm(1, channels)
+        self.inputs = nn.Conv2d(channels, 3 * channels, 1)
+        self.output = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, C, h, w] likewise."""
+        batch, channels, height, width = features.shape
+        parts = self.inputs(self.norm(features)).reshape(batch, 3, self.heads, -1, height * width)
+        query, key, value = parts.transpose(3, 4).unbind(1)
+        found = functional.scaled_dot_product_attention(query, key, value)
+        joined = found.transpose(2, 3).reshape(batch, channels, height, width)
+        result: Tensor = features + self.output(joined)
+        return result
+
+
+def _encoder(options: ModelOptions) -> PlainEncoder | ResNetEncoder:
+    return PlainEncoder(options) if options.encoder == "plain" else ResNetEncoder(options)
+
+
+def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequential:
+    """Two 3 x 3 convolutions, each with batch normalisation and the activation."""
+    layers: list[nn.Module] = []
+    for channels in (before, after):
+        layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))
+        layers.append(nn.BatchNorm2d(after))
+        layers.append(ACTIVATIONS[options.activation]())
+    return nn.Sequential(*layers)
+
+
+def _upsampler(options: ModelOptions, channels: int, scale: int) -> Upsampler:
+    return upsampler(options.upsampling, channels, scale, **options.upsampling_options)
+
+
+def _at_size(scores: Tensor, images: Tensor) -> Tensor:
+    """Scores by bilinear interpolation at the images' size, where they are not yet."""
+    size: Size = (images.shape[2], images.shape[3])
+    if scores.shape[2:] == images.shape[2:]:
+        return scores
+    return functional.interpolate(scores, size=size, mode="bilinear")
+
+
+def _load(resnet: nn.Module, path: str) -> None:
+    """Loads a state_dict; the classifier's entries may be missing or left over."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError("no such file or folder", path) from None
+    except Exception as error:  # pickle, zip and torch raise whatever they like at a foreign file
+        raise InputError(f"not a file of weights: {str(error).splitlines()[0]}", path) from None
+    try:
+        missing, left = resnet.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the weights do not fit: {reason}", path) from None
+    wrong = [name for name in (*missing, *left) if not name.startswith("fc.")]
+    if wrong:
+        raise InputError(f"the weights do not fit: {len(wrong)} entries, such as {wrong[0]}", path)

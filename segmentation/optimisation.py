@@ -1,0 +1,130 @@
+"""Optimiser, learning rate and precision of training, each a row of a dict.
+
+Sources: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; Micikevicius et
+al., "Mixed Precision Training", ICLR 2018; Chen et al., "DeepLab", PAMI 2018 (poly).
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+__all__ = [
+    "OPTIMISERS",
+    "PRECISIONS",
+    "SCHEDULES",
+    "OptimisationOptions",
+    "autocast",
+    "grad_scaler",
+    "learning_rate",
+    "optimiser",
+]
+
+POLY_POWER = 0.9  # DeepLab's
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimisationOptions:
+    """How weights are learned.
+
+    Attributes:
+        optimiser: adamw, adam or sgd.
+        learning_rate: At its highest, after the warm-up.
+        weight_decay: Decoupled under adamw; none for norms and biases.
+        schedule: poly, cosine or constant, down to 0 at the last step.
+        warmup: The share of all steps in which the learning rate grows from 0.
+        clip: The largest norm of the gradient, 0 for any.
+        precision: fp32, bf16 or fp16 (with gradient scaling).
+    """
+
+    optimiser: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    schedule: str = "poly"
+    warmup: float = 0.05
+    clip: float = 1.0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name, among in (
+            ("optimiser", OPTIMISERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if (value := getattr(self, name)) not in among:
+                raise ValueError(f"{name} must be one of {', '.join(among)}, not {value!r}")
+        for name in ("learning_rate", "weight_decay", "clip"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be at least 0, not {value}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must lie in [0, 1), not {self.warmup}")
+
+
+def optimiser(model: nn.Module, options: OptimisationOptions) -> Optimizer:
+    """The optimiser of a model's parameters, in two groups: weights, and what does not decay.
+
+    Args:
+        model: The model.
+        options: The options.
+    """
+    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": options.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return OPTIMISERS[options.optimiser](groups, options.learning_rate)
+
+
+def learning_rate(step: int, steps: int, options: OptimisationOptions) -> float:
+    """The learning rate of one step.
+
+    Args:
+        step: From 0.
+        steps: How many there are.
+        options: The options.
+
+    >>> [learning_rate(i, 4, OptimisationOptions(schedule="cosine", warmup=0.5)) for i in range(4)]
+    [0.001, 0.002, 0.002, 0.001]
+    """
+    warm = round(options.warmup * steps)
+    if step < warm:
+        return options.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(1, steps - warm)
+    return options.learning_rate * SCHEDULES[options.schedule](share)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The context in which a model is called."""
+    kind = PRECISIONS[precision]
+    if kind is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=kind)
+
+
+def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """What scales the loss so that small gradients survive float16; does nothing otherwise."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+OPTIMISERS: dict[str, Callable[[Iterable[dict[str, Any]], float], Optimizer]] = {
+    "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate),
+    "adam": lambda groups, rate: torch.optim.Adam(groups, lr=rate),
+    "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM),
+}
+SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of steps that is done
+    "poly": lambda share: (1 - share) ** POLY_POWER,
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+    "constant": lambda share: 1.0,
+}
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}

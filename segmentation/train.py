@@ -1,0 +1,504 @@
+"""Trains a segmentation model: `python -m segmentation.train --config FILE.toml --key value`.
+
+Under `torchrun --nproc-per-node N -m segmentation.train ...` every process takes its share of each
+batch. A training that was killed goes on with `--resume`, bit for bit the same on a CPU.
+"""
+
+import argparse
+import copy
+import csv
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch import distributed as processes
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from detection.console import run
+from detection.errors import InputError
+from detection.formats.files import new_file, progress
+from metrics.semantic import SemanticScores, semantic_scores
+from segmentation.augmentation import AugmentationOptions, Views
+from segmentation.checkpoint import SCHEMA, loaded, save
+from segmentation.datasets import Segmentation, checked, opened
+from segmentation.evaluation import as_input, confusion, resized
+from segmentation.losses import LossOptions, loss
+from segmentation.models import ModelOptions, model
+from segmentation.optimisation import (
+    OptimisationOptions,
+    autocast,
+    grad_scaler,
+    learning_rate,
+    optimiser,
+)
+from segmentation.options import add_flags, parsed
+
+__all__ = ["TrainOptions", "main", "train"]
+
+PROGRAM = "segmentation.train"
+FREE_TO_CHANGE = ("out", "root", "resume", "workers", "device")  # between a kill and --resume
+EXAMPLES = """\
+examples:
+  python -m segmentation.train                                    drawn shapes, a few minutes
+  python -m segmentation.train --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
+  python -m segmentation.train --config camvid.toml --root CamVid --optimisation.precision bf16
+  python -m segmentation.train --config camvid.toml --root CamVid --resume true
+  torchrun --nproc-per-node 2 -m segmentation.train --batch_size 16
+
+writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv.
+exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """All that a training is made of; saved with every checkpoint.
+
+    Attributes:
+        dataset: shapes, camvid, voc2012 or folder.
+        root: The folder of the data set; shapes needs none.
+        train: The split that is learned from.
+        val: The split that the best epoch is chosen by.
+        test: The split that the best epoch is reported on, or nothing.
+        out: A new folder for what is written.
+        epochs: How often every image is seen.
+        batch_size: Images per step, over all processes and accumulated parts.
+        accumulate: Parts that a batch is computed in.
+        factor: Of the size that the model sees images at; scores are at the labels' size.
+        ema: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
+        seed: Of the weights, the order and the views.
+        device: cuda, cpu, or auto.
+        channels_last: Whether tensors keep the channels of a pixel together.
+        compile: Whether the model runs through torch.compile.
+        workers: Processes that load images.
+        patience: Steps in a row that may be skipped for a gradient that is not finite.
+        resume: Whether to go on from last.pt in `out`.
+        model: The model.
+        loss: The loss.
+        augmentation: The views.
+        optimisation: The steps.
+    """
+
+    dataset: str = "shapes"
+    root: str | None = None
+    train: str = "train"
+    val: str = "val"
+    test: str = "test"
+    out: str = "runs/train"
+    epochs: int = 20
+    batch_size: int = 8
+    accumulate: int = 1
+    factor: float = 1.0
+    ema: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    workers: int = 0
+    patience: int = 5
+    resume: bool = False
+    model: ModelOptions = field(default_factory=ModelOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+    optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 < self.factor <= 4:
+            raise ValueError(f"factor must lie in (0, 4], not {self.factor}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
+
+
+class Diverged(RuntimeError):
+    """Gradients were not finite too often in a row."""
+
+
+@dataclass(slots=True)
+class State:
+    """What changes during a training, and what a checkpoint holds of it."""
+
+    model: nn.Module
+    averaged: AveragedModel | None
+    optimiser: Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    step: int = 0
+    skipped: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {PROGRAM}",
+        description="Trains an FCN or U-Net with the upsampling operator of your choice.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_flags(parser, TrainOptions)
+    try:
+        return run(lambda: train(parsed(TrainOptions, parser, arguments)))
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def train(options: TrainOptions) -> None:
+    """Trains, and prints the scores of the best epoch."""
+    _join_processes()
+    device = _device(options.device)
+    data, val = _datasets(options)
+    options = replace(options, model=replace(options.model, classes=len(data.classes)))
+    state = _resumed(options, device) if options.resume else None
+    if state is None:
+        _refuse_overwriting(options)
+        state = _fresh(options, device)
+    forward = _forward(state.model, options)
+    for epoch in range(state.epoch, options.epochs):
+        began = time.perf_counter()
+        mean_loss = _one_epoch(state, forward, data, options, device)
+        _share_buffers(state)
+        scores = _scores(_evaluated_model(state), val, options, device)
+        state.epoch = epoch + 1
+        row = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "learning_rate": state.optimiser.param_groups[0]["lr"],
+            "loss": mean_loss,
+            "val_mIoU": scores.mIoU,
+            "val_pixel_accuracy": scores.pixel_accuracy,
+            "skipped": state.skipped,
+            "seconds": time.perf_counter() - began,
+        }
+        state.history.append(row)
+        if _rank() == 0:
+            _write(state, options, data)
+            print(_line(row, options.epochs), file=sys.stderr)
+    _report(options, device)
+    if _world() > 1:
+        processes.destroy_process_group()
+
+
+def _join_processes() -> None:
+    """Joins the other processes, if torchrun started this one among several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        processes.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def _rank() -> int:
+    return processes.get_rank() if processes.is_initialized() else 0
+
+
+def _world() -> int:
+    return processes.get_world_size() if processes.is_initialized() else 1
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: there is no GPU that torch can use")
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+
+
+def _datasets(options: TrainOptions) -> tuple[Segmentation, Segmentation]:
+    """What is learned from and chosen on, looked through; what is reported on is, too."""
+    splits = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
+    found = {split: opened(options.dataset, options.root, split) for split in splits}
+    if _rank() == 0:
+        for one in found.values():
+            checked(one, show_progress=True)
+    return found[options.train], found[options.val]
+
+
+def _fresh(options: TrainOptions, device: torch.device) -> State:
+    torch.manual_seed(options.seed)
+    try:
+        made: nn.Module = model(options.model).to(device)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+    if options.channels_last:
+        made = made.to(memory_format=torch.channels_last)
+    averaged = None
+    if options.ema:
+        averaged = AveragedModel(
+            made,
+            multi_avg_fn=get_ema_multi_avg_fn(options.ema),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+    scaler = grad_scaler(device, options.optimisation.precision)
+    return State(made, averaged, optimiser(made, options.optimisation), scaler)
+
+
+def _refuse_overwriting(options: TrainOptions) -> None:
+    last = Path(options.out) / "last.pt"
+    if last.exists():
+        raise InputError("exists already: --resume true, or name a new --out", last)
+
+
+def _resumed(options: TrainOptions, device: torch.device) -> State | None:
+    """The state in last.pt; None if the training was killed before there was one."""
+    path = Path(options.out) / "last.pt"
+    if not path.exists():
+        return None
+    found = loaded(path)
+    before, now = found["options"], msgspec.to_builtins(options)
+    for key in now:
+        if key not in FREE_TO_CHANGE and before.get(key) != now[key]:
+            message = f"was trained with {key} = {before.get(key)!r}, not {now[key]!r}"
+            raise InputError(message, path)
+    state = _fresh(options, device)
+    state.model.load_state_dict(found["weights"])
+    if state.averaged is not None:
+        state.averaged.load_state_dict(found["averaged"])
+    state.optimiser.load_state_dict(found["optimiser"])
+    state.scaler.load_state_dict(found["scaler"])
+    torch.set_rng_state(found["random"])
+    for key in ("epoch", "step", "skipped", "history"):
+        setattr(state, key, found[key])
+    return state
+
+
+def _forward(made: nn.Module, options: TrainOptions) -> nn.Module:
+    """What is called in training: the model itself, compiled, or over all processes."""
+    if options.compile:
+        made = torch.compile(made)  # type: ignore[assignment]
+    return DistributedDataParallel(made) if _world() > 1 else made
+
+
+def _one_epoch(
+    state: State,
+    forward: nn.Module,
+    data: Segmentation,
+    options: TrainOptions,
+    device: torch.device,
+) -> float:
+    """Takes every step of an epoch; returns the mean loss of those that were not skipped."""
+    forward.train()
+    batches = _batches(len(data), options, state.epoch)
+    steps = len(batches) * options.epochs
+    parts = _loaded_parts(data, batches, options, state.epoch)
+    losses: list[float] = []
+    in_a_row = 0
+    for batch in progress(batches, f"epoch {state.epoch + 1}", len(batches), _rank() == 0):
+        rate = learning_rate(state.step, steps, options.optimisation)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        value = _one_step(state, forward, parts, options, device)
+        state.step += 1
+        in_a_row = 0 if math.isfinite(value) else in_a_row + 1
+        if math.isfinite(value):
+            losses.append(value)
+        if in_a_row > options.patience:
+            names = ", ".join(data.names[i] for i in batch)
+            raise Diverged(
+                f"loss or gradient not finite in {in_a_row} steps in a row, up to step "
+                f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {names}"
+            )
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def _share_buffers(state: State) -> None:
+    """Gives all processes the first one's running statistics, so that they score alike."""
+    if _world() > 1:
+        for one in filter(None, (state.model, state.averaged)):
+            for buffer in one.buffers():
+                processes.broadcast(buffer, 0)
+
+
+def _one_step(
+    state: State,
+    forward: nn.Module,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    options: TrainOptions,
+    device: torch.device,
+) -> float:
+    """One step over all parts of a batch; its loss, or NaN if it had to be skipped."""
+    state.optimiser.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=device)
+    for _ in range(options.accumulate):
+        images, labels = next(parts)
+        images, labels = _at_factor(images.to(device), labels.to(device), options)
+        with autocast(device, options.optimisation.precision):
+            part = loss(forward(images), labels, options.loss) / options.accumulate
+        state.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        total += part.detach()
+    state.scaler.unscale_(state.optimiser)
+    limit = options.optimisation.clip or math.inf
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(_mean(total)))
+    if is_finite or state.scaler.is_enabled():
+        state.scaler.step(state.optimiser)  # under fp16 it looks for itself, and is told to
+    state.scaler.update()
+    if not is_finite:
+        state.skipped += 1
+        return math.nan
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
+    return float(_mean(total))
+
+
+def _at_factor(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
+    """What the model takes, and labels at its size."""
+    inputs = resized(as_input(images), options.factor)
+    if options.channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    if inputs.shape[2:] == labels.shape[1:]:
+        return inputs, labels
+    size = [inputs.shape[2], inputs.shape[3]]
+    return inputs, functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]
+
+
+def _batches(count: int, options: TrainOptions, epoch: int) -> list[list[int]]:
+    """The items of each step of an epoch; those that make no whole batch wait for another."""
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + epoch)
+    order = torch.randperm(count, generator=generator).tolist()
+    size = options.batch_size
+    if count < size:
+        raise InputError(f"--batch_size {size}: there are only {count} images")
+    return [order[begin : begin + size] for begin in range(0, count - size + 1, size)]
+
+
+def _loaded_parts(
+    data: Segmentation, batches: list[list[int]], options: TrainOptions, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of every batch, in `accumulate` parts each."""
+    shares = _world() * options.accumulate
+    if options.batch_size % shares:
+        raise InputError(
+            f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
+            f"{options.accumulate} parts"
+        )
+    mine = [batch[part::shares] for batch in batches for part in range(_rank(), shares, _world())]
+    views = Views(data, options.augmentation, seed=options.seed, epoch=epoch)
+    return iter(DataLoader(views, batch_sampler=mine, num_workers=options.workers))
+
+
+def _mean(value: Tensor) -> Tensor:
+    """The mean over all processes."""
+    return _sum(value) / _world()
+
+
+def _sum(value: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if _world() > 1:
+        value = value.clone()
+        processes.all_reduce(value)
+    return value
+
+
+def _evaluated_model(state: State) -> nn.Module:
+    return state.model if state.averaged is None else state.averaged.module
+
+
+def _scores(
+    made: nn.Module, data: Segmentation, options: TrainOptions, device: torch.device
+) -> SemanticScores:
+    """Scores over all processes, each of which takes every so manieth image."""
+    mine = range(_rank(), len(data), _world())
+    found = confusion(
+        made,
+        (data[i] for i in progress(mine, "evaluation", len(mine), _rank() == 0)),
+        len(data.classes),
+        device=device,
+        batch_size=options.batch_size,
+        factor=options.factor,
+        precision=options.optimisation.precision,
+    )
+    return semantic_scores(_sum(torch.from_numpy(found).to(device)).cpu().numpy())
+
+
+def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
+    """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
+    folder = Path(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made: {error.strerror}", folder) from None
+    checkpoint = _checkpoint(state, options, data)
+    best = max(row["val_mIoU"] for row in state.history)
+    if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:
+        save(folder / "best.pt", checkpoint)
+    with new_file(folder / "history.csv") as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(state.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(state.history)
+    save(folder / "last.pt", checkpoint)  # last: what it says is there is there
+
+
+def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "program": PROGRAM,
+        "options": msgspec.to_builtins(options),
+        "classes": list(data.classes),
+        "palette": data.palette.tolist(),
+        "model": _evaluated_model(state).state_dict(),
+        "weights": state.model.state_dict(),
+        "averaged": None if state.averaged is None else state.averaged.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "epoch": state.epoch,
+        "step": state.step,
+        "skipped": state.skipped,
+        "history": copy.deepcopy(state.history),
+        "random": torch.get_rng_state(),
+    }
+
+
+def _line(row: dict[str, float], epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  mIoU {row['val_mIoU']:.4f}  "
+        f"accuracy {row['val_pixel_accuracy']:.4f}  {row['seconds']:.1f} s"
+    )
+
+
+def _report(options: TrainOptions, device: torch.device) -> None:
+    """Prints the scores of the best epoch, on the test images if there are any."""
+    if _world() > 1:
+        processes.barrier()  # until the file is there
+    found = loaded(Path(options.out) / "best.pt")
+    best = model(options.model).to(device)
+    best.load_state_dict(found["model"])
+    split = options.test or options.val
+    data = opened(options.dataset, options.root, split)
+    scores = _scores(best, data, options, device)
+    if _rank() == 0:
+        _print_scores(scores, data, found["epoch"], options)
+
+
+def _print_scores(
+    scores: SemanticScores, data: Segmentation, epoch: int, options: TrainOptions
+) -> None:
+    print(f"best epoch {epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
+    width = max(map(len, [*data.classes, "pixel accuracy"]))
+    rows = [*zip(data.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
+    for name, value in [*rows, ("pixel accuracy", scores.pixel_accuracy)]:
+        print(f"{name:<{width}}  {'n/a' if math.isnan(value) else f'{value:.4f}'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,502 @@
+"""Upsampling operators: one signature, so that a decoder can exchange them.
+
+Every operator maps features [B, C, h, w] to [B, C, H, W] by exactly its scale, so that features
+stay above the pixels that they were made of. Where H x W is not scale times h x w (an encoder
+halves 45 to 22 or to 23), one rule holds for all: what lies beyond is cropped at the bottom and
+right, what is missing there repeats the last row and column.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "UPSAMPLERS",
+    "BilinearAdditive",
+    "Carafe",
+    "DySample",
+    "Interpolation",
+    "MaxUnpooling",
+    "PixelShuffle",
+    "Size",
+    "TransposedConvolution",
+    "Upsampler",
+    "bilinear_kernel",
+    "fitted",
+    "icnr_",
+    "upsampler",
+]
+
+Size = tuple[int, int]
+Mode = Literal["nearest", "bilinear", "bicubic"]
+TAPS: dict[Mode, int] = {"nearest": 0, "bilinear": 4, "bicubic": 16}  # multiply-adds per output
+
+
+class Upsampler(nn.Module):
+    """What every operator has; a subclass says how `upsampled` is made, and what it costs.
+
+    Attributes:
+        channels: C.
+        scale: s, by which height and width grow.
+        needs_indices: Whether `guide` must be the indices of the encoder's max-pooling.
+    """
+
+    needs_indices: ClassVar[bool] = False
+
+    def __init__(self, channels: int, scale: int = 2) -> None:
+        """Sets the sizes.
+
+        Args:
+            channels: C, at least 1.
+            scale: s, at least 2.
+        """
+        super().__init__()
+        for name, value, least in (("channels", channels, 1), ("scale", scale, 2)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        self.channels = channels
+        self.scale = scale
+
+    def forward(self, features: Tensor, size: Size, guide: Tensor | None = None) -> Tensor:
+        """Features at `size`.
+
+        Args:
+            features: float [B, C, h, w].
+            size: H and W, px; each within one scale of s times h and w.
+            guide: What the operator is guided by; only max-unpooling needs one.
+
+        Returns:
+            float [B, C, H, W].
+
+        Raises:
+            ValueError: If the channels or sizes do not fit.
+        """
+        if features.shape[1] != self.channels:
+            raise ValueError(f"expected {self.channels} channels, got {list(features.shape)}")
+        for low, high in zip(features.shape[2:], size, strict=True):
+            if not self.scale * (low - 1) < high < self.scale * (low + 1):
+                shape = list(features.shape[2:])
+                raise ValueError(f"{shape} cannot be upsampled x{self.scale} to {list(size)}")
+        return fitted(self.upsampled(features, guide), size)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """Features [B, C, h, w] at exactly s times their size."""
+        raise NotImplementedError
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-adds for one image's features of height x width, softmax and bias left out."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """What print() shows."""
+        return f"{self.channels}, scale={self.scale}"
+
+
+def fitted(features: Tensor, size: Size) -> Tensor:
+    """`features` [B, C, h, w] cropped at the bottom and right, or grown there by their last values.
+
+    >>> fitted(torch.arange(4.0).reshape(1, 1, 2, 2), (3, 1))[0, 0].tolist()
+    [[0.0], [2.0], [2.0]]
+    """
+    height, width = size
+    features = features[:, :, :height, :width]
+    below, right = height - features.shape[2], width - features.shape[3]
+    if below or right:
+        features = functional.pad(features, (0, right, 0, below), mode="replicate")
+    return features
+
+
+class Interpolation(Upsampler):
+    """Nearest, bilinear or bicubic interpolation: no parameters.
+
+    Macs: 0, 4 or 16 per output value, s^2 C h w of them.
+    Source: torch.nn.functional.interpolate.
+    """
+
+    def __init__(
+        self, channels: int, scale: int = 2, *, mode: Mode, align_corners: bool = False
+    ) -> None:
+        """Chooses the interpolation.
+
+        Args:
+            channels: C.
+            scale: s.
+            mode: "nearest", "bilinear" or "bicubic".
+            align_corners: Whether the corner pixels' centres are aligned instead of the corners;
+                then features shift against the pixels that they were made of.
+        """
+        super().__init__(channels, scale)
+        if mode == "nearest" and align_corners:
+            raise ValueError("align_corners has no meaning for nearest")
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        return functional.interpolate(
+            features,
+            scale_factor=self.scale,
+            mode=self.mode,
+            align_corners=None if self.mode == "nearest" else self.align_corners,
+        )
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        return TAPS[self.mode] * self.channels * self.scale**2 * height * width
+
+    def extra_repr(self) -> str:
+        """See `Upsampler`."""
+        return f"{super().extra_repr()}, mode={self.mode}, align_corners={self.align_corners}"
+
+
+class BilinearAdditive(Upsampler):
+    """Bilinear interpolation, then the sum of every s^2 consecutive channels.
+
+    The sum leaves ceil(C / s^2) channels, as many values as came in; a 1 x 1 convolution makes C of
+    them again.
+
+    Parameters: C ceil(C / s^2) + C. Macs: (4 + C) ceil(C / s^2) s^2 h w.
+    Source: Wojna et al., "The Devil is in the Decoder", IJCV 2019, section 3.2.
+    """
+
+    def __init__(self, channels: int, scale: int = 2) -> None:
+        """Makes the convolution."""
+        super().__init__(channels, scale)
+        self.groups = math.ceil(channels / scale**2)
+        self.expansion = nn.Conv2d(self.groups, channels, 1)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        missing = self.groups * self.scale**2 - self.channels
+        padded = functional.pad(features, (0, 0, 0, 0, 0, missing))
+        # Interpolation is linear in each channel: summing first costs less and gives the same.
+        summed = torch.unflatten(padded, 1, (self.groups, -1)).sum(2)
+        added = functional.interpolate(summed, scale_factor=self.scale, mode="bilinear")
+        expanded: Tensor = self.expansion(added)
+        return expanded
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        return (4 + self.channels) * self.groups * self.scale**2 * height * width
+
+
+class TransposedConvolution(Upsampler):
+    """A learned kernel of `kernel` x `kernel` stamped at stride s.
+
+    Where s does not divide the kernel, outputs are reached by different numbers of taps, which
+    shows as a checkerboard: a warning says so.
+
+    Parameters: k^2 C^2 + C. Macs: k^2 C^2 h w.
+    Sources: Zeiler et al., "Deconvolutional Networks", CVPR 2010; Shelhamer et al., "Fully
+    Convolutional Networks", PAMI 2017; Odena et al., "Deconvolution and Checkerboard Artifacts",
+    Distill 2016.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        scale: int = 2,
+        *,
+        kernel: int | None = None,
+        bilinear_init: bool = False,
+    ) -> None:
+        """Makes the convolution.
+
+        Args:
+            channels: C.
+            scale: s, the stride.
+            kernel: k, at least s; None for 2 s.
+            bilinear_init: Whether it begins as bilinear interpolation of each channel (FCN); needs
+                k = 2 s.
+        """
+        super().__init__(channels, scale)
+        kernel = 2 * scale if kernel is None else kernel
+        if kernel < scale:
+            raise ValueError(f"kernel must be at least scale, {scale}, not {kernel}")
+        if kernel % scale:
+            warnings.warn(
+                f"a transposed convolution's kernel of {kernel} is not divisible by its stride of "
+                f"{scale}: expect a checkerboard",
+                stacklevel=2,
+            )
+        padding = math.ceil((kernel - scale) / 2)
+        self.convolution = nn.ConvTranspose2d(
+            channels,
+            channels,
+            kernel,
+            stride=scale,
+            padding=padding,
+            output_padding=2 * padding + scale - kernel,
+        )
+        if bilinear_init:
+            _start_bilinear(self.convolution, scale)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        result: Tensor = self.convolution(features)
+        return result
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        return self.convolution.weight.numel() * height * width
+
+
+def _start_bilinear(convolution: nn.ConvTranspose2d, scale: int) -> None:
+    kernel = convolution.kernel_size[0]
+    if kernel != 2 * scale:
+        raise ValueError(f"bilinear_init needs a kernel of {2 * scale}, not {kernel}")
+    with torch.no_grad():
+        convolution.weight.zero_()
+        diagonal = torch.arange(convolution.in_channels)
+        convolution.weight[diagonal, diagonal] = bilinear_kernel(scale)
+        if convolution.bias is not None:
+            convolution.bias.zero_()
+
+
+def bilinear_kernel(scale: int) -> Tensor:
+    """The kernel float32 [2 s, 2 s] whose stamps at stride s are bilinear interpolation.
+
+    >>> bilinear_kernel(2)[0].tolist()
+    [0.0625, 0.1875, 0.1875, 0.0625]
+    """
+    centre = scale - 0.5 * (scale % 2 == 0)  # with a zero in front where s is odd
+    distance = (torch.arange(2 * scale, dtype=torch.float32) - centre).abs() / scale
+    return torch.outer(1 - distance, 1 - distance)
+
+
+class PixelShuffle(Upsampler):
+    """A 3 x 3 convolution to s^2 C channels, which are then laid out as s x s pixels.
+
+    Parameters: 9 s^2 C^2 + s^2 C. Macs: 9 s^2 C^2 h w, with `blur` 4 s^2 C h w more.
+    Sources: Shi et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016; Aitken et
+    al., "Checkerboard artifact free sub-pixel convolution", 2017 (ICNR); Sugawara et al.,
+    "Super-Resolution Using Convolutional Neural Networks Without Any Checkerboard Artifacts", 2018.
+    """
+
+    def __init__(
+        self, channels: int, scale: int = 2, *, icnr: bool = True, blur: bool = False
+    ) -> None:
+        """Makes the convolution.
+
+        Args:
+            channels: C.
+            scale: s.
+            icnr: Whether it begins as a convolution with nearest upsampling after it.
+            blur: Whether the mean of s x s pixels follows, which no checkerboard survives.
+        """
+        super().__init__(channels, scale)
+        self.convolution = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
+        self.blur = blur
+        if icnr:
+            icnr_(self.convolution, scale)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        shuffled = functional.pixel_shuffle(self.convolution(features), self.scale)
+        if not self.blur:
+            return shuffled
+        before, after = self.scale // 2, (self.scale - 1) // 2
+        padded = functional.pad(shuffled, (before, after, before, after), mode="replicate")
+        return functional.avg_pool2d(padded, self.scale, stride=1)
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        blur = self.scale**4 * self.channels * self.blur
+        return (self.convolution.weight.numel() + blur) * height * width
+
+
+def icnr_(convolution: nn.Conv2d, scale: int) -> None:
+    """Sets the s^2 filters that pixel-shuffling lays side by side equal to the first of them."""
+    with torch.no_grad():
+        for parameter in (convolution.weight, convolution.bias):
+            if parameter is not None:
+                parameter.copy_(parameter[:: scale**2].repeat_interleave(scale**2, 0))
+
+
+class MaxUnpooling(Upsampler):
+    """Puts each value where the encoder's max-pooling took it from; zero elsewhere.
+
+    Parameters: none. Macs: none.
+    Source: Badrinarayanan et al., "SegNet", PAMI 2017.
+    """
+
+    needs_indices = True
+
+    def forward(self, features: Tensor, size: Size, guide: Tensor | None = None) -> Tensor:
+        """See `Upsampler`.
+
+        Args:
+            features: float [B, C, h, w].
+            size: H and W, those of the tensor that was pooled.
+            guide: int64 [B, C, h, w], the indices of max-pooling with kernel and stride s.
+
+        Raises:
+            ValueError: If `guide` is missing or of another shape.
+        """
+        if guide is None or guide.shape != features.shape:
+            given = "none" if guide is None else list(guide.shape)
+            raise ValueError(f"max-unpooling needs indices of {list(features.shape)}, got {given}")
+        height, width = size
+        flat = features.new_zeros(*features.shape[:2], height * width)
+        placed = flat.scatter(2, guide.flatten(2), features.flatten(2))
+        return torch.unflatten(placed, 2, (height, width))
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        return 0
+
+
+class Carafe(Upsampler):
+    """Each output is a weighted sum of a k x k neighbourhood, the weights made from the content.
+
+    Parameters, with m = 64 compressed channels: m C + m + 9 m s^2 k^2 + s^2 k^2. Macs: (m C + 9 m
+    s^2 k^2 + s^2 k^2 C) h w.
+    Source: Wang et al., "CARAFE: Content-Aware ReAssembly of FEatures", ICCV 2019.
+    """
+
+    def __init__(
+        self, channels: int, scale: int = 2, *, kernel: int = 5, compressed: int = 64
+    ) -> None:
+        """Makes the two convolutions that predict the weights.
+
+        Args:
+            channels: C.
+            scale: s.
+            kernel: k, odd.
+            compressed: m, the channels that weights are predicted from.
+        """
+        super().__init__(channels, scale)
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {kernel}")
+        self.kernel = kernel
+        self.compression = nn.Conv2d(channels, compressed, 1)
+        self.encoder = nn.Conv2d(compressed, (scale * kernel) ** 2, 3, padding=1)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        height, width = features.shape[2:]
+        encoded = self.encoder(self.compression(features))
+        weights = torch.unflatten(encoded, 1, (self.kernel**2, self.scale**2)).softmax(1)
+        around = functional.unfold(features, self.kernel, padding=self.kernel // 2)
+        neighbours = around.reshape(-1, self.channels, self.kernel**2, height, width)
+        parts = torch.einsum("bckhw,bkshw->bcshw", neighbours, weights.to(neighbours.dtype))
+        return functional.pixel_shuffle(parts.flatten(1, 2), self.scale)
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        weights = self.compression.weight.numel() + self.encoder.weight.numel()
+        return (weights + (self.scale * self.kernel) ** 2 * self.channels) * height * width
+
+
+class DySample(Upsampler):
+    """Bilinear samples at learned offsets, made from the content.
+
+    It begins close to bilinear interpolation. Parameters, with g groups: 2 g s^2 C + 2 g s^2. Macs:
+    (2 g s^2 C + 4 s^2 C) h w.
+    Source: Liu et al., "Learning to Upsample by Learning to Sample", ICCV 2023 (linear + pixel
+    shuffle, static scope of 1/4).
+    """
+
+    SCOPE: ClassVar[float] = 0.25  # of the offsets, so that neighbours' samples stay apart
+    START: ClassVar[float] = 1e-3  # standard deviation of the initial weights
+
+    def __init__(self, channels: int, scale: int = 2, *, groups: int = 4) -> None:
+        """Makes the convolution that predicts the offsets.
+
+        Args:
+            channels: C.
+            scale: s.
+            groups: g, of channels that share offsets; the largest divisor of C up to it is used.
+        """
+        super().__init__(channels, scale)
+        self.groups = max(g for g in range(1, groups + 1) if channels % g == 0)
+        self.offset = nn.Conv2d(channels, 2 * self.groups * scale**2, 1)
+        nn.init.normal_(self.offset.weight, std=self.START)
+        if self.offset.bias is not None:
+            nn.init.zeros_(self.offset.bias)
+
+    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """See `Upsampler`."""
+        batch, _, height, width = features.shape
+        offsets = self.SCOPE * self.offset(features)
+        offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
+        offsets = functional.pixel_shuffle(offsets, self.scale)
+        offsets = torch.unflatten(offsets, 1, (self.groups, 2)).flatten(0, 1).permute(0, 2, 3, 1)
+        # In features' px; grid_sample wants -1 .. 1 from edge to edge.
+        side = offsets.new_tensor([width, height])
+        grid = (self._centres(height, width, offsets) + offsets) * 2 / side - 1
+        grouped = torch.unflatten(features, 1, (self.groups, -1)).flatten(0, 1)
+        sampled = functional.grid_sample(
+            grouped,
+            grid.to(features.dtype),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+        return sampled.reshape(batch, self.channels, *sampled.shape[2:])
+
+    def macs(self, height: int, width: int) -> int:
+        """See `Upsampler`."""
+        samples = 4 * self.scale**2 * self.channels
+        return (self.offset.weight.numel() + samples) * height * width
+
+    def _centres(self, height: int, width: int, like: Tensor) -> Tensor:
+        """The outputs' centres in features' px, x and y, [s h, s w, 2]."""
+        y, x = (
+            (torch.arange(self.scale * side, dtype=like.dtype, device=like.device) + 0.5)
+            / self.scale
+            for side in (height, width)
+        )
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def _transposed_k2s2(channels: int, scale: int = 2, **options: Any) -> Upsampler:
+    return TransposedConvolution(channels, scale, kernel=scale, **options)
+
+
+def _transposed_k3s2(channels: int, scale: int = 2, **options: Any) -> Upsampler:
+    return TransposedConvolution(channels, scale, kernel=2 * scale - 1, **options)
+
+
+UPSAMPLERS: dict[str, Callable[..., Upsampler]] = {
+    "bilinear": partial(Interpolation, mode="bilinear"),
+    "nearest": partial(Interpolation, mode="nearest"),
+    "bicubic": partial(Interpolation, mode="bicubic"),
+    "bilinear_additive": BilinearAdditive,
+    "transposed": TransposedConvolution,  # k4s2p1
+    "transposed_k2s2": _transposed_k2s2,
+    "transposed_k3s2": _transposed_k3s2,  # the known-bad control
+    "pixelshuffle": PixelShuffle,
+    "max_unpooling": MaxUnpooling,
+    "carafe": Carafe,
+    "dysample": DySample,
+}
+
+
+def upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsampler:
+    """The operator called `name`.
+
+    Args:
+        name: A key of UPSAMPLERS.
+        channels: C.
+        scale: s.
+        **options: What the operator takes besides, such as align_corners.
+
+    Raises:
+        ValueError: If there is no such operator, or it does not take an option or its value.
+
+    >>> upsampler("bilinear", 8)(torch.zeros(1, 8, 22, 30), (45, 60)).shape
+    torch.Size([1, 8, 45, 60])
+    """
+    if name not in UPSAMPLERS:
+        raise ValueError(f"no upsampling operator {name!r}; there are {', '.join(UPSAMPLERS)}")
+    try:
+        return UPSAMPLERS[name](channels, scale, **options)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from None

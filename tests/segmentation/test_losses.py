@@ -1,0 +1,242 @@
+"""Losses equal torch's and the written-out formula, and pixels without a label do not count."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segmentation.losses import IGNORED, LOSSES, LossOptions, cross_entropy, dice, loss
+
+K = 5
+WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
+NAMES = sorted(LOSSES)
+
+
+def batch(dtype: torch.dtype = torch.float64, ignored: bool = True) -> tuple[Tensor, Tensor]:
+    """Logits [2, K, 7, 5] and labels [2, 7, 5], a third of them ignored."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(2, K, 7, 5, generator=generator)).to(dtype)
+    labels = torch.randint(0, K, (2, 7, 5), generator=generator)
+    if ignored:
+        labels[torch.rand(2, 7, 5, generator=generator) < 1 / 3] = IGNORED
+    return logits, labels
+
+
+def gradient(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    logits = logits.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(logits, labels, options), logits)
+    return slope
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weights", [(), WEIGHTS])
+def test_cross_entropy_and_its_gradient_equal_torchs(
+    weights: tuple[float, ...], smoothing: float, ignored: bool
+) -> None:
+    logits, labels = batch(ignored=ignored)
+    options = LossOptions(class_weights=weights, label_smoothing=smoothing)
+    logits.requires_grad_()
+    expected = functional.cross_entropy(
+        logits,
+        labels,
+        weight=torch.tensor(weights, dtype=torch.float64) if weights else None,
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+    )
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+    # The same sums in another order, float64.
+    torch.testing.assert_close(cross_entropy(logits, labels, options), expected)
+    torch.testing.assert_close(gradient(logits.detach(), labels, options), expected_gradient)
+
+
+def written_out_dice(logits: Tensor, labels: Tensor) -> float:
+    """V-Net's formula, a pixel at a time."""
+    coefficients = []
+    for label in range(logits.shape[1]):
+        both = found = wanted = 0.0
+        for image, row, column in torch.cartesian_prod(*map(torch.arange, labels.shape)).tolist():
+            pixel = int(labels[image, row, column])
+            if pixel == IGNORED:
+                continue
+            powers = [math.exp(one) for one in logits[image, :, row, column].tolist()]
+            probability = powers[label] / sum(powers)
+            found += probability
+            wanted += pixel == label
+            both += probability * (pixel == label)
+        coefficients.append((2 * both + 1) / (found + wanted + 1))
+    return 1 - sum(coefficients) / len(coefficients)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_dice_equals_the_written_out_formula(ignored: bool) -> None:
+    logits, labels = batch(ignored=ignored)
+    found = float(dice(logits, labels, LossOptions()))
+    assert found == pytest.approx(written_out_dice(logits, labels), rel=1e-12)  # float64, ~50 sums
+
+
+def test_dice_of_two_pixels_by_hand() -> None:
+    logits = torch.zeros(1, 2, 1, 2)  # probability 1/2 everywhere, both pixels of class 0
+    labels = torch.zeros(1, 1, 2, dtype=torch.int64)
+    # (2 x 1 + 1) / (1 + 2 + 1) and 1 / (1 + 0 + 1)
+    assert float(dice(logits, labels, LossOptions())) == 1 - (3 / 4 + 1 / 2) / 2
+
+
+def test_dice_of_what_is_found_exactly_is_0() -> None:
+    _, labels = batch(ignored=False)
+    labels[labels == 3] = 2  # a class that is nowhere and found nowhere
+    logits = 1e3 * functional.one_hot(labels, K).permute(0, 3, 1, 2).double()
+    assert float(dice(logits, labels, LossOptions())) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_is_right_in_float64(name: str) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5)
+    few = logits[:, :, :2, :3].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda one: loss(one, labels[:, :2, :3], options), (few,))
+
+
+def test_the_sum_is_the_sum() -> None:
+    logits, labels = batch()
+    options = LossOptions(loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25)
+    expected = cross_entropy(logits, labels, options) + 0.25 * dice(logits, labels, options)
+    assert torch.equal(loss(logits, labels, options), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_pixels_change_nothing(name: str) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1)
+    ignored = (labels == IGNORED).unsqueeze(1)
+    changed = logits.where(~ignored, 7 * logits + 1)
+    assert torch.equal(loss(changed, labels, options), loss(logits, labels, options))
+    slope = gradient(logits, labels, options)
+    assert not slope.masked_select(ignored).any()
+    assert slope.masked_select(~ignored).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_labels_has_no_loss_and_no_gradient(name: str, dtype: torch.dtype) -> None:
+    logits = torch.full((2, K, 7, 5), 6e4, dtype=dtype)  # whose sum float16 cannot hold
+    labels = torch.full((2, 7, 5), IGNORED)
+    options = LossOptions(loss=name, label_smoothing=0.1)
+    assert float(loss(logits, labels, options)) == 0
+    assert torch.equal(gradient(logits, labels, options), torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_where_only_classes_of_weight_zero_are_present_there_is_no_loss(smoothing: float) -> None:
+    logits, labels = batch()
+    labels[labels != IGNORED] = 2
+    options = LossOptions(class_weights=WEIGHTS, label_smoothing=smoothing)
+    assert float(loss(logits, labels, options)) == 0
+    assert not gradient(logits, labels, options).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_that_are_not_numbers_show_in_the_loss(name: str) -> None:
+    logits, labels = batch(ignored=False)
+    logits[0, 0, 0, 0] = math.nan
+    assert loss(logits, labels, LossOptions(loss=name)).isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_may_be_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=WEIGHTS)
+    assert torch.equal(loss(logits, labels.to(dtype), options), loss(logits, labels, options))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_of_half_precision_are_computed_in_float32(name: str, dtype: torch.dtype) -> None:
+    logits, labels = batch(dtype)
+    options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1)
+    found = loss(logits, labels, options)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, loss(logits.float(), labels, options))
+    slope = gradient(logits, labels, options)
+    assert torch.equal(slope, gradient(logits.float(), labels, options).to(dtype))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_nothing(name: str) -> None:
+    logits, labels = batch(torch.bfloat16)
+    options = LossOptions(loss=name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(logits, labels, options)
+    assert torch.equal(found, loss(logits, labels, options))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_channels_last_layout_gives_the_same(name: str) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=WEIGHTS)
+    again = logits.contiguous(memory_format=torch.channels_last)
+    # The same sums in another order, float64.
+    torch.testing.assert_close(loss(again, labels, options), loss(logits, labels, options))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_images_does_not_matter(name: str) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=WEIGHTS)
+    found = loss(logits.flip(0), labels.flip(0), options)
+    torch.testing.assert_close(found, loss(logits, labels, options))  # as above
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "focal"}, "loss must be one of cross_entropy, dice, .*, not 'focal'"),
+        ({"label_smoothing": 1.5}, r"label_smoothing must lie in \[0, 1\], not 1.5"),
+        ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
+        ({"label_smoothing": math.nan}, "label_smoothing must lie in"),
+        ({"class_weights": (1.0, -2.0)}, "class_weights must be at least 0 and finite, not 1.0, -"),
+        ({"class_weights": (1.0, math.nan)}, "class_weights must be at least 0 and finite"),
+        ({"class_weights": (1.0, math.inf)}, "class_weights must be at least 0 and finite"),
+        ({"dice_weight": -1.0}, "dice_weight must be at least 0 and finite, not -1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LossOptions(**options)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy+dice"])
+def test_class_weights_must_be_one_for_each_class(name: str) -> None:
+    logits, labels = batch()
+    options = LossOptions(loss=name, class_weights=(1.0, 2.0))
+    for some in (labels, torch.full_like(labels, IGNORED)):
+        with pytest.raises(ValueError, match="expected 5 class_weights, got 2"):
+            loss(logits, some, options)
+
+
+@pytest.mark.parametrize("wrong", [-1, K, 200, 256])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_label_out_of_range_is_refused_as_torch_does(name: str, wrong: int) -> None:
+    logits, labels = batch()
+    labels[0, 0, 0] = wrong
+    for options in (LossOptions(loss=name), LossOptions(loss=name, class_weights=WEIGHTS)):
+        for smoothing in (0.0, 0.1):
+            with pytest.raises((IndexError, RuntimeError), match=r"out of bounds|must be"):
+                loss(logits, labels, replace(options, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_that_do_not_fit_the_logits_are_refused(name: str) -> None:
+    logits, labels = batch()
+    for wrong, given in (
+        (labels[:1], r"int64 \[1, 7, 5\]"),  # which torch would repeat for both images
+        (labels.unsqueeze(1), r"int64 \[2, 1, 7, 5\]"),
+        (labels.float(), r"float32 \[2, 7, 5\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"labels must be integer \[2, 7, 5\], not {given}"):
+            loss(logits, wrong, LossOptions(loss=name))

@@ -1,0 +1,249 @@
+"""Models take any operator and any size; what they cost can be counted and matched."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from detection import InputError
+from segmentation.cost import macs, matched, parameters
+from segmentation.models import (
+    ACTIVATIONS,
+    ModelOptions,
+    SelfAttention,
+    model,
+)
+from segmentation.upsampling import UPSAMPLERS
+
+NAMES = sorted(UPSAMPLERS)
+SMALL: dict[str, Any] = {"classes": 5, "width": 4, "depth": 3}
+ODD = (45, 61)
+TAPS = {"bilinear": 4, "bicubic": 16, "bilinear_additive": 1, "dysample": 4}  # torch counts none
+
+
+def made(**options: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
+        return model(ModelOptions(**{**SMALL, **options})).eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("architecture", ["unet", "fcn8s"])
+def test_every_operator_fits_every_architecture_at_odd_sizes(architecture: str, name: str) -> None:
+    if architecture == "fcn8s" and name == "max_unpooling":
+        with pytest.raises(ValueError, match="cannot upsample the scores of an FCN"):
+            made(architecture=architecture, upsampling=name)
+        return
+    logits = made(architecture=architecture, upsampling=name)(torch.rand(2, 3, *ODD))
+    assert logits.shape == (2, 5, *ODD)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_may_be_reduced_after_upsampling(name: str) -> None:
+    options = {"upsampling": name, "placement": "after"}
+    if name == "max_unpooling":
+        with pytest.raises(ValueError, match='needs placement "before"'):
+            made(**options)
+        return
+    assert made(**options)(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
+
+
+@pytest.mark.parametrize(("architecture", "depth"), [("fcn8s", 5), ("fcn16s", 5), ("fcn32s", 5)])
+def test_an_fcn_refines_scores_down_to_its_stride(architecture: str, depth: int) -> None:
+    fcn = made(architecture=architecture, depth=depth)
+    stride = int(architecture[3:-1])
+    assert fcn.coarse_scores(torch.rand(1, 3, 64, 96)).shape == (1, 5, 64 // stride, 96 // stride)
+    assert fcn(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_trains(activation: str) -> None:
+    unet = made(activation=activation).train()
+    unet(torch.rand(2, 3, 16, 16)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in unet.parameters())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5)])
+def test_images_may_be_tiny(size: tuple[int, int]) -> None:
+    assert made()(torch.rand(1, 3, *size)).shape == (1, 5, *size)
+
+
+def test_the_default_is_about_two_million_parameters() -> None:
+    assert 1.5e6 < parameters(model(ModelOptions(classes=11))) < 2.5e6
+
+
+def test_attention_begins_as_nothing_added_and_attends_to_all() -> None:
+    attention = SelfAttention(64)
+    features = torch.rand(1, 64, 5, 7)
+    bias = attention.output.bias
+    torch.testing.assert_close(attention(features), features + bias.reshape(1, -1, 1, 1))
+    torch.nn.init.normal_(attention.output.weight)
+    changed = features.clone()
+    changed[..., 0, 0] += 1
+    moved = (attention(changed) - attention(features)).abs().amax(dim=1)[0]
+    assert (moved > 0).all()
+
+
+def test_attention_equals_the_written_out_formula() -> None:
+    attention = SelfAttention(64)
+    torch.nn.init.normal_(attention.output.weight, std=0.1)
+    features = torch.rand(2, 64, 3, 4)
+    projected = attention.inputs(attention.norm(features)).flatten(2)
+    query, key, value = projected.reshape(2, 3, 2, 32, 12).unbind(1)
+    weights = (query.transpose(2, 3) @ key / 32**0.5).softmax(-1)
+    found = (weights @ value.transpose(2, 3)).transpose(2, 3).reshape(2, 64, 3, 4)
+    # The same in another order of sums, float32.
+    torch.testing.assert_close(
+        attention(features), features + attention.output(found), rtol=0, atol=1e-5
+    )
+
+
+def test_attention_is_part_of_the_model_where_asked_for() -> None:
+    plain, attentive = made(), made(attention=True)
+    assert parameters(attentive) > parameters(plain)
+    assert attentive(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
+def test_a_resnet_encodes(encoder: str) -> None:
+    for architecture in ("unet", "fcn32s"):
+        found = made(encoder=encoder, architecture=architecture)(torch.rand(1, 3, *ODD))
+        assert found.shape == (1, 5, *ODD)
+
+
+def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    resnet = torchvision.models.resnet18(weights=None)
+    path = tmp_path / "resnet18.pth"
+    torch.save(resnet.state_dict(), path)
+    unet = made(encoder="resnet18", weights=str(path))
+    images = torch.rand(1, 3, 32, 32)
+    expected = resnet.eval().layer1(resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images)))))
+    assert torch.equal(unet.encoder(images)[0][1], expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "weights.pth: no such file or folder"),
+        (b"not weights at all", "weights.pth: not a file of weights"),
+        ({"conv1.weight": torch.zeros(1)}, "the weights do not fit: .*size mismatch"),
+        ({"fc.bias": torch.zeros(1000)}, r"the weights do not fit: \d+ entries, such as conv1"),
+        ([1, 2], "the weights do not fit"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_named(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        made(encoder="resnet18", weights=str(path))
+
+
+def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(torch.nn.Linear(1, 1), path)  # a pickled module
+    with pytest.raises(InputError, match="not a file of weights"):
+        made(encoder="resnet18", weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "segnet"}, "architecture must be one of unet, fcn8s"),
+        ({"encoder": "vgg16"}, "encoder must be one of plain, resnet18"),
+        ({"activation": "tanh"}, "activation must be one of relu"),
+        ({"placement": "beside"}, "placement must be one of before, after"),
+        ({"classes": 0}, "classes must be at least 1"),
+        ({"decoder_width": 0.0}, "decoder_width must be above 0"),
+        ({"upsampling": "magic"}, "no upsampling operator 'magic'"),
+        ({"upsampling_options": {"blur": True}}, "bilinear: .*'blur'"),
+        ({"architecture": "fcn32s"}, "fcn32s needs features at stride 32.*1, 2, 4, 8: set depth"),
+        ({"encoder": "resnet18", "upsampling": "max_unpooling"}, "needs the plain encoder"),
+        ({"upsampling": "max_unpooling", "decoder_width": 0.5}, "decoder_width 1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(**options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_macs_are_those_that_torch_counts_and_the_operators_taps(name: str) -> None:
+    unet = made(upsampling=name)
+    with FlopCounterMode(display=False) as counter:
+        unet(torch.rand(1, 3, *ODD))
+    sizes = [(6, 8), (12, 16), (23, 31)]  # that the operators begin at, coarsest first
+    taps = sum(
+        TAPS.get(name, 0) * stage.upsampling.channels * 4 * height * width
+        for stage, (height, width) in zip(unet.stages, sizes, strict=True)
+    )
+    assert macs(unet, ODD) == counter.get_total_flops() // 2 + taps
+
+
+def test_macs_of_attention_are_counted() -> None:
+    options = ModelOptions(**SMALL, attention=True)
+    positions, channels = 6 * 8, 32
+    projections = 4 * channels**2 * positions
+    expected = macs(made(), ODD) + projections + 2 * channels * positions**2
+    assert macs(model(options), ODD) == expected
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    unet = made().train()
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    macs(unet, (16, 16))
+    assert unet.training
+    assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
+    assert not unet.head._forward_hooks
+
+
+@pytest.mark.parametrize("budget", ["params", "macs"])
+@pytest.mark.parametrize("name", NAMES)
+def test_matched_models_cost_what_the_bilinear_one_costs(name: str, budget: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
+        options = ModelOptions(classes=11, width=16, depth=3, upsampling=name)
+        found = model(matched(options, budget, (64, 64)))
+    peer = model(replace(options, upsampling="bilinear"))
+    cost = parameters if budget == "params" else lambda one: macs(one, (64, 64))
+    assert cost(found) == pytest.approx(cost(peer), rel=0.05)
+
+
+def test_a_free_budget_changes_nothing() -> None:
+    options = ModelOptions(classes=11, upsampling="pixelshuffle")
+    assert matched(options, "free", (64, 64)) is options
+
+
+def test_a_budget_that_cannot_be_met_or_is_unknown_is_refused() -> None:
+    options = ModelOptions(classes=11, architecture="fcn8s", width=4, upsampling="pixelshuffle")
+    with pytest.raises(ValueError, match="no decoder with pixelshuffle costs the"):
+        matched(options, "params", (64, 64))
+    with pytest.raises(ValueError, match="budget must be one of free, params, macs"):
+        matched(options, "time", (64, 64))  # type: ignore[arg-type]
+
+
+def test_logits_are_at_the_images_size_and_scores_at_the_encoders() -> None:
+    unet = made(encoder="resnet18")
+    images = torch.rand(1, 3, *ODD)
+    scores = unet.scores(images)
+    assert scores.shape == (1, 5, 23, 31)
+    expected = functional.interpolate(scores, size=ODD, mode="bilinear")
+    assert torch.equal(unet(images), expected)
+
+
+def test_the_channels_last_layout_gives_the_same() -> None:
+    unet, images = made(), torch.rand(1, 3, 32, 32)
+    again = made().to(memory_format=torch.channels_last)
+    found = again(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, unet(images), rtol=0, atol=1e-5)

@@ -1,0 +1,313 @@
+"""Training from the command line: it learns, resumes bit for bit, and stops with one clear line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segmentation import train as program
+from segmentation.checkpoint import loaded
+from segmentation.datasets import opened
+from segmentation.evaluation import confusion
+from segmentation.models import ModelOptions, model
+from segmentation.train import main
+
+ROOT = Path(__file__).resolve().parents[2]
+LEARNS = ("--epochs", "16", "--optimisation.learning_rate", "0.02")
+SPLITS = {"train": 16, "val": 5, "test": 4}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of bright squares on dark noise: learned within a few steps."""
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir()
+    for split, count in SPLITS.items():
+        names = [f"{split}{i}" for i in range(count)]
+        (root / f"{split}.txt").write_text("\n".join(names))
+        for name in names:
+            label = np.zeros((24, 32), np.uint8)
+            y, x = rng.integers(0, 12, 2)
+            label[y : y + 12, x : x + 12] = 1
+            image = rng.integers(0, 60, (24, 32, 3)) + 150 * label[:, :, None]
+            cv2.imwrite(str(root / "images" / f"{name}.png"), image.astype(np.uint8))
+            cv2.imwrite(str(root / "labels" / f"{name}.png"), label)
+    (root / "classes.json").write_text(json.dumps({"classes": ["ground", "square"]}))
+    return root
+
+
+def words(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--dataset", "folder", "--root", str(root), "--out", str(out)),
+        *("--epochs", "3", "--batch_size", "4", "--augmentation.crop", "[24, 32]"),
+        *("--model.width", "4", "--model.depth", "2", "--device", "cpu", *more),
+    ]
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with (out / "history.csv").open(newline="") as file:
+        return [
+            {key: value for key, value in row.items() if key != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """The same to the last bit, whatever it is made of."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            if key != "seconds":
+                assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    first, second = (loaded(out / "last.pt") for out in (one, other))
+    for found in (first, second):
+        for key in ("out", "resume"):
+            del found["options"][key]
+    assert_same(first, second)
+    assert history(one) == history(other)
+
+
+@pytest.fixture(scope="module")
+def whole(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    assert main(words(squares, out, "--ema", "0.9")) == 0
+    return out
+
+
+def test_it_learns_and_reports_the_best_epoch_on_the_test_images(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(squares, tmp_path, *LEARNS)) == 0
+    captured = capsys.readouterr()
+    assert "chosen on val; test: 4 images" in captured.out
+    scores = dict(line.rsplit(None, 1) for line in captured.out.splitlines()[2:])
+    assert list(scores) == ["ground", "square", "mIoU", "pixel accuracy"]
+    assert float(scores["mIoU"]) > 0.9
+    assert captured.err.count("epoch ") == 16
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_it_learns_in_half_precision(squares: Path, tmp_path: Path, precision: str) -> None:
+    assert main(words(squares, tmp_path, *LEARNS, "--optimisation.precision", precision)) == 0
+    assert float(history(tmp_path)[-1]["val_mIoU"]) > 0.9
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--accumulate", "2"),
+        ("--factor", "0.5"),
+        ("--loss.loss", "cross_entropy+dice", "--optimisation.optimiser", "sgd"),
+        ("--model.upsampling", "max_unpooling", "--channels_last", "false"),
+        ("--model.attention", "true", "--model.activation", "gelu", "--workers", "1"),
+    ],
+    ids=lambda more: more[0].strip("-"),
+)
+def test_options_take_part(squares: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    assert main(words(squares, tmp_path, "--epochs", "1", *more)) == 0
+    (row,) = history(tmp_path)
+    assert np.isfinite(float(row["loss"]))
+
+
+def test_the_same_seed_gives_the_same_training(squares: Path, whole: Path, tmp_path: Path) -> None:
+    assert main(words(squares, tmp_path, "--ema", "0.9")) == 0
+    assert_same_training(whole, tmp_path)
+
+
+def test_another_seed_gives_another(squares: Path, whole: Path, tmp_path: Path) -> None:
+    assert main(words(squares, tmp_path, "--ema", "0.9", "--seed", "1")) == 0
+    assert history(tmp_path) != history(whole)
+
+
+def test_after_kill_9_it_resumes_bit_for_bit(squares: Path, whole: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "segmentation.train",
+        *words(squares, tmp_path, "--ema", "0.9"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (tmp_path / "last.pt").exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert loaded(tmp_path / "last.pt")["epoch"] >= 1
+    assert main(words(squares, tmp_path, "--ema", "0.9", "--resume", "true")) == 0
+    assert_same_training(whole, tmp_path)
+
+
+class Killed(BaseException):
+    """Stands for a kill at a place of one's choice."""
+
+
+@pytest.mark.parametrize(
+    ("place", "time"),
+    [("_one_step", 6), ("_scores", 2), ("_write", 1), ("save", 1), ("save", 2), ("save", 3)],
+)
+def test_killed_at_any_place_it_resumes_bit_for_bit(
+    squares: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    time: int,
+) -> None:
+    untouched, calls = getattr(program, place), [0]
+
+    def deadly(*arguments: Any, **keywords: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == time:
+            raise Killed
+        return untouched(*arguments, **keywords)
+
+    monkeypatch.setattr(program, place, deadly)
+    with pytest.raises(Killed):
+        main(words(squares, tmp_path, "--ema", "0.9"))
+    monkeypatch.undo()
+    assert main(words(squares, tmp_path, "--ema", "0.9", "--resume", "true")) == 0
+    assert_same_training(whole, tmp_path)
+
+
+def test_two_processes_train_alike_and_score_exactly_alike(squares: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = (*LEARNS, "--test", "")
+    assert main(words(squares, one, *more)) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "segmentation.train", *words(squares, two, *more)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("mIoU") == 1
+    scores = [float(history(out)[-1]["val_mIoU"]) for out in (one, two)]
+    # Each process normalises its own half of a batch of four, so weights differ a little.
+    assert abs(scores[0] - scores[1]) < 0.05
+    found = loaded(two / "last.pt")
+    net = model(ModelOptions(classes=2, width=4, depth=2))
+    net.load_state_dict(found["model"])
+    val = opened("folder", squares, "val")
+    single = confusion(net, (val[i] for i in range(len(val))), 2, device=torch.device("cpu"))
+    assert program.semantic_scores(single).mIoU == found["history"][-1]["val_mIoU"]
+
+
+def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(program, "loss", lambda logits, *rest: logits.sum() * torch.inf)
+    assert main(words(squares, tmp_path, "--patience", "2")) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
+    assert "last batch: train" in error
+    assert "scale 1" in error
+
+
+def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untouched, calls = program.loss, [0]
+
+    def once_infinite(logits: torch.Tensor, *rest: Any) -> torch.Tensor:
+        calls[0] += 1
+        return untouched(logits, *rest) * (torch.inf if calls[0] == 3 else 1.0)
+
+    monkeypatch.setattr(program, "loss", once_infinite)
+    assert main(words(squares, tmp_path, "--optimisation.precision", "fp16")) == 0
+    assert [row["skipped"] for row in history(tmp_path)] == ["1", "1", "1"]
+    assert np.isfinite(float(history(tmp_path)[0]["loss"]))
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """The line that a misuse ends with."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--model.upsampling", "magic"), "model: no upsampling operator 'magic'; there are"),
+        (("--model.architecture", "fcn32s"), "model: fcn32s needs features at stride 32"),
+        (("--dataset", "imagenet"), "no data set called 'imagenet'; there are"),
+        (("--train", "learn"), "no split called 'learn'; there are test, train, val"),
+        (("--epochs", "many"), "--epochs:epochs: Expected `int`, got `str`"),
+        (("--batch_size", "17"), "--batch_size 17: there are only 16 images"),
+        (("--batch_size", "4", "--accumulate", "3"), "is no multiple of 1 processes x 3 parts"),
+        (("--root", "/no/such/folder"), "/no/such/folder: no such file or folder"),
+        (("--device", "abacus"), "--device abacus"),
+        (("--config", "nowhere.toml"), "nowhere.toml: no such file or folder"),
+    ],
+)
+def test_misuse_is_one_clear_line_and_status_2(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...], message: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    assert message in refused(capsys, words(squares, out, *more))
+    assert not out.exists()
+
+
+def test_a_training_is_not_overwritten(
+    squares: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, words(squares, whole))
+    assert "last.pt: exists already: --resume true, or name a new --out" in line
+
+
+def test_it_resumes_nothing_but_the_same_training(
+    squares: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, words(squares, whole, "--resume", "true", "--seed", "5"))
+    assert "last.pt: was trained with ema = 0.9, not 0.0" in line
+
+
+def test_a_spoilt_checkpoint_is_named(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 but no more")
+    line = refused(capsys, words(squares, tmp_path, "--resume", "true"))
+    assert "last.pt: not a checkpoint" in line
+
+
+def test_a_wrong_label_id_is_found_before_training(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "spoilt"
+    root.mkdir()
+    for name in ("images", "train.txt", "val.txt", "test.txt", "classes.json"):
+        (root / name).symlink_to(squares / name)
+    (root / "labels").mkdir()
+    for file in (squares / "labels").iterdir():
+        (root / "labels" / file.name).write_bytes(file.read_bytes())
+    cv2.imwrite(str(root / "labels" / "train7.png"), np.full((24, 32), 9, np.uint8))
+    line = refused(capsys, words(root, tmp_path / "out"))
+    assert "train7.png: label 9 is not one of 2 classes (0 .. 1)" in line

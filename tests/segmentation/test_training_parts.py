@@ -1,0 +1,312 @@
+"""Options, checkpoints, views, schedules and counting: what a training is put together from."""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from detection import InputError
+from segmentation.augmentation import AugmentationOptions, Views
+from segmentation.checkpoint import loaded, save
+from segmentation.evaluation import as_input, confusion, counted, logits_at
+from segmentation.losses import IGNORED
+from segmentation.optimisation import (
+    OptimisationOptions,
+    autocast,
+    grad_scaler,
+    learning_rate,
+    optimiser,
+)
+from segmentation.options import add_flags, parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    """What is within.
+
+    Attributes:
+        name: A name.
+        sizes: Two of
+            them.
+    """
+
+    name: str = "plain"
+    sizes: tuple[int, int] = (3, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    """Options for tests.
+
+    Attributes:
+        rate: A number, 100 % of it.
+        deep: Whether it is.
+        inner: The rest.
+    """
+
+    rate: float = 0.5
+    deep: bool = False
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError(f"rate must be at least 0, not {self.rate}")
+
+
+def options(*words: str) -> Outer:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, Outer)
+    return parsed(Outer, parser, words)
+
+
+def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "some.toml"
+    config.write_text('rate = 2\ndeep = true\n[inner]\nname = "file"\n')
+    found = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
+    assert found == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
+    assert options() == Outer()
+
+
+def test_help_has_the_docstrings_words_and_the_defaults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        options("--help")
+    found = " ".join(capsys.readouterr().out.split())
+    assert "--rate VALUE A number, 100 % of it. [0.5]" in found
+    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rates = 1", "some.toml:rates: no such option; there are rate, deep, inner"),
+        ("[inner]\ncolour = 1", "some.toml:inner.colour: no such option; there are name, sizes"),
+        ("deep = 1", "some.toml:deep: Expected `bool`, got `int`"),
+        ("rate = -1", "some.toml: rate must be at least 0, not -1"),
+        ("rate = ", "some.toml: malformed TOML"),
+        ("[inner]\nsizes = [1]", r"some.toml:inner.sizes: Expected `array` of length 2, got 1"),
+        ("inner = 3", "some.toml:inner: Expected `object`, got `int`"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_its_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    config = tmp_path / "some.toml"
+    config.write_text(text)
+    with pytest.raises(InputError, match=message):
+        options("--config", str(config))
+
+
+def test_a_flag_that_is_wrong_is_named() -> None:
+    with pytest.raises(InputError, match=r"--rate:rate: Expected `float`, got `str`"):
+        options("--rate", "fast")
+
+
+CHECKPOINT: dict[str, Any] = {
+    "schema": 1,
+    "program": "some.program",
+    "options": {"a": 1, "b": [1.5, None]},
+    "classes": ["x"],
+    "palette": [[1, 2, 3]],
+    "model": {"weight": torch.arange(3.0)},
+}
+
+
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save(path, CHECKPOINT)
+    found = loaded(path)
+    assert torch.equal(found.pop("model")["weight"], torch.arange(3.0))
+    assert found == {key: value for key, value in CHECKPOINT.items() if key != "model"}
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save(path, CHECKPOINT)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="pickle"):
+        save(path, {**CHECKPOINT, "model": lambda: None})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_truncated_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save(path, CHECKPOINT)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 50)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"last\.pt: not a checkpoint"):
+            loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a checkpoint"),
+        (b"\x89PNG\r\n", "not a checkpoint"),
+        ({"model": {}}, "not a checkpoint of upmap: it has no schema, program"),
+        ([1, 2], "not a checkpoint of upmap"),
+        ({**CHECKPOINT, "schema": 9}, "a checkpoint of schema 9, expected 1"),
+        (nn.Linear(1, 1), "not a checkpoint"),
+    ],
+)
+def test_a_foreign_file_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "last.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        loaded(path)
+
+
+class Numbered(Dataset[tuple[Tensor, Tensor]]):
+    """Items whose labels tell where each pixel came from."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        label = (torch.arange(40 * 50).reshape(40, 50) % 200).to(torch.uint8)
+        return label.expand(3, -1, -1) + item, label
+
+
+PLAIN = AugmentationOptions(crop=(32, 32), colour=0)
+
+
+def test_a_view_depends_on_seed_epoch_and_item_alone() -> None:
+    views = Views(Numbered(), PLAIN, seed=1, epoch=2)
+    first = views[3]
+    torch.rand(7)
+    views[0]
+    assert all(torch.equal(a, b) for a, b in zip(first, views[3], strict=True))
+    for other in (
+        Views(Numbered(), PLAIN, seed=2, epoch=2)[3],
+        Views(Numbered(), PLAIN, seed=1, epoch=3)[3],
+        views[4],
+    ):
+        assert not torch.equal(first[1], other[1])
+
+
+def test_drawing_a_view_leaves_the_random_numbers_of_others_alone() -> None:
+    before = torch.get_rng_state()
+    Views(Numbered(), AugmentationOptions(), seed=1, epoch=2)[3]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_image_and_labels_are_moved_together() -> None:
+    unscaled = AugmentationOptions(crop=(32, 32), colour=0, smallest=1, largest=1)
+    views = Views(Numbered(), unscaled, seed=0, epoch=0)
+    for item in range(6):
+        image, label = views[item]
+        assert torch.equal(image, label.expand(3, -1, -1) + item)
+
+
+def test_what_a_crop_adds_to_an_image_is_ignored() -> None:
+    padded = AugmentationOptions(crop=(64, 64), colour=0, smallest=1, largest=1)
+    image, label = Views(Numbered(), padded, seed=0, epoch=0)[0]
+    assert image.shape == (3, 64, 64)
+    assert int((label == IGNORED).sum()) == 64 * 64 - 40 * 50
+    assert (image[:, label == IGNORED] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_norms_and_biases_do_not_decay(name: str) -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    first, second = optimiser(layers, OptimisationOptions(optimiser=name)).param_groups
+    assert [p.ndim for p in first["params"]] == [4]
+    assert [p.ndim for p in second["params"]] == [1, 1, 1]
+    assert (first["weight_decay"], second["weight_decay"]) == (0.01, 0.0)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
+def test_the_learning_rate_warms_up_then_falls_as_its_schedule_says(schedule: str) -> None:
+    chosen = OptimisationOptions(schedule=schedule, warmup=0.2, learning_rate=1.0)
+    rates = [learning_rate(step, 10, chosen) for step in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    expected = {"poly": 0.5**0.9, "cosine": 0.5, "constant": 1.0}
+    assert rates[6] == pytest.approx(expected[schedule])
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_precision_is_what_convolutions_compute_in(precision: str, dtype: torch.dtype) -> None:
+    device = torch.device("cpu")
+    with autocast(device, precision):
+        assert nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2)).dtype == dtype
+    assert grad_scaler(device, precision).is_enabled() == (precision == "fp16")
+
+
+def test_counting_skips_ignored_pixels_and_adds_up() -> None:
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(rng.choice([0, 1, 2, IGNORED], (4, 9, 7)).astype(np.uint8))
+    found = torch.from_numpy(rng.integers(0, 3, (4, 9, 7)))
+    expected = torch.zeros(3, 3, dtype=torch.int64)
+    for target, prediction in zip(labels.flatten().tolist(), found.flatten().tolist(), strict=True):
+        if target != IGNORED:
+            expected[target, prediction] += 1
+    assert torch.equal(counted(labels, found, 3), expected)
+    assert torch.equal(sum(counted(labels[i], found[i], 3) for i in range(4)), expected)
+
+
+def test_a_models_confusion_does_not_depend_on_batches() -> None:
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 4, 3, padding=1).eval()
+    generator = torch.Generator().manual_seed(1)
+    items = [
+        (
+            torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator),
+            torch.randint(0, 4, size, dtype=torch.uint8, generator=generator),
+        )
+        for size in [(8, 9), (8, 9), (8, 9), (5, 7), (8, 9)]
+    ]
+    device = torch.device("cpu")
+    single = confusion(net, items, 4, device=device, batch_size=1)
+    assert np.array_equal(confusion(net, items, 4, device=device, batch_size=3), single)
+    assert single.sum() == 4 * 72 + 35
+
+
+def test_scores_are_at_the_images_size_whatever_the_model_sees() -> None:
+    net = nn.Conv2d(3, 4, 3, padding=1)
+    images = torch.zeros(2, 3, 9, 13, dtype=torch.uint8)
+    assert logits_at(net, images, factor=0.5).shape == (2, 4, 9, 13)
+    assert logits_at(net, images, precision="bf16").dtype == torch.float32
+
+
+def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
+    image = torch.tensor([124, 116, 104], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    assert as_input(image).abs().max() < 0.02
+    assert float(as_input(image + 58)[0, 0] - as_input(image)[0, 0]) == pytest.approx(
+        58 / 255 / 0.229
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (OptimisationOptions, {"optimiser": "lion"}, "optimiser must be one of adamw, adam, sgd"),
+        (OptimisationOptions, {"schedule": "step"}, "schedule must be one of poly"),
+        (OptimisationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
+        (OptimisationOptions, {"learning_rate": -1.0}, "learning_rate must be at least 0"),
+        (OptimisationOptions, {"warmup": 1.0}, r"warmup must lie in \[0, 1\)"),
+        (AugmentationOptions, {"crop": (0, 4)}, "crop must be at least 1 x 1"),
+        (AugmentationOptions, {"flip": 2.0}, "flip must lie in"),
+        (AugmentationOptions, {"smallest": 2.0}, "expected 0 < smallest <= largest"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    kind: Any, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**changes)
