@@ -1,11 +1,14 @@
 """Scores of semantic segmentation: one confusion matrix to IoU, Dice and accuracy; boundary IoU.
 
-Sources: Everingham et al., "The PASCAL VOC Challenge: A Retrospective", IJCV 2015 (IoU); Cheng et
-al., "Boundary IoU", CVPR 2021, and its boundary-iou-api.
+Sources: Everingham et al., "The PASCAL VOC Challenge: A Retrospective", IJCV 2015 (IoU); Long et
+al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015 (pixel and mean accuracy,
+mean and frequency weighted IoU); Cheng et al., "Boundary IoU", CVPR 2021, and boundary-iou-api.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,7 @@ __all__ = [
 Integers = NDArray[np.integer]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Extreme = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 IGNORED = 255  # the label of pixels that do not count
 BOUNDARY_RATIO = 0.02  # of the image's diagonal, boundary-iou-api
@@ -41,6 +45,7 @@ class SemanticScores:
         accuracy: float64 [K], the share of the class's pixels that was found; NaN without any.
         mean_accuracy: Mean of `accuracy`.
         pixel_accuracy: The share of all pixels that is right.
+        frequency_weighted_iou: Mean of `iou`, weighted by `pixels`.
         pixels: int64 [K], annotated pixels.
     """
 
@@ -51,6 +56,7 @@ class SemanticScores:
     accuracy: Floats
     mean_accuracy: float
     pixel_accuracy: float
+    frequency_weighted_iou: float
     pixels: Counts
 
 
@@ -69,21 +75,17 @@ def confusion_matrix(
         int64 [K, K], targets by predictions.
 
     Raises:
+        TypeError: If the arrays are not of integers.
         ValueError: If shapes differ, or a value is out of range.
 
     >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 0, 1, 7]), 2).tolist()
     [[1, 0], [1, 1]]
     """
-    _refuse_shapes(target, prediction)
-    counts = target != ignore_index
-    pairs = []
-    for name, values in (("target", target[counts]), ("prediction", prediction[counts])):
-        if values.size and not 0 <= values.min() <= values.max() < classes:
-            bad = values.min() if values.min() < 0 else values.max()
-            raise ValueError(f"{name} must lie in 0 .. {classes - 1}, not {bad}")
-        pairs.append(values.astype(np.int64))
-    flat = np.bincount(classes * pairs[0] + pairs[1], minlength=classes**2)
-    return flat.reshape(classes, classes).astype(np.int64)
+    counts = _counting(target, prediction, ignore_index)
+    rows = _in_range("target", target[counts], classes).astype(np.int64)
+    columns = _in_range("prediction", prediction[counts], classes)
+    flat = np.bincount(classes * rows + columns.astype(np.int64), minlength=classes**2)
+    return flat.reshape(classes, classes).astype(np.int64, copy=False)
 
 
 def semantic_scores(confusion: Counts) -> SemanticScores:
@@ -92,15 +94,22 @@ def semantic_scores(confusion: Counts) -> SemanticScores:
     Args:
         confusion: int64 [K, K], targets by predictions.
 
+    Raises:
+        TypeError: If it does not hold integers.
+        ValueError: If it is not square.
+
     >>> scores = semantic_scores(np.array([[3, 1], [0, 4]]))
     >>> scores.mIoU, scores.pixel_accuracy
     (0.775, 0.875)
     """
+    _refuse_confusion(confusion)
+    confusion = confusion.astype(np.int64, copy=False)
     right = np.diag(confusion)
     annotated, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     iou = _ratio(right, annotated + predicted - right)
     dice = _ratio(2 * right, annotated + predicted)
     accuracy = _ratio(right, annotated)
+    total, present = annotated.sum(), annotated > 0
     return SemanticScores(
         mIoU=_mean(iou),
         iou=iou,
@@ -108,13 +117,19 @@ def semantic_scores(confusion: Counts) -> SemanticScores:
         mean_dice=_mean(dice),
         accuracy=accuracy,
         mean_accuracy=_mean(accuracy),
-        pixel_accuracy=float(_ratio(right.sum(keepdims=True), annotated.sum(keepdims=True))[0]),
-        pixels=annotated.astype(np.int64),
+        pixel_accuracy=_quotient(right.sum(), total),
+        frequency_weighted_iou=_quotient(annotated[present] @ iou[present], total),
+        pixels=annotated,
     )
 
 
-def boundary_distance(height: int, width: int, *, ratio: float = BOUNDARY_RATIO) -> int:
-    """How wide a boundary is, px, at least 1: 2 % of the image's diagonal.
+def boundary_distance(height: int, width: int, ratio: float = BOUNDARY_RATIO) -> int:
+    """How wide the boundaries of an image are, px: a share of its diagonal, at least 1.
+
+    Args:
+        height: px.
+        width: px.
+        ratio: The share; 2 % in boundary-iou-api.
 
     >>> boundary_distance(360, 480)
     12
@@ -125,19 +140,26 @@ def boundary_distance(height: int, width: int, *, ratio: float = BOUNDARY_RATIO)
 def boundary(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     """The pixels of a mask within `distance` of what is not in it; the image's edge is not.
 
+    Equal to boundary-iou-api's: the mask without its erosion by `distance` 3 x 3 squares. The time
+    grows with the logarithm of `distance`.
+
     Args:
-        mask: bool [H, W].
+        mask: bool [H, W]; of other dtypes, what is not 0 is in the mask.
         distance: px, in the larger of the horizontal and vertical differences.
 
     Returns:
         bool [H, W].
 
+    Raises:
+        ValueError: If the mask is not [H, W], or `distance` is below 1.
+
     >>> boundary(np.ones((3, 4), bool), 1).astype(int).tolist()
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
     """
-    if distance < 1:
-        raise ValueError(f"distance must be at least 1, not {distance}")
-    return mask & ~_eroded(_eroded(mask, distance).T, distance).T
+    distance = _checked_distance(mask.shape, distance)
+    inside = mask.astype(np.bool_, copy=False)
+    eroded: NDArray[np.bool_] = _around(inside, np.minimum, distance, outside=0)
+    return inside & ~eroded
 
 
 def boundary_counts(
@@ -153,8 +175,8 @@ def boundary_counts(
     Ignored pixels belong to no class, annotated or predicted: their edge is a boundary of both.
 
     Args:
-        target: integer [H, W].
-        prediction: integer [H, W].
+        target: integer [H, W], 0 .. K - 1 or `ignore_index`.
+        prediction: integer [H, W], 0 .. K - 1 where the target is not ignored.
         classes: K.
         distance: How wide boundaries are, px; None for `boundary_distance`.
         ignore_index: The target of pixels that do not count.
@@ -163,22 +185,36 @@ def boundary_counts(
         int64 [K, 2].
 
     Raises:
-        ValueError: If shapes differ or are not [H, W].
+        TypeError: If the arrays are not of integers.
+        ValueError: If shapes differ or are not [H, W], a value is out of range, or `distance` is
+            below 1.
+
+    >>> boundary_counts(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]]), 2).tolist()
+    [[1, 2], [2, 3]]
     """
-    _refuse_shapes(target, prediction)
-    if target.ndim != 2:
-        raise ValueError(f"expected [H, W], got {list(target.shape)}")
-    distance = boundary_distance(*target.shape) if distance is None else distance
-    counts = target != ignore_index
-    found = np.zeros((classes, 2), np.int64)
-    for k in range(classes):
-        first, second = (boundary((one == k) & counts, distance) for one in (target, prediction))
-        found[k] = np.count_nonzero(first & second), np.count_nonzero(first | second)
-    return found
+    counts = _counting(target, prediction, ignore_index)
+    distance = _checked_distance(target.shape, distance)
+    on_boundary = []
+    for name, labels in (("target", target), ("prediction", prediction)):
+        known = np.full(labels.shape, classes, np.min_scalar_type(classes))
+        known[counts] = _in_range(name, labels[counts], classes)
+        on_boundary.append(np.where(_near_others(known, distance, classes), known, classes))
+    first, second = on_boundary
+    both, one, other = (
+        np.bincount(labels.ravel(), minlength=classes + 1)[:classes]
+        for labels in (first[first == second], first, second)
+    )
+    return np.stack([both, one + other - both], axis=1).astype(np.int64, copy=False)
 
 
 def boundary_iou(counts: Counts) -> Floats:
-    """Boundary IoU of each class, float64 [K], of `boundary_counts`; NaN without a boundary.
+    """Boundary IoU of each class; NaN for one without a boundary, annotated or predicted.
+
+    Args:
+        counts: int64 [K, 2], of `boundary_counts`, possibly summed over images.
+
+    Returns:
+        float64 [K].
 
     >>> boundary_iou(np.array([[1, 4], [0, 0]])).tolist()
     [0.25, nan]
@@ -186,26 +222,76 @@ def boundary_iou(counts: Counts) -> Floats:
     return _ratio(counts[:, 0], counts[:, 1])
 
 
-def _eroded(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
-    """Where all of the 2 `distance` + 1 pixels around, in each column, are in the mask."""
-    padded = np.pad(mask, ((distance + 1, distance), (0, 0)))
-    sums = np.cumsum(padded, axis=0, dtype=np.int64)
-    around: NDArray[np.bool_] = sums[2 * distance + 1 :] - sums[: -2 * distance - 1] == (
-        2 * distance + 1
-    )
-    return around
-
-
-def _refuse_shapes(target: Integers, prediction: Integers) -> None:
+def _counting(target: Integers, prediction: Integers, ignore_index: int) -> NDArray[np.bool_]:
+    """Where the target is not ignored."""
+    for name, labels in (("target", target), ("prediction", prediction)):
+        if labels.dtype.kind not in "biu":
+            raise TypeError(f"{name} must be an array of integers, not of {labels.dtype}")
     if target.shape != prediction.shape:
         given = f"{list(target.shape)} and {list(prediction.shape)}"
         raise ValueError(f"target and prediction must be of one shape, not {given}")
+    counts: NDArray[np.bool_] = target != ignore_index
+    return counts
+
+
+def _in_range(name: str, values: Integers, classes: int) -> Integers:
+    if values.size and not 0 <= values.min() <= values.max() < classes:
+        bad = values.min() if values.min() < 0 else values.max()
+        raise ValueError(f"{name} must lie in 0 .. {classes - 1}, not {bad}")
+    return values
+
+
+def _refuse_confusion(confusion: Counts) -> None:
+    if confusion.dtype.kind not in "iu":
+        raise TypeError(f"confusion must be an array of integers, not of {confusion.dtype}")
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise ValueError(f"confusion must be [K, K], not {list(confusion.shape)}")
+
+
+def _checked_distance(shape: tuple[int, ...], distance: int | None) -> int:
+    if len(shape) != 2:
+        raise ValueError(f"expected [H, W], got {list(shape)}")
+    if distance is None:
+        return boundary_distance(*shape)
+    if distance < 1:
+        raise ValueError(f"distance must be at least 1, not {distance}")
+    return distance
+
+
+def _near_others(labels: Integers, distance: int, outside: int) -> NDArray[np.bool_]:
+    """Where the labels around are not all one: the boundaries of all classes in one pass."""
+    low, high = (
+        _around(labels, extreme, distance, outside=outside) for extreme in (np.minimum, np.maximum)
+    )
+    near: NDArray[np.bool_] = low != high
+    return near
+
+
+def _around(values: NDArray[Any], extreme: Extreme, distance: int, *, outside: int) -> NDArray[Any]:
+    """The extreme of the (2 `distance` + 1)^2 values around each; `outside` beyond the edges.
+
+    Columns, then rows; windows double until two of them, overlapping, are as wide as asked.
+    """
+    for _ in range(2):
+        reach = min(distance, len(values))  # one that leaves the image sees no more of it farther
+        found = np.pad(values, ((reach, reach), (0, 0)), constant_values=outside)
+        width = 1
+        while width <= reach:
+            found = extreme(found[:-width], found[width:])
+            width *= 2
+        rest = 2 * reach + 1 - width
+        values = extreme(found[: len(found) - rest], found[rest:]).T
+    return values
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:
     ratio: Floats = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole != 0)
     return ratio
+
+
+def _quotient(part: float, whole: float) -> float:
+    return float(part / whole) if whole else math.nan
 
 
 def _mean(values: Floats) -> float:
