@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metrics.semantic import IGNORED
+
 __all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
 
-IGNORED = 255  # the label of pixels that do not count
 SMOOTH = 1.0  # pixels; a class that is nowhere and found nowhere then has no loss
 
 
