@@ -417,7 +417,7 @@ def _evaluated_model(state: State) -> nn.Module:
 def _scores(
     made: nn.Module, data: Segmentation, options: TrainOptions, device: torch.device
 ) -> SemanticScores:
-    """Scores over all processes, each of which takes every so manieth image."""
+    """Scores over all processes, each of which takes its share of the images."""
     mine = range(_rank(), len(data), _world())
     found = confusion(
         made,
