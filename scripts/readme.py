@@ -15,13 +15,18 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results.csv"
 OUTPUT = re.compile(r"(<!-- output: (.+?) -->\n```text\n).*?(```\n)", re.DOTALL)
 RESIDUE = re.compile(r"0\.0e\+00|\d\.\de-1\d")  # last bits, which may depend on the processor
-BENCHMARK = re.compile(r"(<!-- benchmark -->\n\n).*?(?=\n`pip)", re.DOTALL)
+BENCHMARK = re.compile(r"(<!-- benchmark -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
     """`text` with every generated part made anew."""
-    text = OUTPUT.sub(lambda found: found[1] + output(found[2]) + found[3], text)
-    return BENCHMARK.sub(lambda found: found[1] + benchmark_table(), text)
+    for pattern, fill in (
+        (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
+        (BENCHMARK, lambda found: found[1] + benchmark_table() + found[2]),
+    ):
+        text, count = pattern.subn(fill, text)
+        assert count, f"README.md has no part like {pattern.pattern}"
+    return text
 
 
 def output(command: str) -> str:
@@ -54,7 +59,7 @@ def benchmark_table() -> str:
     return (
         "COCO-val2017-like data (5,000 images, 80 classes, ground truth with polygons), whole "
         "process from files to the 12 numbers, median, "
-        f"on {last['cores']} cores ({last['cpu_model']}):\n\n" + "\n".join(lines) + "\n"
+        f"on {last['cores']} cores ({last['cpu']}):\n\n" + "\n".join(lines) + "\n"
     )
 
 
