@@ -55,6 +55,8 @@ MOST_SHAPES = 7
 BACKGROUND_EVERY = 12  # one scene in so many has no objects
 DIFFICULT_VISIBILITY = 0.35  # the visible part below which an object is difficult
 DIFFICULT_PIXELS = 60  # the visible pixels below which it is, too
+ANY_HUE = (0.0, 1.0)
+HUE_SPREAD = 1.0  # of a class's share of the circle, where classes have hues of their own
 SUBPIXEL_BITS = 4  # OpenCV's fixed-point coordinates, for smooth edges
 
 SCENE_STREAM, DETECTOR_STREAM = 0, 1  # keep the random numbers of the two apart
@@ -71,6 +73,7 @@ GRID = 0.25  # px: exact in binary, so that both pixel conventions hold the same
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 Contours = list[Floats]
+Range = tuple[float, float]
 FormatName = Literal["voc", "coco"]
 
 FORMAT_CHOICES: dict[str, tuple[FormatName, ...]] = {
@@ -104,12 +107,14 @@ class Scene:
         return np.concatenate([[0], self.labels + 1]).astype(np.uint8)[self.instances]
 
 
-def scenes(count: int, seed: int) -> list[Scene]:
+def scenes(count: int, seed: int, *, coloured: bool = False) -> list[Scene]:
     """Scenes of 1 to 7 overlapping shapes; every twelfth is a background without any.
 
     Args:
         count: How many; the first scenes of a larger number are the same.
         seed: Of the random numbers, from 0.
+        coloured: Whether a class has hues of its own, so that a small model learns classes in
+            seconds; otherwise the outline alone tells them.
 
     Raises:
         InputError: If `count` is below 1 or `seed` below 0.
@@ -125,6 +130,7 @@ def scenes(count: int, seed: int) -> list[Scene]:
         _scene(
             np.random.default_rng([seed, SCENE_STREAM, i]),
             is_background=i % BACKGROUND_EVERY == BACKGROUND_EVERY - 1,
+            coloured=coloured,
         )
         for i in range(count)
     ]
@@ -258,16 +264,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scene(rng: Generator, *, is_background: bool) -> Scene:
+def _scene(rng: Generator, *, is_background: bool, coloured: bool) -> Scene:
     width, height = rng.integers(SMALLEST_SCENE, LARGEST_SCENE, endpoint=True).tolist()
     count = 0 if is_background else int(rng.integers(1, MOST_SHAPES, endpoint=True))
     labels = rng.integers(len(CLASSES), size=count).astype(np.int32)
     shapes = [_contours(CLASSES[label], width, height, rng) for label in labels.tolist()]
     stencils = np.zeros((count, height, width), bool)
     canvas = _background(width, height, rng)
-    for i, shape in enumerate(shapes):
+    for i, (shape, label) in enumerate(zip(shapes, labels.tolist(), strict=True)):
         stencils[i] = _inside(shape, width, height)
-        canvas = _painted(canvas, shape, rng)
+        canvas = _painted(canvas, shape, rng, _hues(label) if coloured else ANY_HUE)
     image = np.clip(canvas + rng.normal(0, 2.5, (height, width, 1)), 0, 255).astype(np.uint8)
     return _annotated(image, stencils, labels)
 
@@ -306,7 +312,7 @@ def _background(width: int, height: int, rng: Generator) -> Floats:
     """A gradient of two muted colours under soft clouds, float64 [H, W, 3], RGB, 0 .. 255."""
     import cv2
 
-    from_colour, to_colour = (_colour(rng, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
+    from_colour, to_colour = (_colour(rng, ANY_HUE, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
     ramp = _ramp(width, height, rng)[:, :, None]
     clouds = np.zeros((height, width))
     for cells, strength in ((4, 14.0), (12, 7.0)):
@@ -324,13 +330,20 @@ def _ramp(width: int, height: int, rng: Generator) -> Floats:
     return scaled
 
 
-def _colour(rng: Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Floats:
-    """A colour of any hue, float64 [3], RGB, 0 .. 255."""
-    hsv = rng.uniform(0, 1), rng.uniform(*saturation), rng.uniform(*value)
+def _hues(label: int) -> Range:
+    """The hues of a class: its share of the circle."""
+    middle = label / len(CLASSES)
+    reach = HUE_SPREAD / (2 * len(CLASSES))
+    return middle - reach, middle + reach
+
+
+def _colour(rng: Generator, hue: Range, saturation: Range, value: Range) -> Floats:
+    """A colour, float64 [3], RGB, 0 .. 255; hues are shares of the circle."""
+    hsv = rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
-def _painted(canvas: Floats, contours: Contours, rng: Generator) -> Floats:
+def _painted(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> Floats:
     """`canvas` with a shaded shape on it and a soft shadow beside it, float64 [H, W, 3]."""
     import cv2
 
@@ -343,7 +356,7 @@ def _painted(canvas: Floats, contours: Contours, rng: Generator) -> Floats:
     shadow = cv2.GaussianBlur(shade, (0, 0), 2.0)[:, :, None] / 255
     cover = ink[:, :, None] / 255
     light = 1.1 - 0.4 * _ramp(width, height, rng)[:, :, None]
-    colour = _colour(rng, (0.55, 0.95), (0.5, 1.0)) * light
+    colour = _colour(rng, hue, (0.55, 0.95), (0.5, 1.0)) * light
     painted: Floats = canvas * (1 - 0.45 * shadow) * (1 - cover) + colour * cover
     return painted
 

@@ -8,7 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path, PurePath
@@ -173,10 +173,15 @@ def _drawn(root: str | Path | None, split: str, count: int | None) -> Segmentati
     if split not in SHAPES:
         raise _unknown_split(split, list(SHAPES))
     seed, usual = SHAPES[split]
-    made = scenes(count or usual, seed)
+    made = _scenes(count or usual, seed)
     classes = ("background", *CLASSES)
     names = tuple(f"shape_{i:06d}" for i in range(1, len(made) + 1))
     return Segmentation(split, classes, _colours(len(classes)), names, partial(_scene, made))
+
+
+@lru_cache(maxsize=8)  # a comparison opens the same scenes for each of its trainings
+def _scenes(count: int, seed: int) -> list[Scene]:
+    return scenes(count, seed, coloured=True)
 
 
 def _scene(made: list[Scene], item: int) -> tuple[Pixels, Pixels]:

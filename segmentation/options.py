@@ -27,7 +27,7 @@ ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MUL
 def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
     """Adds `--config FILE` and a flag for each field of the dataclass `kind`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of these options")
-    for name, default, description in _leaves(kind):
+    for name, default, description in _leaves(kind()):
         shown = "" if default in ("", None, ()) else f" [{_plain(default)}]"
         parser.add_argument(
             f"--{name}",
@@ -49,7 +49,7 @@ def parsed(
     found = vars(parser.parse_args(words))
     config: Path | None = found.pop("config")
     options = kind() if config is None else from_mapping(kind, _toml(config), config)
-    known = {name for name, _, _ in _leaves(kind)}
+    known = {name for name, _, _ in _leaves(kind())}
     for name, word in found.items():
         if name in known:
             tree = msgspec.to_builtins(options)
@@ -101,14 +101,13 @@ def _toml(path: Path) -> dict[str, Any]:
         raise InputError(f"malformed TOML: {error}", path) from None
 
 
-def _leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def _leaves(defaults: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Name, default and description of each field, those of dataclasses within included."""
-    described = dict(ATTRIBUTE.findall(inspect.getdoc(kind) or ""))
-    defaults = kind()
-    for field in dataclasses.fields(kind):
+    described = dict(ATTRIBUTE.findall(inspect.getdoc(type(defaults)) or ""))
+    for field in dataclasses.fields(defaults):
         default = getattr(defaults, field.name)
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            yield from _leaves(type(default), f"{prefix}{field.name}.")
+            yield from _leaves(default, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, default, " ".join(described[field.name].split())
 

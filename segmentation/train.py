@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,19 @@ from segmentation.optimisation import (
 )
 from segmentation.options import add_flags, parsed
 
-__all__ = ["TrainOptions", "main", "train"]
+__all__ = ["Row", "TrainOptions", "Trained", "main", "train"]
+
+Row = dict[str, float]  # of history.csv
 
 PROGRAM = "segmentation.train"
-FREE_TO_CHANGE = ("out", "root", "resume", "workers", "device")  # between a kill and --resume
+FREE_TO_CHANGE = (
+    "out",
+    "root",
+    "resume",
+    "workers",
+    "device",
+    "tensorboard",
+)  # between a kill and --resume
 EXAMPLES = """\
 examples:
   python -m segmentation.train                                    drawn shapes, a few minutes
@@ -57,7 +66,8 @@ examples:
   python -m segmentation.train --config camvid.toml --root CamVid --resume true
   torchrun --nproc-per-node 2 -m segmentation.train --batch_size 16
 
-writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv.
+writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv;
+with --tensorboard true the same for `tensorboard --logdir OUT`.
 exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
 
 
@@ -84,6 +94,7 @@ class TrainOptions:
         workers: Processes that load images.
         patience: Steps in a row that may be skipped for a gradient that is not finite.
         resume: Whether to go on from last.pt in `out`.
+        tensorboard: Whether to write the history for TensorBoard, too.
         model: The model.
         loss: The loss.
         augmentation: The views.
@@ -108,6 +119,7 @@ class TrainOptions:
     workers: int = 0
     patience: int = 5
     resume: bool = False
+    tensorboard: bool = False
     model: ModelOptions = field(default_factory=ModelOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
@@ -138,7 +150,26 @@ class State:
     epoch: int = 0
     step: int = 0
     skipped: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        model: The model of the best epoch, in evaluation mode.
+        epoch: Which that was, from 1.
+        data: The test images, or the validation images where there are none.
+        scores: Those of the model on `data`.
+        history: A row for every epoch.
+    """
+
+    model: nn.Module
+    epoch: int
+    data: Segmentation
+    scores: SemanticScores
+    history: list[Row]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,46 +183,95 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_flags(parser, TrainOptions)
     try:
-        return run(lambda: train(parsed(TrainOptions, parser, arguments)))
+        return run(lambda: _program(parsed(TrainOptions, parser, arguments)))
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def train(options: TrainOptions) -> None:
+def _program(options: TrainOptions) -> None:
     """Trains, and prints the scores of the best epoch."""
     _join_processes()
+    found = train(options, after_epoch=_told(options), show_progress=True)
+    if _rank() == 0:
+        _print_scores(found, options)
+    if _world() > 1:
+        processes.destroy_process_group()
+
+
+def train(
+    options: TrainOptions,
+    *,
+    after_epoch: Callable[[Row], None] | None = None,
+    show_progress: bool = False,
+) -> Trained:
+    """Trains, writes checkpoints and the history, and scores the best epoch.
+
+    Args:
+        options: The options.
+        after_epoch: Called with each row of the history once its checkpoint is written.
+        show_progress: Whether to draw progress bars on a terminal.
+
+    Raises:
+        InputError: If the options, the data or a checkpoint cannot be used.
+        Diverged: If gradients are not finite too often in a row.
+    """
     device = _device(options.device)
-    data, val = _datasets(options)
+    data, val = _datasets(options, show_progress)
     options = replace(options, model=replace(options.model, classes=len(data.classes)))
     state = _resumed(options, device) if options.resume else None
     if state is None:
         _refuse_overwriting(options)
         state = _fresh(options, device)
     forward = _forward(state.model, options)
-    for epoch in range(state.epoch, options.epochs):
+    for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
-        mean_loss = _one_epoch(state, forward, data, options, device)
+        mean_loss = _one_epoch(state, forward, data, options, show_progress=show_progress)
         _share_buffers(state)
-        scores = _scores(_evaluated_model(state), val, options, device)
-        state.epoch = epoch + 1
-        row = {
-            "epoch": state.epoch,
-            "step": state.step,
-            "learning_rate": state.optimiser.param_groups[0]["lr"],
-            "loss": mean_loss,
-            "val_mIoU": scores.mIoU,
-            "val_pixel_accuracy": scores.pixel_accuracy,
-            "skipped": state.skipped,
-            "seconds": time.perf_counter() - began,
-        }
-        state.history.append(row)
+        scores = _scores(_evaluated_model(state), val, options, show_progress=show_progress)
+        state.epoch += 1
+        state.history.append(_row(state, mean_loss, scores, time.perf_counter() - began))
         if _rank() == 0:
             _write(state, options, data)
-            print(_line(row, options.epochs), file=sys.stderr)
-    _report(options, device)
-    if _world() > 1:
-        processes.destroy_process_group()
+            if after_epoch is not None:
+                after_epoch(state.history[-1])
+    return _best(options, device, show_progress)
+
+
+def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float) -> Row:
+    return {
+        "epoch": state.epoch,
+        "step": state.step,
+        "learning_rate": state.optimiser.param_groups[0]["lr"],
+        "loss": mean_loss,
+        "val_mIoU": scores.mIoU,
+        "val_pixel_accuracy": scores.pixel_accuracy,
+        "skipped": state.skipped,
+        "seconds": seconds,
+    }
+
+
+def _told(options: TrainOptions) -> Callable[[Row], None]:
+    """What tells of an epoch: a line on stderr and, if asked for, TensorBoard."""
+    writer = _tensorboard(Path(options.out)) if options.tensorboard and _rank() == 0 else None
+
+    def tell(row: Row) -> None:
+        print(_line(row, options.epochs), file=sys.stderr)
+        if writer is not None:
+            for name, value in row.items():
+                writer.add_scalar(name, value, int(row["epoch"]))
+            writer.flush()
+
+    return tell
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        message = '--tensorboard: not installed; `pip install -e ".[segmentation]"` brings it'
+        raise InputError(message) from None
+    return SummaryWriter(folder)
 
 
 def _join_processes() -> None:
@@ -222,13 +302,13 @@ def _device(name: str) -> torch.device:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
-def _datasets(options: TrainOptions) -> tuple[Segmentation, Segmentation]:
+def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation, Segmentation]:
     """What is learned from and chosen on, looked through; what is reported on is, too."""
     splits = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
     found = {split: opened(options.dataset, options.root, split) for split in splits}
     if _rank() == 0:
         for one in found.values():
-            checked(one, show_progress=True)
+            checked(one, show_progress=show_progress)
     return found[options.train], found[options.val]
 
 
@@ -294,7 +374,8 @@ def _one_epoch(
     forward: nn.Module,
     data: Segmentation,
     options: TrainOptions,
-    device: torch.device,
+    *,
+    show_progress: bool,
 ) -> float:
     """Takes every step of an epoch; returns the mean loss of those that were not skipped."""
     forward.train()
@@ -303,11 +384,12 @@ def _one_epoch(
     parts = _loaded_parts(data, batches, options, state.epoch)
     losses: list[float] = []
     in_a_row = 0
-    for batch in progress(batches, f"epoch {state.epoch + 1}", len(batches), _rank() == 0):
+    shown = show_progress and _rank() == 0
+    for batch in progress(batches, f"epoch {state.epoch + 1}", len(batches), shown):
         rate = learning_rate(state.step, steps, options.optimisation)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        value = _one_step(state, forward, parts, options, device)
+        value = _one_step(state, forward, parts, options)
         state.step += 1
         in_a_row = 0 if math.isfinite(value) else in_a_row + 1
         if math.isfinite(value):
@@ -334,9 +416,9 @@ def _one_step(
     forward: nn.Module,
     parts: Iterator[tuple[Tensor, Tensor]],
     options: TrainOptions,
-    device: torch.device,
 ) -> float:
     """One step over all parts of a batch; its loss, or NaN if it had to be skipped."""
+    device = next(state.model.parameters()).device
     state.optimiser.zero_grad(set_to_none=True)
     total = torch.zeros((), device=device)
     for _ in range(options.accumulate):
@@ -415,13 +497,15 @@ def _evaluated_model(state: State) -> nn.Module:
 
 
 def _scores(
-    made: nn.Module, data: Segmentation, options: TrainOptions, device: torch.device
+    made: nn.Module, data: Segmentation, options: TrainOptions, *, show_progress: bool
 ) -> SemanticScores:
     """Scores over all processes, each of which takes its share of the images."""
+    device = next(made.parameters()).device
     mine = range(_rank(), len(data), _world())
+    shown = show_progress and _rank() == 0
     found = confusion(
         made,
-        (data[i] for i in progress(mine, "evaluation", len(mine), _rank() == 0)),
+        (data[i] for i in progress(mine, "evaluation", len(mine), shown)),
         len(data.classes),
         device=device,
         batch_size=options.batch_size,
@@ -469,31 +553,29 @@ def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict
     }
 
 
-def _line(row: dict[str, float], epochs: int) -> str:
+def _line(row: Row, epochs: int) -> str:
     return (
-        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  mIoU {row['val_mIoU']:.4f}  "
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  mIoU {row['val_mIoU']:.4f}  "
         f"accuracy {row['val_pixel_accuracy']:.4f}  {row['seconds']:.1f} s"
     )
 
 
-def _report(options: TrainOptions, device: torch.device) -> None:
-    """Prints the scores of the best epoch, on the test images if there are any."""
+def _best(options: TrainOptions, device: torch.device, show_progress: bool) -> Trained:
+    """The best epoch, scored on the test images if there are any."""
     if _world() > 1:
         processes.barrier()  # until the file is there
-    found = loaded(Path(options.out) / "best.pt")
+    folder = Path(options.out)
+    found = loaded(folder / "best.pt")
     best = model(options.model).to(device)
     best.load_state_dict(found["model"])
-    split = options.test or options.val
-    data = opened(options.dataset, options.root, split)
-    scores = _scores(best, data, options, device)
-    if _rank() == 0:
-        _print_scores(scores, data, found["epoch"], options)
+    data = opened(options.dataset, options.root, options.test or options.val)
+    scores = _scores(best, data, options, show_progress=show_progress)
+    return Trained(best, found["epoch"], data, scores, loaded(folder / "last.pt")["history"])
 
 
-def _print_scores(
-    scores: SemanticScores, data: Segmentation, epoch: int, options: TrainOptions
-) -> None:
-    print(f"best epoch {epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
+def _print_scores(found: Trained, options: TrainOptions) -> None:
+    data, scores = found.data, found.scores
+    print(f"best epoch {found.epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
     width = max(map(len, [*data.classes, "pixel accuracy"]))
     rows = [*zip(data.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
     for name, value in [*rows, ("pixel accuracy", scores.pixel_accuracy)]:

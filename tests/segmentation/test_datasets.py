@@ -178,7 +178,7 @@ def test_processes_load_what_one_process_does(tmp_path: Path) -> None:
 def test_shapes_are_the_scenes_of_their_split() -> None:
     dataset = opened("shapes", None, "val", count=3)
     assert dataset.classes == ("background", *CLASSES)
-    for item, scene in zip(dataset, scenes(3, seed=1), strict=True):  # type: ignore[call-overload]
+    for item, scene in zip(dataset, scenes(3, seed=1, coloured=True), strict=True):  # type: ignore[call-overload]
         assert np.array_equal(item[0].numpy(), scene.image.transpose(2, 0, 1))
         assert np.array_equal(item[1].numpy(), scene.mask)
 
