@@ -13,6 +13,7 @@ from data.shapes import CLASSES, Scene, detections_of, ground_truth_of, scenes
 from detection import Detections, GroundTruth, InputError, read
 from detection.boxes import in_convention
 from metrics import COCO, PROTOCOLS, mean_average_precision
+from metrics.semantic import boundary
 
 cv2 = pytest.importorskip("cv2", reason="drawing needs OpenCV")
 
@@ -137,7 +138,9 @@ def test_the_mask_has_the_class_of_the_visible_object(drawn: list[Scene]) -> Non
 def test_the_mask_of_a_shape_lies_where_the_image_shows_it() -> None:
     square = [np.array([[10.0, 5.0], [30.0, 5.0], [30.0, 25.0], [10.0, 25.0]])]
     inside = shapes._inside(square, 40, 30)
-    painted = shapes._painted(np.zeros((30, 40, 3)), square, np.random.default_rng(0))
+    painted = shapes._painted(
+        np.zeros((30, 40, 3)), square, np.random.default_rng(0), shapes.ANY_HUE
+    )
     assert inside.sum() == 20 * 20
     assert (painted.max(axis=2)[inside] > 30).all()
     assert inside[6:24, 11:29].all()
@@ -278,3 +281,12 @@ def test_scenes_are_values(drawn: list[Scene]) -> None:
     with pytest.raises(AttributeError):
         scene.labels = scene.labels  # type: ignore[misc]
     assert replace(scene).image is scene.image
+
+
+def test_coloured_scenes_differ_from_others_in_the_colour_of_shapes_alone() -> None:
+    for plain, coloured in zip(scenes(12, 7), scenes(12, 7, coloured=True), strict=True):
+        np.testing.assert_array_equal(plain.mask, coloured.mask)
+        differs = (plain.image != coloured.image).any(axis=2)
+        background = coloured.mask == 0
+        assert not differs[background & ~boundary(background, 2)].any()  # edges are soft
+        assert differs.any() == bool(len(plain.labels))

@@ -133,6 +133,16 @@ def test_options_take_part(squares: Path, tmp_path: Path, more: tuple[str, ...])
     assert np.isfinite(float(row["loss"]))
 
 
+def test_tensorboard_gets_the_history(squares: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(words(squares, tmp_path / "out", "--tensorboard", "true")) == 0
+    events = EventAccumulator(str(tmp_path / "out")).Reload()
+    found = [event.value for event in events.Scalars("val_mIoU")]
+    wanted = [float(row["val_mIoU"]) for row in history(tmp_path / "out")]
+    assert found == pytest.approx(wanted, abs=1e-6)  # float32
+
+
 def test_the_same_seed_gives_the_same_training(squares: Path, whole: Path, tmp_path: Path) -> None:
     assert main(words(squares, tmp_path, "--ema", "0.9")) == 0
     assert_same_training(whole, tmp_path)
