@@ -288,5 +288,5 @@ def test_coloured_scenes_differ_from_others_in_the_colour_of_shapes_alone() -> N
         np.testing.assert_array_equal(plain.mask, coloured.mask)
         differs = (plain.image != coloured.image).any(axis=2)
         background = coloured.mask == 0
-        assert not differs[background & ~boundary(background, 2)].any()  # edges are soft
+        assert not differs[background & ~boundary(background, 3)].any()  # edges are soft
         assert differs.any() == bool(len(plain.labels))
