@@ -1,0 +1,368 @@
+"""Labels images with a trained model: `python -m segmentation.predict CHECKPOINT IMAGES...`.
+
+An image of any size is seen through windows that slide over it, see `segmentation.tiling`.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from detection.console import run
+from detection.errors import InputError
+from detection.formats.files import contents, existing, new_file, progress
+from segmentation.checkpoint import loaded
+from segmentation.datasets import IMAGES, _image, _picture
+from segmentation.evaluation import logits_at
+from segmentation.models import ModelOptions, model
+from segmentation.optimisation import PRECISIONS, OptimisationOptions
+from segmentation.options import add_flags, parsed
+from segmentation.tiling import MOST_OVERLAP, Size, blended
+
+__all__ = ["PredictOptions", "Trained", "main", "overlaid", "predicted", "trained"]
+
+PROGRAM = "segmentation.predict"
+MOST_CLASSES = 256  # that a label of 8 bits can tell apart
+EXAMPLES = """\
+examples:
+  python -m segmentation.predict runs/train/best.pt photo.jpg
+  python -m segmentation.predict best.pt CamVid/test/images --out runs/camvid --flip true
+  python -m segmentation.predict best.pt aerial.png --window 512 --overlap 0.5 --batch_size 4
+  python -m segmentation.predict best.pt aerial.png --window "[512, 768]" --overlay false
+
+writes to --out, for each image: NAME.png, the class id of each pixel, coloured by a palette;
+NAME_overlay.jpg, the image under the classes' colours. prints the share of each class.
+exit status: 0 good; 2 misused or unreadable input."""
+
+Pixels = NDArray[np.uint8]
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How images are labelled.
+
+    Attributes:
+        out: The folder for what is written.
+        window: Height and width, px, that images are cut to, one number or "[height, width]"; 0
+            never cuts.
+        overlap: The share of a window that the next covers too, at least.
+        flip: Whether mirrored images are asked as well, and the logits averaged.
+        batch_size: Windows of an image that go through the model at once.
+        overlay: Whether the overlay is written.
+        precision: fp32, bf16 or fp16; left out, that of the training.
+        device: cuda, cpu, or auto.
+    """
+
+    out: str = "runs/predict"
+    window: int | tuple[int, int] = 1024
+    overlap: float = 0.25
+    flip: bool = False
+    batch_size: int = 1
+    overlay: bool = True
+    precision: str = ""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        sides = self.window if isinstance(self.window, tuple) else (self.window or 1,)
+        if min(sides) < 1:
+            raise ValueError(f"window must be at least 1 px, or 0 for whole images, not {sides}")
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            raise ValueError(f"overlap must lie in [0, {MOST_OVERLAP}], not {self.overlap}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.precision not in ("", *PRECISIONS):
+            among = ", ".join(PRECISIONS)
+            raise ValueError(f"precision must be one of {among}, not {self.precision!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training came to, as far as predictions need it.
+
+    Attributes:
+        model: On the CPU, in evaluation mode.
+        classes: The names of the K classes.
+        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
+        factor: Of the size that the model sees images at.
+        precision: That it was trained in.
+        upsampling: The name of its operator.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    palette: Pixels
+    factor: float
+    precision: str
+    upsampling: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {PROGRAM}",
+        description="Labels each pixel of images with a class, by a checkpoint of a training.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them"
+    )
+    add_flags(parser, PredictOptions)
+    words = parser.parse_args(arguments)
+
+    def program() -> None:
+        options = parsed(PredictOptions, parser, arguments)
+        _predict(trained(words.checkpoint), words.images, options)
+
+    return run(program)
+
+
+def trained(path: Path) -> Trained:
+    """The model in a checkpoint, and what belongs to it.
+
+    Raises:
+        InputError: If it is no checkpoint of a training, or holds a model that there is not.
+    """
+    checkpoint = loaded(path)
+    saved = _saved(checkpoint, path)
+    options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
+    try:
+        with warnings.catch_warnings():  # what an operator is known for is said when it is trained
+            warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
+            made = model(options)
+        made.load_state_dict(checkpoint["model"])
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        message = f"not a model that can be made: {_first_details(error)}"
+        raise InputError(message, path) from None
+    return Trained(
+        model=made.eval(),
+        classes=saved.classes,
+        palette=np.array(saved.palette, np.uint8),
+        factor=saved.options.factor,
+        precision=saved.options.optimisation.precision,
+        upsampling=options.upsampling,
+    )
+
+
+@torch.no_grad()
+def predicted(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    window: Size | None = None,
+    overlap: float = 0.25,
+    flip: bool = False,
+    batch_size: int = 1,
+    factor: float = 1.0,
+    precision: str = "fp32",
+) -> Tensor:
+    """The class of each pixel of an image, uint8 [H, W], on the image's device.
+
+    Args:
+        model: Maps float [B, 3, h, w] to logits [B, K, h, w], K up to 256; in evaluation mode
+            afterwards.
+        image: uint8 [3, H, W], RGB, on the model's device.
+        window: Height and width, px, of what goes through the model; None for the whole image.
+        overlap: The share of a window that its neighbour covers too, at least; up to 0.9.
+        flip: Whether logits are the mean over the image and its mirror image.
+        batch_size: At most so many windows at once.
+        factor: Of the size that the model sees.
+        precision: A key of PRECISIONS.
+
+    Raises:
+        ValueError: If the window, overlap or batch size is out of range.
+
+    >>> model = nn.Conv2d(3, 2, 1)
+    >>> predicted(model, torch.zeros(3, 45, 60, dtype=torch.uint8), window=(32, 32)).shape
+    torch.Size([45, 60])
+    """
+    model.eval()
+
+    def logits(images: Tensor) -> Tensor:
+        found = logits_at(model, images, factor=factor, precision=precision)
+        if not flip:
+            return found
+        mirrored = logits_at(model, images.flip(3), factor=factor, precision=precision)
+        return (found + mirrored.flip(3)) / 2
+
+    bands = blended(logits, image, window=window, overlap=overlap, batch_size=batch_size)
+    return torch.cat([band.argmax(0).to(torch.uint8) for band in bands])
+
+
+def overlaid(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
+    """An image half covered by the colours of its classes, uint8 [H, W, 3], RGB.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        labels: uint8 [H, W], 0 .. K - 1.
+        palette: uint8 [K, 3], RGB.
+
+    >>> black, grey = np.zeros((1, 1, 3), np.uint8), np.full((1, 3), 100, np.uint8)
+    >>> overlaid(black, np.zeros((1, 1), np.uint8), grey).tolist()
+    [[[50, 50, 50]]]
+    """
+    mixed: Pixels = image // 2 + palette[labels] // 2  # each halved first, to stay in 8 bits
+    return mixed
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """The options of a training that say what its model sees and is."""
+
+    factor: Annotated[float, msgspec.Meta(gt=0, le=4)]
+    model: ModelOptions
+    optimisation: OptimisationOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What predictions need of a checkpoint, but for the weights."""
+
+    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MOST_CLASSES)]
+    palette: tuple[tuple[Byte, Byte, Byte], ...]
+    options: _Training
+
+    def __post_init__(self) -> None:
+        counts = [len(self.classes), len(self.palette), self.options.model.classes]
+        if len(set(counts)) > 1:
+            raise ValueError("{} classes, {} colours and a model of {}".format(*counts))
+
+
+def _saved(checkpoint: dict[str, Any], path: Path) -> _Saved:
+    try:
+        return msgspec.convert({key: checkpoint[key] for key in _Saved.__slots__}, _Saved)
+    except ValueError as error:
+        message, _, place = str(error).partition(" - at ")
+        raise InputError(message, path, place.strip("`$.") or None) from None
+
+
+def _first_details(error: Exception) -> str:
+    """The first two lines of an error as one: torch lists every weight that does not fit."""
+    return " ".join(line.strip() for line in str(error).splitlines()[:2])
+
+
+def _predict(found: Trained, given: Sequence[Path], options: PredictOptions) -> None:
+    """Labels every image, and prints the share of each class."""
+    device = _device(options.device)
+    paths = [path for one in given for path in _images(one)]
+    out = Path(options.out)
+    _refuse_clashes(paths, out)
+    for path in progress(paths, "checking", len(paths), True):
+        _picture(contents(path), path)  # some versions of OpenCV pass over what is truncated
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made: {error.strerror}", out) from None
+    found.model.to(device)
+    counts = np.zeros((len(paths), len(found.classes)), np.int64)
+    for i, path in enumerate(progress(paths, "predicting", len(paths), True)):
+        image = _image(path)
+        labels = _labels(found, image, options, device)
+        _write(image, labels, found.palette, out / path.stem, options.overlay)
+        counts[i] = np.bincount(labels.ravel(), minlength=len(found.classes))
+    _print_shares(found, counts, out)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: there is no GPU that torch can use")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+
+
+def _images(path: Path) -> list[Path]:
+    """The file, or the images in the folder, by name."""
+    if not existing(path).is_dir():
+        return [path]
+    try:
+        found = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
+    except OSError as error:
+        raise InputError((error.strerror or str(error)).lower(), path) from None
+    if not found:
+        raise InputError(f"no images ({', '.join(IMAGES)}) in it", path)
+    return found
+
+
+def _refuse_clashes(paths: list[Path], out: Path) -> None:
+    """Refuses images that would be written to one file, or over something that is there."""
+    taken: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in taken:
+            raise InputError(f"{path.stem}.png would be written for {taken[path.stem]} too", path)
+        taken[path.stem] = path
+        for written in (_label_path(out / path.stem), _overlay_path(out / path.stem)):
+            if written.exists():
+                raise InputError("exists already; name a new --out", written)
+
+
+def _label_path(base: Path) -> Path:
+    return base.with_name(f"{base.name}.png")
+
+
+def _overlay_path(base: Path) -> Path:
+    return base.with_name(f"{base.name}_overlay.jpg")
+
+
+def _labels(found: Trained, image: Pixels, options: PredictOptions, device: torch.device) -> Pixels:
+    window = options.window
+    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    labels: Pixels = (
+        predicted(
+            found.model,
+            channels_first.to(device),
+            window=window if isinstance(window, tuple) else (window, window) if window else None,
+            overlap=options.overlap,
+            flip=options.flip,
+            batch_size=options.batch_size,
+            factor=found.factor,
+            precision=options.precision or found.precision,
+        )
+        .cpu()
+        .numpy()
+    )
+    return labels
+
+
+def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: bool) -> None:
+    indexed = Image.fromarray(labels)
+    indexed.putpalette(palette.tobytes())  # makes grey values indices, and leaves them as they are
+    with new_file(_label_path(base)) as beside:
+        indexed.save(beside, format="PNG", bits=8)
+    if overlay:
+        covered = Image.fromarray(overlaid(image, labels, palette))
+        with new_file(_overlay_path(base)) as beside:
+            covered.save(beside, format="JPEG", quality=90)
+
+
+def _print_shares(found: Trained, counts: NDArray[np.int64], out: Path) -> None:
+    """A line for each class: its colour, its share of all pixels, the images that have it."""
+    print(f"labels of {len(counts)} images in {out}\n")
+    width = max(map(len, ["class", *found.classes]))
+    print(f"{'class':<{width}}  colour    share  images")
+    shares = counts.sum(axis=0) / counts.sum()
+    having = np.count_nonzero(counts, axis=0)
+    for name, colour, share, images in zip(
+        found.classes, found.palette.tolist(), shares.tolist(), having.tolist(), strict=True
+    ):
+        print(f"{name:<{width}}  #{bytes(colour).hex()}  {share:.4f}  {images:6}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
