@@ -15,29 +15,34 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from detection.console import run
 from detection.errors import InputError
-from detection.formats.files import new_file, progress
+from detection.formats.files import new_file
 from metrics.semantic import boundary_counts, boundary_iou
+from segmentation import pictures
 from segmentation.augmentation import AugmentationOptions
 from segmentation.checkerboard import Checkerboard, checkerboard
 from segmentation.cost import BUDGETS, Budget, macs, matched, parameters
-from segmentation.datasets import opened
-from segmentation.evaluation import logits_at
+from segmentation.datasets import Segmentation, opened
+from segmentation.evaluation import logits_at, resized
 from segmentation.measurement import measured
 from segmentation.models import ModelOptions, model
 from segmentation.optimisation import OptimisationOptions
 from segmentation.options import add_flags, parsed
-from segmentation.train import Diverged, Trained, TrainOptions, train
+from segmentation.report import page, table
+from segmentation.train import Diverged, Row, Trained, TrainOptions, train
 from segmentation.upsampling import UPSAMPLERS, Upsampler
 
-__all__ = ["CompareOptions", "compared", "main", "paired_difference", "table"]
+__all__ = ["CompareOptions", "Comparison", "compared", "main", "paired_difference"]
 
 PROGRAM = "segmentation.compare"
 BASELINE = "bilinear"
 CONFIDENCE = 0.95
+LOOKED_AT = 40  # images that those to be shown are chosen from
+RESULTS = "results.json"
 EXAMPLES = """\
 examples:
   python -m segmentation.compare                              drawn shapes, four operators
@@ -45,16 +50,18 @@ examples:
   python -m segmentation.compare --budget params --out runs/equal-parameters
   python -m segmentation.compare --training.dataset folder --training.root MY_DATA
 
-writes to --out: results.json, table.md, and a folder of checkpoints for every training.
+writes to --out: report.md with scores.png, curves.png and predictions.png, results.json, and a
+folder of checkpoints for every training.
 exit status: 0 good; 1 a training diverged; 2 misused or unreadable input."""
 
 
 def _small() -> TrainOptions:
     """A training of seconds on two CPU cores."""
     return TrainOptions(
-        epochs=10,
+        epochs=6,
+        factor=0.5,
         model=ModelOptions(width=8, depth=2),
-        augmentation=AugmentationOptions(crop=(64, 96), smallest=1, largest=1, colour=0),
+        augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, colour=0),
         optimisation=OptimisationOptions(learning_rate=1e-2),
     )
 
@@ -90,10 +97,32 @@ class CompareOptions:
         if self.budget not in BUDGETS:
             raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, not {self.budget!r}")
 
+        for name in ("out", "resume"):
+            if getattr(self.training, name) != getattr(TrainOptions(), name):
+                raise ValueError(f"training.{name}: the comparison sets it, from its own {name}")
+        if self.training.model.upsampling != BASELINE:
+            raise ValueError("training.model.upsampling: the comparison sets it, from operators")
+
     @property
     def names(self) -> list[str]:
         """The operators."""
         return [name.strip() for name in self.operators.split(",")]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        results: What results.json holds: "operators" has, for each name, the costs, and lists with
+            an entry for each seed.
+        samples: What each operator's model of the first seed made of the first images.
+        palette: uint8 [K, 3], RGB.
+    """
+
+    results: dict[str, Any]
+    samples: list[pictures.Sample]
+    palette: NDArray[np.uint8]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,25 +144,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _program(options: CompareOptions) -> None:
     folder = Path(options.out)
-    if (folder / "results.json").exists() and not options.resume:
-        raise InputError("exists already: name a new --out", folder / "results.json")
-    results = compared(options, show_progress=True)
-    with new_file(folder / "results.json") as beside:
-        beside.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
-    with new_file(folder / "table.md") as beside:
-        beside.write_text(table(results), "utf-8")
-    print(table(results), end="")
+    if (folder / RESULTS).exists() and not options.resume:
+        raise InputError("exists already: name a new --out", folder / RESULTS)
+    found = compared(options, show_progress=True)
+    _write(found, folder)
+    print(f"{table(found.results)}\nthe report and its pictures: {folder / 'report.md'}")
 
 
-def compared(options: CompareOptions, *, show_progress: bool = False) -> dict[str, Any]:
+def _write(found: Comparison, folder: Path) -> None:
+    """Writes the pictures, the report that shows them, and last, when all is there, the results."""
+    drawn = {
+        "scores.png": pictures.scores(found.results),
+        "curves.png": pictures.curves(found.results),
+        "predictions.png": pictures.predictions(pictures.telling(found.samples), found.palette),
+    }
+    for name, figure in drawn.items():
+        with new_file(folder / name) as beside:
+            figure.savefig(beside, format="png", dpi=100)
+    with new_file(folder / "report.md") as beside:
+        beside.write_text(page(found.results, list(drawn)), "utf-8")
+    with new_file(folder / RESULTS) as beside:
+        beside.write_text(json.dumps(found.results, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def compared(options: CompareOptions, *, show_progress: bool = False) -> Comparison:
     """Trains every operator with every seed, and says what came of it.
 
     Args:
         options: The options.
-        show_progress: Whether to draw a progress bar on a terminal.
-
-    Returns:
-        What results.json holds: "operators" has, for each name, lists with an entry for each seed.
+        show_progress: Whether to tell of each training on stderr, with a bar on a terminal.
 
     Raises:
         InputError: If the options or the data cannot be used.
@@ -143,24 +182,26 @@ def compared(options: CompareOptions, *, show_progress: bool = False) -> dict[st
     data = opened(training.dataset, training.root, training.train)
     models = {name: _model(options, name, len(data.classes)) for name in options.names}
     seeds = range(training.seed, training.seed + options.seeds)
-    runs = [(name, seed) for seed in seeds for name in options.names]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.names}
-    for name, seed in progress(runs, "trainings", len(runs), show_progress):
-        found[name].append(_trained(options, models[name], name, seed))
-    operators = {name: _columns(found[name]) for name in options.names}
-    for name, cost in _costs(models, training).items():
-        operators[name] |= cost
-        base = operators[BASELINE]["miou"]
-        operators[name]["difference"] = paired_difference(operators[name]["miou"], base)
-    return {
+    found: dict[str, list[Trained]] = {name: [] for name in options.names}
+    with _Told(len(seeds) * len(models) * training.epochs, show_progress) as told:
+        for seed in seeds:
+            for name, one in models.items():
+                found[name].append(_trained(options, one, seed, told))
+    test = found[BASELINE][0].data
+    results = {
         "schema": 1,
         "program": PROGRAM,
         "options": msgspec.to_builtins(options),
         "torch": torch.__version__,
+        "device": _kind(training),
+        "size": list(training.augmentation.crop),
+        "split": f"{len(test)} images of {test.split}",
         "seeds": list(seeds),
         "baseline": BASELINE,
-        "operators": operators,
+        "operators": _operators(options, models, found, seeds),
     }
+    firsts = {name: trained[0].model for name, trained in found.items()}
+    return Comparison(results, _samples(firsts, test, training), test.palette)
 
 
 def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[str, float | None]:
@@ -187,16 +228,6 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[st
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| operator | mIoU | difference [95 % CI] | boundary IoU | checkerboard | parameters "
-        "| multiply-adds | forward | with backward | memory | images/s |",
-        "|---" * 11 + "|",
-    ]
-    return "\n".join([*lines, *(_line(*item) for item in results["operators"].items())]) + "\n"
-
-
 def _model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
     given = replace(options.training.model, classes=classes, upsampling=name)
     budget: Budget = options.budget  # type: ignore[assignment]  # __post_init__ has looked
@@ -206,16 +237,75 @@ def _model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
         raise InputError(f"{name}: {error}") from None
 
 
-def _trained(options: CompareOptions, made: ModelOptions, name: str, seed: int) -> dict[str, Any]:
-    """What one training came to."""
-    out = str(Path(options.out) / f"{name}-{seed}")
+def _trained(options: CompareOptions, made: ModelOptions, seed: int, told: "_Told") -> Trained:
+    out = str(Path(options.out) / f"{made.upsampling}-{seed}")
     one = replace(options.training, model=made, seed=seed, out=out, resume=options.resume)
-    found = train(one)
+    told.begins(f"{made.upsampling}, seed {seed}")
+    found = train(one, after_epoch=told.after_epoch)
+    told.ends(found)
+    return found
+
+
+class _Told:
+    """Tells on stderr of trainings: a bar over all epochs, a line for what each came to."""
+
+    def __init__(self, epochs: int, show: bool) -> None:
+        from tqdm import tqdm
+
+        self.show = show
+        self.bar = tqdm(total=epochs, unit="epoch", disable=None if show else True, leave=False)
+        self.name = ""
+
+    def __enter__(self) -> "_Told":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def begins(self, name: str) -> None:
+        self.name = name
+        self.bar.set_description(name)
+
+    def after_epoch(self, row: Row) -> None:
+        self.bar.update()
+
+    def ends(self, found: Trained) -> None:
+        seconds = sum(row["seconds"] for row in found.history)
+        line = f"{self.name}: mIoU {found.scores.mIoU:.4f}, {seconds:.0f} s"
+        if self.show:
+            self.bar.write(line, file=sys.stderr)
+
+
+def _operators(
+    options: CompareOptions,
+    models: dict[str, ModelOptions],
+    found: dict[str, list[Trained]],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """For each operator, lists with an entry for each seed, differences to the baseline, costs."""
+    costs = _costs(models, options.training)
+    operators: dict[str, Any] = {}
+    for name, trained in found.items():
+        rows = [
+            _row(one, models[name], options.training, seed)
+            for one, seed in zip(trained, seeds, strict=True)
+        ]
+        operators[name] = {key: [row[key] for row in rows] for key in rows[0]} | costs[name]
+    for one in operators.values():
+        for score in ("miou", "boundary_iou"):
+            base = operators[BASELINE][score]
+            one[f"{score}_difference"] = paired_difference(one[score], base)
+    return operators
+
+
+def _row(found: Trained, made: ModelOptions, training: TrainOptions, seed: int) -> dict[str, Any]:
+    """What one training came to."""
     torch.manual_seed(seed)
     return {
         "miou": found.scores.mIoU,
+        "iou": _or_none(found.scores.iou.tolist()),
         "pixel_accuracy": found.scores.pixel_accuracy,
-        "boundary_iou": _boundary_iou(found, one),
+        "boundary_iou": _boundary_iou(found, training),
         "checkerboard_initial": asdict(_checkerboard(model(made), seed)),
         "checkerboard_trained": asdict(_checkerboard(found.model, seed)),
         "best_epoch": found.epoch,
@@ -223,20 +313,39 @@ def _trained(options: CompareOptions, made: ModelOptions, name: str, seed: int) 
     }
 
 
-def _boundary_iou(found: Trained, options: TrainOptions) -> float:
+def _or_none(values: list[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _boundary_iou(found: Trained, training: TrainOptions) -> float:
     """Boundary IoU on the test images, mean over classes."""
-    device = next(found.model.parameters()).device
     classes = len(found.data.classes)
     total = np.zeros((classes, 2), np.int64)
-    precision = options.optimisation.precision
-    for i in range(len(found.data)):
-        image, label = found.data[i]
-        with torch.no_grad():
-            logits = logits_at(
-                found.model, image[None].to(device), factor=options.factor, precision=precision
-            )
-        total += boundary_counts(label.numpy(), logits[0].argmax(0).cpu().numpy(), classes)
+    for image, label in (found.data[i] for i in range(len(found.data))):
+        total += boundary_counts(label.numpy(), _labels(found.model, image, training), classes)
     return float(np.nanmean(boundary_iou(total)))
+
+
+@torch.no_grad()
+def _labels(made: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
+    """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
+    images = image[None].to(next(made.parameters()).device)
+    precision = training.optimisation.precision
+    logits = logits_at(made, images, factor=training.factor, precision=precision)
+    return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
+
+
+def _samples(
+    models: dict[str, nn.Module], data: Segmentation, training: TrainOptions
+) -> list[pictures.Sample]:
+    """What each model makes of the first images."""
+    samples = []
+    for i in range(min(len(data), LOOKED_AT)):
+        image, label = data[i]
+        found = {name: _labels(one, image, training) for name, one in models.items()}
+        seen = image.permute(1, 2, 0).numpy()
+        samples.append(pictures.Sample(data.names[i], seen, label.numpy(), found))
+    return samples
 
 
 def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
@@ -254,52 +363,27 @@ def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
 
 
 def _costs(models: dict[str, ModelOptions], training: TrainOptions) -> dict[str, dict[str, Any]]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Parameters, multiply-adds, times and memory of models, in training's form and precision."""
+    device = torch.device(_kind(training))
     made: dict[str, nn.Module] = {name: model(one).to(device) for name, one in models.items()}
     if training.channels_last:
         made = {name: one.to(memory_format=torch.channels_last) for name, one in made.items()}
     size = training.augmentation.crop
-    images = torch.zeros(training.batch_size, 3, *size, device=device)
+    images = torch.zeros(training.batch_size // training.accumulate, 3, *size, device=device)
+    images = resized(images, training.factor)
     taken = measured(made, images, precision=training.optimisation.precision)
+    seen = (images.shape[2], images.shape[3])
     return {
-        name: {"parameters": parameters(one), "macs": macs(one, size), **asdict(taken[name])}
+        name: {"parameters": parameters(one), "macs": macs(one, seen), **asdict(taken[name])}
         for name, one in made.items()
     }
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {key: [row[key] for row in rows] for key in rows[0]}
-
-
-def _line(name: str, one: dict[str, Any]) -> str:
-    difference = one["difference"]
-    limits = "n/a"
-    if difference["low"] is not None:
-        limits = f"{difference['low']:+.3f}, {difference['high']:+.3f}"
-    before, after = (
-        np.mean([score["pattern"] for score in one[f"checkerboard_{when}"]])
-        for when in ("initial", "trained")
-    )
-    cells = [
-        name,
-        _spread(one["miou"]),
-        "" if name == BASELINE else f"{difference['mean']:+.3f} [{limits}]",
-        _spread(one["boundary_iou"]),
-        f"{before:.3f} -> {after:.3f}",
-        f"{one['parameters']:,}",
-        f"{one['macs'] / 1e6:.1f} M",
-        f"{1e3 * one['forward']:.1f} ms",
-        f"{1e3 * one['forward_backward']:.1f} ms",
-        f"{one['memory'] / 2**20:.1f} MiB",
-        f"{one['images_per_second']:.0f}",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _spread(values: list[float]) -> str:
-    """The mean, and the standard deviation where there are several."""
-    spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
+def _kind(training: TrainOptions) -> str:
+    """The kind of device that is trained on, cpu or cuda."""
+    if training.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return training.device.partition(":")[0]
 
 
 if __name__ == "__main__":

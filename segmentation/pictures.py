@@ -1,0 +1,196 @@
+"""Pictures of a comparison: scores, curves, and what each operator's model made of the same images.
+
+Everything is drawn from what results.json holds, but for the images themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from segmentation.losses import IGNORED
+
+__all__ = ["Sample", "curves", "predictions", "scores", "telling"]
+
+SHOWN = 3  # images of `predictions`
+ZOOM = 4  # of its lower rows
+NEAR_EDGES = 1e-3  # of disagreement: what decides where no prediction differs
+VOID = (128, 128, 128)
+
+Pixels = NDArray[np.uint8]
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """An image, what is in it, and what models see in it.
+
+    Attributes:
+        name: Of the image.
+        image: uint8 [H, W, 3], RGB.
+        label: uint8 [H, W], a class or IGNORED.
+        predictions: Operator to uint8 [H, W], a class.
+    """
+
+    name: str
+    image: Pixels
+    label: Pixels
+    predictions: Mapping[str, Pixels]
+
+
+def scores(results: Results) -> Figure:
+    """Each seed's scores, the paired differences to the baseline, and score against time.
+
+    Args:
+        results: What results.json holds.
+    """
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    upper, lower = figure.subplots(2, 3)
+    for row, key, name in (
+        (upper, "miou", "mIoU"),
+        (lower, "boundary_iou", "boundary IoU"),
+    ):
+        _draw_seeds(row[0], results, key, name)
+        _draw_differences(row[1], results, f"{key}_difference", name)
+    _draw_against(upper[2], results, "forward_backward", "forward + backward, ms per batch", 1e3)
+    _draw_against(lower[2], results, "parameters", "parameters, thousands", 1e-3)
+    return figure
+
+
+def curves(results: Results) -> Figure:
+    """Loss and validation mIoU after each epoch: the mean over seeds, and their range."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, key, name in zip(
+        figure.subplots(1, 2),
+        ("loss", "val_mIoU"),
+        ("training loss", "validation mIoU"),
+        strict=True,
+    ):
+        for i, (operator, one) in enumerate(results["operators"].items()):
+            values = np.array([[row[key] for row in history] for history in one["history"]])
+            epochs = np.arange(1, values.shape[1] + 1)
+            axes.plot(epochs, values.mean(axis=0), color=f"C{i}", label=operator)
+            axes.fill_between(
+                epochs, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.15, lw=0
+            )
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def predictions(samples: Sequence[Sample], palette: Pixels) -> Figure:
+    """A row for each image and one for its most telling window, enlarged; a column per operator.
+
+    Args:
+        samples: At least one; the predictions of all by the same operators.
+        palette: uint8 [K, 3], RGB.
+    """
+    operators = list(samples[0].predictions)
+    columns = 2 + len(operators)
+    heights = [sample.label.shape[0] / sample.label.shape[1] for sample in samples for _ in "az"]
+    figure = Figure(figsize=(2 * columns, 2 * sum(heights) + 0.3), layout="constrained")
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for axes, title in zip(grid[0], ["image", "truth", *operators], strict=True):
+        axes.set_title(title, fontsize=9)
+    for i, sample in enumerate(samples):
+        _draw_sample(grid[2 * i], grid[2 * i + 1], sample, palette)
+    return figure
+
+
+def telling(samples: Sequence[Sample], count: int = SHOWN) -> list[Sample]:
+    """The samples on whose pixels predictions differ most, at most `count`."""
+    return sorted(samples, key=lambda sample: -float(_differing(sample).mean()))[:count]
+
+
+def _draw_seeds(axes: Axes, results: Results, key: str, name: str) -> None:
+    """A dot for each seed, and the mean with the standard deviation."""
+    for i, one in enumerate(results["operators"].values()):
+        values = np.array(one[key])
+        places = i + np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.array([i])
+        axes.plot(places, values, "o", color=f"C{i}", alpha=0.5, markersize=4)
+        spread = values.std(ddof=1) if len(values) > 1 else 0.0
+        axes.errorbar(i, values.mean(), spread, fmt="_", color="black", markersize=14, capsize=4)
+    _name_operators(axes, results)
+    axes.set(ylabel=name, title=f"{name}: seeds, mean ± sd")
+
+
+def _draw_differences(axes: Axes, results: Results, key: str, name: str) -> None:
+    """The mean paired difference of each operator, and its confidence interval if it has one."""
+    axes.axhline(0, color="black", lw=0.8)
+    for i, (operator, one) in enumerate(results["operators"].items()):
+        found = one[key]
+        if operator == results["baseline"]:
+            continue
+        axes.plot(i, found["mean"], "o", color=f"C{i}")
+        if found["low"] is not None:
+            axes.vlines(i, found["low"], found["high"], color=f"C{i}")
+    _name_operators(axes, results)
+    title = f"paired difference to {results['baseline']}, 95 % CI"
+    axes.set(ylabel=f"difference of {name}", title=title)
+
+
+def _draw_against(axes: Axes, results: Results, key: str, name: str, factor: float) -> None:
+    """mIoU against a cost."""
+    for i, (operator, one) in enumerate(results["operators"].items()):
+        place = (factor * one[key], float(np.mean(one["miou"])))
+        axes.plot(*place, "o", color=f"C{i}")
+        axes.annotate(operator, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.25, y=0.15)
+    axes.set(xlabel=name, ylabel="mIoU", title="score against cost")
+    axes.grid(alpha=0.3)
+
+
+def _name_operators(axes: Axes, results: Results) -> None:
+    names = list(results["operators"])
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _draw_sample(whole: Sequence[Axes], near: Sequence[Axes], one: Sample, palette: Pixels) -> None:
+    top, left, height, width = _window(one)
+    coloured = [_coloured(labels, palette) for labels in (one.label, *one.predictions.values())]
+    for above, below, pixels in zip(whole, near, [one.image, *coloured], strict=True):
+        above.imshow(pixels, interpolation="nearest")
+        frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="white")
+        above.add_patch(frame)
+        below.imshow(pixels[top : top + height, left : left + width], interpolation="nearest")
+        for axes in (above, below):
+            axes.set_axis_off()
+
+
+def _coloured(labels: Pixels, palette: Pixels) -> Pixels:
+    table = np.full((256, 3), VOID, np.uint8)
+    table[: len(palette)] = palette
+    return table[labels]
+
+
+def _window(sample: Sample) -> tuple[int, int, int, int]:
+    """Top, left, height and width, px, of the window where predictions differ most."""
+    height, width = (max(1, side // ZOOM) for side in sample.label.shape)
+    counts = np.pad(_differing(sample) + NEAR_EDGES * _edges(sample.label), ((1, 0), (1, 0)))
+    summed = counts.cumsum(axis=0).cumsum(axis=1)
+    inside = summed[height:, width:] - summed[:-height, width:]
+    inside = inside - summed[height:, :-width] + summed[:-height, :-width]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(top), int(left), height, width
+
+
+def _differing(sample: Sample) -> NDArray[np.float64]:
+    """1 where not all predictions are the same and the label is not void, [H, W]."""
+    found = np.stack(list(sample.predictions.values()))
+    return ((found != found[0]).any(axis=0) & (sample.label != IGNORED)).astype(np.float64)
+
+
+def _edges(label: Pixels) -> NDArray[np.bool_]:
+    """Where the pixel above or to the left has another label, [H, W]."""
+    found = np.zeros(label.shape, np.bool_)
+    found[1:] |= label[1:] != label[:-1]
+    found[:, 1:] |= label[:, 1:] != label[:, :-1]
+    return found
