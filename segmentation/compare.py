@@ -59,6 +59,7 @@ def _small() -> TrainOptions:
     """A training of seconds on two CPU cores."""
     return TrainOptions(
         epochs=6,
+        batch_size=4,
         factor=0.5,
         model=ModelOptions(width=8, depth=2),
         augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, colour=0),
@@ -187,18 +188,19 @@ def compared(options: CompareOptions, *, show_progress: bool = False) -> Compari
         for seed in seeds:
             for name, one in models.items():
                 found[name].append(_trained(options, one, seed, told))
-    test = found[BASELINE][0].data
+    test, images = found[BASELINE][0].data, _batch(training)
     results = {
         "schema": 1,
         "program": PROGRAM,
         "options": msgspec.to_builtins(options),
         "torch": torch.__version__,
         "device": _kind(training),
-        "size": list(training.augmentation.crop),
+        "batch": len(images),
+        "size": list(images.shape[2:]),
         "split": f"{len(test)} images of {test.split}",
         "seeds": list(seeds),
         "baseline": BASELINE,
-        "operators": _operators(options, models, found, seeds),
+        "operators": _operators(models, found, images, training),
     }
     firsts = {name: trained[0].model for name, trained in found.items()}
     return Comparison(results, _samples(firsts, test, training), test.palette)
@@ -277,18 +279,17 @@ class _Told:
 
 
 def _operators(
-    options: CompareOptions,
     models: dict[str, ModelOptions],
     found: dict[str, list[Trained]],
-    seeds: Sequence[int],
+    images: Tensor,
+    training: TrainOptions,
 ) -> dict[str, Any]:
     """For each operator, lists with an entry for each seed, differences to the baseline, costs."""
-    costs = _costs(models, options.training)
+    costs = _costs(models, images, training)
     operators: dict[str, Any] = {}
     for name, trained in found.items():
         rows = [
-            _row(one, models[name], options.training, seed)
-            for one, seed in zip(trained, seeds, strict=True)
+            _row(one, models[name], training, training.seed + i) for i, one in enumerate(trained)
         ]
         operators[name] = {key: [row[key] for row in rows] for key in rows[0]} | costs[name]
     for one in operators.values():
@@ -362,19 +363,27 @@ def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
     )
 
 
-def _costs(models: dict[str, ModelOptions], training: TrainOptions) -> dict[str, dict[str, Any]]:
+def _batch(training: TrainOptions) -> Tensor:
+    """What a model is given at once in training: images of the size that it sees."""
+    count = training.batch_size // training.accumulate
+    images = torch.zeros(count, 3, *training.augmentation.crop, device=_kind(training))
+    return resized(images, training.factor)
+
+
+def _costs(
+    models: dict[str, ModelOptions], images: Tensor, training: TrainOptions
+) -> dict[str, dict[str, Any]]:
     """Parameters, multiply-adds, times and memory of models, in training's form and precision."""
-    device = torch.device(_kind(training))
-    made: dict[str, nn.Module] = {name: model(one).to(device) for name, one in models.items()}
-    if training.channels_last:
-        made = {name: one.to(memory_format=torch.channels_last) for name, one in made.items()}
-    size = training.augmentation.crop
-    images = torch.zeros(training.batch_size // training.accumulate, 3, *size, device=device)
-    images = resized(images, training.factor)
-    taken = measured(made, images, precision=training.optimisation.precision)
-    seen = (images.shape[2], images.shape[3])
+    layout = torch.channels_last if training.channels_last else torch.contiguous_format
+    made: dict[str, nn.Module] = {
+        name: model(one).to(images.device).to(memory_format=layout) for name, one in models.items()
+    }
+    taken = measured(
+        made, images.contiguous(memory_format=layout), precision=training.optimisation.precision
+    )
+    size = (images.shape[2], images.shape[3])
     return {
-        name: {"parameters": parameters(one), "macs": macs(one, seen), **asdict(taken[name])}
+        name: {"parameters": parameters(one), "macs": macs(one, size), **asdict(taken[name])}
         for name, one in made.items()
     }
 

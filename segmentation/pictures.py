@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +20,8 @@ __all__ = ["Sample", "curves", "predictions", "scores", "telling"]
 
 SHOWN = 3  # images of `predictions`
 ZOOM = 4  # of its lower rows
-NEAR_EDGES = 1e-3  # of disagreement: what decides where no prediction differs
+NEAR = 7  # an edge: at most 3 px from it
+WITHOUT_DIFFERENCE = 1e-3  # the weight of edges, which decides where no prediction differs
 VOID = (128, 128, 128)
 
 Pixels = NDArray[np.uint8]
@@ -104,7 +106,7 @@ def predictions(samples: Sequence[Sample], palette: Pixels) -> Figure:
 
 
 def telling(samples: Sequence[Sample], count: int = SHOWN) -> list[Sample]:
-    """The samples on whose pixels predictions differ most, at most `count`."""
+    """The samples near whose edges predictions differ most, at most `count`."""
     return sorted(samples, key=lambda sample: -float(_differing(sample).mean()))[:count]
 
 
@@ -136,12 +138,12 @@ def _draw_differences(axes: Axes, results: Results, key: str, name: str) -> None
 
 
 def _draw_against(axes: Axes, results: Results, key: str, name: str, factor: float) -> None:
-    """mIoU against a cost."""
+    """Score against a cost."""
     for i, (operator, one) in enumerate(results["operators"].items()):
         place = (factor * one[key], float(np.mean(one["miou"])))
         axes.plot(*place, "o", color=f"C{i}")
         axes.annotate(operator, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.3, y=0.15)
     axes.set(xlabel=name, ylabel="mIoU", title="score against cost")
     axes.grid(alpha=0.3)
 
@@ -172,9 +174,11 @@ def _coloured(labels: Pixels, palette: Pixels) -> Pixels:
 
 
 def _window(sample: Sample) -> tuple[int, int, int, int]:
-    """Top, left, height and width, px, of the window where predictions differ most."""
+    """Top, left, height and width, px, of the window with most of `_differing`."""
     height, width = (max(1, side // ZOOM) for side in sample.label.shape)
-    counts = np.pad(_differing(sample) + NEAR_EDGES * _edges(sample.label), ((1, 0), (1, 0)))
+    counts = np.pad(
+        _differing(sample) + WITHOUT_DIFFERENCE * _edges(sample.label), ((1, 0), (1, 0))
+    )
     summed = counts.cumsum(axis=0).cumsum(axis=1)
     inside = summed[height:, width:] - summed[:-height, width:]
     inside = inside - summed[height:, :-width] + summed[:-height, :-width]
@@ -183,9 +187,11 @@ def _window(sample: Sample) -> tuple[int, int, int, int]:
 
 
 def _differing(sample: Sample) -> NDArray[np.float64]:
-    """1 where not all predictions are the same and the label is not void, [H, W]."""
+    """1 near an edge of the label where not all predictions are the same, else 0, [H, W]."""
     found = np.stack(list(sample.predictions.values()))
-    return ((found != found[0]).any(axis=0) & (sample.label != IGNORED)).astype(np.float64)
+    near = cv2.dilate(_edges(sample.label).astype(np.uint8), np.ones((NEAR, NEAR))) > 0
+    differing = (found != found[0]).any(axis=0) & (sample.label != IGNORED) & near
+    return np.asarray(differing, np.float64)
 
 
 def _edges(label: Pixels) -> NDArray[np.bool_]:

@@ -21,34 +21,46 @@ HEADINGS = (
     "images/s",
 )
 NOTES = """\
-mIoU and boundary IoU: mean ± standard deviation over {seeds} of the best epoch, chosen on
-{options[training][val]}, scored on {split}. Difference: of mIoU to {baseline}'s of the same seed, with its interval by
+mIoU and boundary IoU: mean ± standard deviation over {seeds} of the best epoch, chosen on {val},
+scored on {split}. Difference: of mIoU to {baseline}'s of the same seed, with its interval by
 Student's t; one that holds 0 tells no operators apart, and seeds say nothing of other data.
-Checkerboard: the share of energy at the stride's frequencies that constant features come out with,
-before -> after training. Multiply-adds of one image; times and memory of a batch of {options[training][batch_size]}, {size[0]} x {size[1]} px,
-on {device}; memory is {memory}.
+Checkerboard: the share of energy at the stride's frequencies that constant features come out
+with, before -> after training. Multiply-adds of one image of {height} x {width} px, times and
+memory of a batch of {batch}, on {device}; memory is {memory}.
 """
 MEMORY = {"cpu": "what the forward pass keeps for the backward pass", "cuda": "the peak allocated"}
 
 
 def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
     """The whole report; `pictures` are file names."""
-    training = results["options"]["training"]
-    seeds = f"{len(results['seeds'])} seed{'s' * (len(results['seeds']) > 1)}"
-    notes = NOTES.format(**results | {"seeds": seeds, "memory": MEMORY[results["device"]]})
-    title = f"# Upsampling operators on {training['dataset']}"
+    title = f"# Upsampling operators on {results['options']['training']['dataset']}"
     shown = [f"![{name.partition('.')[0]}]({name})\n" for name in pictures]
-    return "\n".join([f"{title}\n", table(results), notes, *shown])
+    return "\n".join([f"{title}\n", table(results), _notes(results), *shown])
 
 
 def table(results: Mapping[str, Any]) -> str:
     """A Markdown table whose columns are aligned, a row for each operator."""
-    baseline = results["baseline"]
-    rows = [HEADINGS, *(_cells(*item, baseline) for item in results["operators"].items())]
+    found = results["operators"].items()
+    rows = [HEADINGS, *(_cells(name, one, results["baseline"]) for name, one in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def _notes(results: Mapping[str, Any]) -> str:
+    count, (height, width) = len(results["seeds"]), results["size"]
+    return NOTES.format(
+        seeds=f"{count} seed" if count == 1 else f"{count} seeds",
+        val=results["options"]["training"]["val"],
+        split=results["split"],
+        baseline=results["baseline"],
+        height=height,
+        width=width,
+        batch=results["batch"],
+        device=results["device"],
+        memory=MEMORY[results["device"]],
+    )
 
 
 def _cells(name: str, one: Mapping[str, Any], baseline: str) -> tuple[str, ...]:
