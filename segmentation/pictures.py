@@ -195,8 +195,11 @@ def _differing(sample: Sample) -> NDArray[np.float64]:
 
 
 def _edges(label: Pixels) -> NDArray[np.bool_]:
-    """Where the pixel above or to the left has another label, [H, W]."""
+    """Where the pixel above, below, to the left or to the right has another label, [H, W]."""
     found = np.zeros(label.shape, np.bool_)
-    found[1:] |= label[1:] != label[:-1]
-    found[:, 1:] |= label[:, 1:] != label[:, :-1]
+    upright, level = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
+    found[1:] |= upright
+    found[:-1] |= upright
+    found[:, 1:] |= level
+    found[:, :-1] |= level
     return found

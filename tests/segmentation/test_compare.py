@@ -22,14 +22,8 @@ TINY = TrainOptions(
     augmentation=AugmentationOptions(crop=(64, 96)),
 )
 FLAGS = [
-    "--training.epochs",
-    "1",
-    "--training.batch_size",
-    "100",
-    "--training.factor",
-    "0.25",
-    "--seeds",
-    "1",
+    *("--training.epochs", "1", "--training.batch_size", "100", "--training.factor", "0.25"),
+    *("--seeds", "1"),
 ]
 
 
