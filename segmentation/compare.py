@@ -27,6 +27,7 @@ from segmentation.augmentation import AugmentationOptions
 from segmentation.checkerboard import Checkerboard, checkerboard
 from segmentation.cost import BUDGETS, Budget, macs, matched, parameters
 from segmentation.datasets import Segmentation, opened
+from segmentation.device import device_called
 from segmentation.evaluation import logits_at, resized
 from segmentation.measurement import measured
 from segmentation.models import ModelOptions, model
@@ -194,7 +195,7 @@ def compared(options: CompareOptions, *, show_progress: bool = False) -> Compari
         "program": PROGRAM,
         "options": msgspec.to_builtins(options),
         "torch": torch.__version__,
-        "device": _kind(training),
+        "device": images.device.type,
         "batch": len(images),
         "size": list(images.shape[2:]),
         "split": f"{len(test)} images of {test.split}",
@@ -366,7 +367,9 @@ def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
 def _batch(training: TrainOptions) -> Tensor:
     """What a model is given at once in training: images of the size that it sees."""
     count = training.batch_size // training.accumulate
-    images = torch.zeros(count, 3, *training.augmentation.crop, device=_kind(training))
+    images = torch.zeros(
+        count, 3, *training.augmentation.crop, device=device_called(training.device)
+    )
     return resized(images, training.factor)
 
 
@@ -386,13 +389,6 @@ def _costs(
         name: {"parameters": parameters(one), "macs": macs(one, size), **asdict(taken[name])}
         for name, one in made.items()
     }
-
-
-def _kind(training: TrainOptions) -> str:
-    """The kind of device that is trained on, cpu or cuda."""
-    if training.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return training.device.partition(":")[0]
 
 
 if __name__ == "__main__":

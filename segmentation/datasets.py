@@ -28,7 +28,17 @@ from detection.formats.files import contents, existing, is_file, progress, text
 from detection.formats.voc_xml import listed_images
 from segmentation.losses import IGNORED
 
-__all__ = ["DATASETS", "IGNORED", "Segmentation", "Source", "checked", "opened"]
+__all__ = [
+    "DATASETS",
+    "IGNORED",
+    "IMAGES",
+    "Segmentation",
+    "Source",
+    "checked",
+    "image_pixels",
+    "opened",
+    "whole_picture",
+]
 
 IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
 DESCRIPTION = "classes.json"
@@ -146,7 +156,7 @@ def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np
     items = range(len(dataset))
     for item in progress(items, f"checking {dataset.split}", len(dataset), show_progress):
         if dataset.images:  # some versions of OpenCV pass over what is truncated
-            _picture(contents(dataset.images[item]), dataset.images[item])
+            whole_picture(contents(dataset.images[item]), dataset.images[item])
         label = dataset[item][1].numpy()
         counts += np.bincount(label.ravel(), minlength=len(counts))
     found = counts[: len(dataset.classes)]
@@ -310,7 +320,7 @@ def _paths(folder: Path, names: tuple[str, ...], endings: tuple[str, ...]) -> tu
 def _read(
     images: tuple[Path, ...], labels: tuple[Path, ...], description: _Description, item: int
 ) -> tuple[Pixels, Pixels]:
-    image, ids = _image(images[item]), _ids(labels[item])
+    image, ids = image_pixels(images[item]), _ids(labels[item])
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
@@ -324,8 +334,12 @@ def _read(
     return image, label
 
 
-def _image(path: Path) -> Pixels:
-    """The pixels of an image file, uint8 [H, W, 3], RGB, turned as its EXIF data says."""
+def image_pixels(path: Path) -> Pixels:
+    """The pixels of an image file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+
+    Raises:
+        InputError: If it cannot be read or is no image.
+    """
     import cv2
 
     data = np.frombuffer(contents(path), np.uint8)
@@ -344,7 +358,7 @@ def _ids(path: Path) -> Pixels:
     OpenCV is not asked: it makes colours of a palette's indices.
     """
     data = contents(path)
-    picture = _picture(data, path)
+    picture = whole_picture(data, path)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
@@ -356,8 +370,12 @@ def _ids(path: Path) -> Pixels:
     return ids // GREY_STEPS.get(bits, 1) if picture.mode == "L" else ids
 
 
-def _picture(data: bytes, path: Path) -> Image.Image:
-    """A picture, all of it decoded; broken ones and decompression bombs are refused."""
+def whole_picture(data: bytes, path: Path) -> Image.Image:
+    """The picture in the bytes of a file, all of it decoded.
+
+    Raises:
+        InputError: If it is broken, truncated, or a decompression bomb; names `path`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -5,13 +5,10 @@ An image of any size is seen through windows that slide over it, see `segmentati
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,18 +18,17 @@ from torch import Tensor, nn
 from detection.console import run
 from detection.errors import InputError
 from detection.formats.files import contents, existing, new_file, progress
-from segmentation.checkpoint import loaded
-from segmentation.datasets import IMAGES, _image, _picture
+from segmentation.datasets import IMAGES, image_pixels, whole_picture
+from segmentation.device import device_called
 from segmentation.evaluation import logits_at
-from segmentation.models import ModelOptions, model
-from segmentation.optimisation import PRECISIONS, OptimisationOptions
+from segmentation.optimisation import PRECISIONS
 from segmentation.options import add_flags, parsed
 from segmentation.tiling import MOST_OVERLAP, Size, blended
+from segmentation.trained import TrainedModel, trained_model
 
-__all__ = ["PredictOptions", "Trained", "main", "overlaid", "predicted", "trained"]
+__all__ = ["PredictOptions", "main", "overlaid", "predicted"]
 
 PROGRAM = "segmentation.predict"
-MOST_CLASSES = 256  # that a label of 8 bits can tell apart
 EXAMPLES = """\
 examples:
   python -m segmentation.predict runs/train/best.pt photo.jpg
@@ -45,7 +41,6 @@ NAME_overlay.jpg, the image under the classes' colours. prints the share of each
 exit status: 0 good; 2 misused or unreadable input."""
 
 Pixels = NDArray[np.uint8]
-Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,27 +81,6 @@ class PredictOptions:
             raise ValueError(f"precision must be one of {among}, not {self.precision!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training came to, as far as predictions need it.
-
-    Attributes:
-        model: On the CPU, in evaluation mode.
-        classes: The names of the K classes.
-        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
-        factor: Of the size that the model sees images at.
-        precision: That it was trained in.
-        upsampling: The name of its operator.
-    """
-
-    model: nn.Module
-    classes: tuple[str, ...]
-    palette: Pixels
-    factor: float
-    precision: str
-    upsampling: str
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -125,36 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def program() -> None:
         options = parsed(PredictOptions, parser, arguments)
-        _predict(trained(words.checkpoint), words.images, options)
+        _predict(trained_model(words.checkpoint), words.images, options)
 
     return run(program)
-
-
-def trained(path: Path) -> Trained:
-    """The model in a checkpoint, and what belongs to it.
-
-    Raises:
-        InputError: If it is no checkpoint of a training, or holds a model that there is not.
-    """
-    checkpoint = loaded(path)
-    saved = _saved(checkpoint, path)
-    options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
-    try:
-        with warnings.catch_warnings():  # what an operator is known for is said when it is trained
-            warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
-            made = model(options)
-        made.load_state_dict(checkpoint["model"])
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        message = f"not a model that can be made: {_first_details(error)}"
-        raise InputError(message, path) from None
-    return Trained(
-        model=made.eval(),
-        classes=saved.classes,
-        palette=np.array(saved.palette, np.uint8),
-        factor=saved.options.factor,
-        precision=saved.options.optimisation.precision,
-        upsampling=options.upsampling,
-    )
 
 
 @torch.no_grad()
@@ -218,50 +165,14 @@ def overlaid(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
     return mixed
 
 
-@dataclass(frozen=True, slots=True)
-class _Training:
-    """The options of a training that say what its model sees and is."""
-
-    factor: Annotated[float, msgspec.Meta(gt=0, le=4)]
-    model: ModelOptions
-    optimisation: OptimisationOptions
-
-
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """What predictions need of a checkpoint, but for the weights."""
-
-    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MOST_CLASSES)]
-    palette: tuple[tuple[Byte, Byte, Byte], ...]
-    options: _Training
-
-    def __post_init__(self) -> None:
-        counts = [len(self.classes), len(self.palette), self.options.model.classes]
-        if len(set(counts)) > 1:
-            raise ValueError("{} classes, {} colours and a model of {}".format(*counts))
-
-
-def _saved(checkpoint: dict[str, Any], path: Path) -> _Saved:
-    try:
-        return msgspec.convert({key: checkpoint[key] for key in _Saved.__slots__}, _Saved)
-    except ValueError as error:
-        message, _, place = str(error).partition(" - at ")
-        raise InputError(message, path, place.strip("`$.") or None) from None
-
-
-def _first_details(error: Exception) -> str:
-    """The first two lines of an error as one: torch lists every weight that does not fit."""
-    return " ".join(line.strip() for line in str(error).splitlines()[:2])
-
-
-def _predict(found: Trained, given: Sequence[Path], options: PredictOptions) -> None:
+def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions) -> None:
     """Labels every image, and prints the share of each class."""
-    device = _device(options.device)
+    device = device_called(options.device)
     paths = [path for one in given for path in _images(one)]
     out = Path(options.out)
     _refuse_clashes(paths, out)
     for path in progress(paths, "checking", len(paths), True):
-        _picture(contents(path), path)  # some versions of OpenCV pass over what is truncated
+        whole_picture(contents(path), path)  # some versions of OpenCV pass over what is truncated
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -269,22 +180,11 @@ def _predict(found: Trained, given: Sequence[Path], options: PredictOptions) -> 
     found.model.to(device)
     counts = np.zeros((len(paths), len(found.classes)), np.int64)
     for i, path in enumerate(progress(paths, "predicting", len(paths), True)):
-        image = _image(path)
+        image = image_pixels(path)
         labels = _labels(found, image, options, device)
         _write(image, labels, found.palette, out / path.stem, options.overlay)
         counts[i] = np.bincount(labels.ravel(), minlength=len(found.classes))
     _print_shares(found, counts, out)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: there is no GPU that torch can use")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
 def _images(path: Path) -> list[Path]:
@@ -320,7 +220,9 @@ def _overlay_path(base: Path) -> Path:
     return base.with_name(f"{base.name}_overlay.jpg")
 
 
-def _labels(found: Trained, image: Pixels, options: PredictOptions, device: torch.device) -> Pixels:
+def _labels(
+    found: TrainedModel, image: Pixels, options: PredictOptions, device: torch.device
+) -> Pixels:
     window = options.window
     channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     labels: Pixels = (
@@ -351,7 +253,7 @@ def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: 
             covered.save(beside, format="JPEG", quality=90)
 
 
-def _print_shares(found: Trained, counts: NDArray[np.int64], out: Path) -> None:
+def _print_shares(found: TrainedModel, counts: NDArray[np.int64], out: Path) -> None:
     """A line for each class: its colour, its share of all pixels, the images that have it."""
     print(f"labels of {len(counts)} images in {out}\n")
     width = max(map(len, ["class", *found.classes]))

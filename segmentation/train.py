@@ -33,6 +33,7 @@ from metrics.semantic import SemanticScores, semantic_scores
 from segmentation.augmentation import AugmentationOptions, Views
 from segmentation.checkpoint import SCHEMA, loaded, save
 from segmentation.datasets import Segmentation, checked, opened
+from segmentation.device import device_called
 from segmentation.evaluation import as_input, confusion, resized
 from segmentation.losses import LossOptions, loss
 from segmentation.models import ModelOptions, model
@@ -216,7 +217,7 @@ def train(
         InputError: If the options, the data or a checkpoint cannot be used.
         Diverged: If gradients are not finite too often in a row.
     """
-    device = _device(options.device)
+    device = device_called(options.device)
     data, val = _datasets(options, show_progress)
     options = replace(options, model=replace(options.model, classes=len(data.classes)))
     state = _resumed(options, device) if options.resume else None
@@ -286,20 +287,6 @@ def _rank() -> int:
 
 def _world() -> int:
     return processes.get_world_size() if processes.is_initialized() else 1
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: there is no GPU that torch can use")
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(name)
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
 def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation, Segmentation]:

@@ -1,0 +1,199 @@
+"""Exports a trained model to ONNX: `python -m segmentation.export CHECKPOINT FILE.onnx`.
+
+The file is run by onnxruntime before it gets its name, and must say what the model says.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detection.console import run
+from detection.errors import InputError
+from detection.formats.files import new_file
+from segmentation.evaluation import as_input
+from segmentation.options import add_flags, parsed
+from segmentation.tiling import Size
+from segmentation.trained import TrainedModel, trained_model
+
+__all__ = ["ExportOptions", "Unfaithful", "exported", "main"]
+
+PROGRAM = "segmentation.export"
+OPSET = 20  # the first whose GridSample is like torch's in every mode
+EXAMPLE = (45, 62)  # height and width, px: what a model for any size is traced with
+ASKED = ((1, (45, 62)), (3, (96, 130)), (2, (61, 37)))  # batch and size that are compared
+EXAMPLES = """\
+examples:
+  python -m segmentation.export runs/train/best.pt model.onnx
+  python -m segmentation.export runs/train/best.pt model.onnx --size "[360, 480]"
+
+the model takes "images", float32 [B, 3, H, W], RGB, 0 to 255, at --factor of the training times the
+images' size, and gives "logits", float32 [B, K, H, W]; the file's metadata has classes, palette and
+factor as JSON.
+exit status: 0 good; 1 cannot be exported, or onnxruntime says otherwise; 2 misused or unreadable
+input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What is written.
+
+    Attributes:
+        size: Height and width of the images, "[360, 480]"; left out, any.
+        tolerance: The largest difference of logits, as a share of the largest logit.
+    """
+
+    size: tuple[int, int] | None = None
+    tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size must be at least 1 x 1, not {self.size}")
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie in (0, 1), not {self.tolerance}")
+
+
+class Unfaithful(RuntimeError):
+    """A model cannot be exported, or says something else once it is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {PROGRAM}",
+        description="Writes a trained model as an ONNX file that onnxruntime agrees with.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
+    parser.add_argument("out", type=Path, metavar="FILE", help="to write, such as model.onnx")
+    add_flags(parser, ExportOptions)
+    words = parser.parse_args(arguments)
+
+    def program() -> None:
+        options = parsed(ExportOptions, parser, arguments)
+        if words.out.exists():
+            raise InputError("exists already", words.out)
+        worst = exported(trained_model(words.checkpoint), words.out, options)
+        print(f"{words.out}: onnxruntime's logits differ by at most {worst:.1e} of the largest")
+
+    try:
+        return run(program)
+    except Unfaithful as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def exported(found: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
+    """Writes an ONNX file, having seen that onnxruntime gets the same from it.
+
+    Args:
+        found: The model.
+        path: The file.
+        options: The options.
+
+    Returns:
+        The largest difference of logits that was seen, as a share of the largest logit.
+
+    Raises:
+        InputError: If the file cannot be written, or onnx or onnxruntime are not installed.
+        Unfaithful: If torch cannot export the model, or onnxruntime gets something else.
+    """
+    options = options or ExportOptions()
+    _require("onnx", "onnxruntime", "onnxscript")
+    module = _FromPixels(found.model).eval()
+    program = _traced(module, options.size)
+    program.model.metadata_props.update(
+        {
+            "classes": json.dumps(found.classes),
+            "palette": json.dumps(found.palette.tolist()),
+            "factor": json.dumps(found.factor),
+            "upsampling": found.upsampling,
+        }
+    )
+    with new_file(path) as beside:
+        program.save(beside)
+        worst = _difference(module, beside, options.size)
+        if not worst <= options.tolerance:
+            raise Unfaithful(
+                f"onnxruntime's logits differ by {worst:.1e} of the largest, more than "
+                f"{options.tolerance:g}" + _advice(options.size)
+            )
+    return worst
+
+
+class _FromPixels(nn.Module):
+    """A model that takes pixels as they are in files: RGB, 0 to 255."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.model(as_input(images))
+        return result
+
+
+def _require(*names: str) -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in names if find_spec(name) is None]:
+        message = f'not installed: {", ".join(missing)}; `pip install -e ".[export]"` brings it'
+        raise InputError(message)
+
+
+def _traced(module: nn.Module, size: Size | None) -> Any:
+    """The ONNX program, for a batch of any length and, unless `size` is given, any size."""
+    images = torch.zeros(2, 3, *(size or EXAMPLE))
+    free = (0,) if size else (0, 2, 3)
+    shapes = {"images": {axis: torch.export.Dim.DYNAMIC for axis in free}}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch's own parts, about each other
+            return torch.onnx.export(
+                module,
+                (images,),
+                input_names=["images"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # torch raises whatever its many parts do
+        raise Unfaithful(
+            f"torch cannot export it ({type(error).__name__})" + _advice(size)
+        ) from error
+
+
+def _difference(module: nn.Module, path: Path, size: Size | None) -> float:
+    """The largest difference of onnxruntime's logits, as a share of the largest logit."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch, sides in ASKED:
+        images = torch.rand(batch, 3, *(size or sides), generator=generator) * 255
+        with torch.no_grad():
+            wanted = module(images).numpy()
+        given = session.run(["logits"], {"images": images.numpy()})[0]
+        worst = max(worst, float(np.abs(given - wanted).max() / np.abs(wanted).max()))
+    return worst
+
+
+def _advice(size: Size | None) -> str:
+    return "" if size else '; try one size, --size "[HEIGHT, WIDTH]"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The model in a checkpoint, for those who do not train it: predictions, exports."""
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from detection.errors import InputError
+from segmentation.checkpoint import loaded
+from segmentation.models import ModelOptions, model
+from segmentation.optimisation import OptimisationOptions
+
+__all__ = ["TrainedModel", "trained_model"]
+
+MOST_CLASSES = 256  # that a label of 8 bits can tell apart
+
+Pixels = NDArray[np.uint8]
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a training came to, as far as predictions need it.
+
+    Attributes:
+        model: On the CPU, in evaluation mode.
+        classes: The names of the K classes.
+        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
+        factor: Of the size that the model sees images at.
+        precision: That it was trained in.
+        upsampling: The name of its operator.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    palette: Pixels
+    factor: float
+    precision: str
+    upsampling: str
+
+
+def trained_model(path: Path) -> TrainedModel:
+    """The model in a checkpoint, and what belongs to it.
+
+    Raises:
+        InputError: If it is no checkpoint of a training, or holds a model that there is not.
+    """
+    checkpoint = loaded(path)
+    saved = _saved(checkpoint, path)
+    options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
+    try:
+        with warnings.catch_warnings():  # what an operator is known for is said when it is trained
+            warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
+            made = model(options)
+        made.load_state_dict(checkpoint["model"])
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        message = f"not a model that can be made: {_first_details(error)}"
+        raise InputError(message, path) from None
+    return TrainedModel(
+        model=made.eval(),
+        classes=saved.classes,
+        palette=np.array(saved.palette, np.uint8),
+        factor=saved.options.factor,
+        precision=saved.options.optimisation.precision,
+        upsampling=options.upsampling,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """The options of a training that say what its model sees and is."""
+
+    factor: Annotated[float, msgspec.Meta(gt=0, le=4)]
+    model: ModelOptions
+    optimisation: OptimisationOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What predictions need of a checkpoint, but for the weights."""
+
+    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MOST_CLASSES)]
+    palette: tuple[tuple[Byte, Byte, Byte], ...]
+    options: _Training
+
+    def __post_init__(self) -> None:
+        counts = [len(self.classes), len(self.palette), self.options.model.classes]
+        if len(set(counts)) > 1:
+            raise ValueError("{} classes, {} colours and a model of {}".format(*counts))
+
+
+def _saved(checkpoint: dict[str, Any], path: Path) -> _Saved:
+    try:
+        return msgspec.convert({key: checkpoint[key] for key in _Saved.__slots__}, _Saved)
+    except ValueError as error:
+        message, _, place = str(error).partition(" - at ")
+        raise InputError(message, path, place.strip("`$.") or None) from None
+
+
+def _first_details(error: Exception) -> str:
+    """The first two lines of an error as one: torch lists every weight that does not fit."""
+    return " ".join(line.strip() for line in str(error).splitlines()[:2])
