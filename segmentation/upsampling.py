@@ -428,9 +428,10 @@ class DySample(Upsampler):
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         offsets = functional.pixel_shuffle(offsets, self.scale)
         offsets = torch.unflatten(offsets, 1, (self.groups, 2)).flatten(0, 1).permute(0, 2, 3, 1)
-        # In features' px; grid_sample wants -1 .. 1 from edge to edge.
-        side = offsets.new_tensor([width, height])
-        grid = (self._centres(height, width, offsets) + offsets) * 2 / side - 1
+        # In features' px; grid_sample wants -1 .. 1 from edge to edge. Each side has its own
+        # factor because a tensor of both would be a constant in an exported model of any size.
+        x, y = (self._centres(height, width, offsets) + offsets).unbind(-1)
+        grid = torch.stack([x * 2 / width - 1, y * 2 / height - 1], dim=-1)
         grouped = torch.unflatten(features, 1, (self.groups, -1)).flatten(0, 1)
         sampled = functional.grid_sample(
             grouped,

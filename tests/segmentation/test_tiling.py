@@ -1,0 +1,101 @@
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segmentation.tiling import blended, starts, weights
+
+SIDES = st.integers(1, 40)
+OVERLAPS = st.floats(0, 0.9)
+
+
+def whole(bands: list[Tensor]) -> Tensor:
+    return torch.cat(bands, dim=1)
+
+
+def image_of(height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@settings(deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, OVERLAPS, st.integers(1, 5))
+def test_blending_what_looks_at_no_neighbour_changes_nothing(
+    height: int, width: int, tall: int, wide: int, overlap: float, batch_size: int
+) -> None:
+    image = image_of(height, width)
+    bands = list(
+        blended(
+            lambda windows: windows.float(),
+            image,
+            window=(tall, wide),
+            overlap=overlap,
+            batch_size=batch_size,
+        )
+    )
+    torch.testing.assert_close(whole(bands), image.float(), rtol=1e-5, atol=1e-3)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), OVERLAPS)
+def test_windows_cover_a_side_and_overlap_enough(length: int, window: int, overlap: float) -> None:
+    window = min(window, length)
+    found = starts(length, window, overlap)
+    assert found[0] == 0
+    assert found[-1] == length - window
+    gaps = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    assert all(1 <= gap <= max(1, int(window * (1 - overlap))) for gap in gaps)
+
+
+def test_blending_is_the_weighted_mean_of_windows() -> None:
+    torch.manual_seed(0)
+    image, size, count = image_of(24, 31), (10, 12), 4
+    model = nn.Conv2d(3, count, 5, padding=2)  # sees the border of its window
+    look = partial(functional.conv2d, weight=model.weight, bias=model.bias, padding=2)
+    sums, covered = torch.zeros(count, 24, 31), torch.zeros(24, 31)
+    for top in starts(24, 10, 0.5):
+        for left in starts(31, 12, 0.5):
+            place = (..., slice(top, top + 10), slice(left, left + 12))
+            sums[place] += look(image[place][None].float())[0] * weights(size)
+            covered[place] += weights(size)
+    found = blended(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
+    torch.testing.assert_close(whole(list(found)), sums / covered)
+
+
+def test_no_more_windows_than_asked_go_at_once() -> None:
+    seen = []
+
+    def look(windows: Tensor) -> Tensor:
+        seen.append(len(windows))
+        return windows.float()
+
+    list(blended(look, image_of(8, 100), window=(8, 10), overlap=0, batch_size=3))
+    assert seen == [3, 3, 3, 1]
+
+
+def test_a_whole_image_goes_in_one_piece() -> None:
+    seen = []
+
+    def look(windows: Tensor) -> Tensor:
+        seen.append(tuple(windows.shape))
+        return windows.float()
+
+    list(blended(look, image_of(30, 50)))
+    assert seen == [(1, 3, 30, 50)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"window": (0, 4)}, "window"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"overlap": -0.1}, "overlap"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_what_is_out_of_range_is_named(wrong: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        list(blended(lambda windows: windows.float(), image_of(4, 4), **wrong))  # type: ignore[arg-type]
