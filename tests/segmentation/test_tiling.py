@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_windows_cover_a_side_and_overlap_enough(length: int, window: int, overl
     found = starts(length, window, overlap)
     assert found[0] == 0
     assert found[-1] == length - window
-    gaps = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(found)]
     assert all(1 <= gap <= max(1, int(window * (1 - overlap))) for gap in gaps)
 
 
