@@ -211,8 +211,15 @@ def row(
     return {column: values[column] for column in COLUMNS}
 
 
-def append_rows(rows: Sequence[Mapping[str, str]], path: Path = RESULTS) -> None:
+def append_rows(
+    rows: Sequence[Mapping[str, str]], path: Path = RESULTS, columns: Sequence[str] = COLUMNS
+) -> None:
     """Adds rows to a results file, which is begun if it is not there.
+
+    Args:
+        rows: Column to value.
+        path: The file.
+        columns: All of them, in their order.
 
     Raises:
         ValueError: If the file has other columns.
@@ -221,10 +228,10 @@ def append_rows(rows: Sequence[Mapping[str, str]], path: Path = RESULTS) -> None
     if not is_new:
         with path.open(newline="") as file:
             header = tuple(next(csv.reader(file), ()))
-        if header != COLUMNS:
-            raise ValueError(f"{path} must have the columns {COLUMNS}, not {header}")
+        if header != tuple(columns):
+            raise ValueError(f"{path} must have the columns {columns}, not {header}")
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
@@ -244,8 +251,7 @@ def _run(arm: Arm) -> Run:
 
 def _commit() -> str:
     """The commit's short name, with "+" if the tree differs; results may be appended meanwhile."""
-    results = RESULTS.relative_to(ROOT).as_posix()
-    changes = _git("status", "--porcelain", "--", ".", f":(exclude){results}")
+    changes = _git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/*.csv")
     return _git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
 
 

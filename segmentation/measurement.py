@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +33,11 @@ class Measured:
 
 
 def measured(
-    models: Mapping[str, nn.Module], images: Tensor, *, rounds: int = 9, precision: str = "fp32"
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+    *,
+    rounds: int = 9,
+    precision: str | Mapping[str, str] = "fp32",
 ) -> dict[str, Measured]:
     """Measures models in turn, so that a busy machine is busy for all of them.
 
@@ -40,36 +45,40 @@ def measured(
         models: Name to model, in evaluation mode, on the images' device.
         images: float [B, 3, H, W].
         rounds: How often each is timed, after one that does not count.
-        precision: A key of PRECISIONS.
+        precision: A key of PRECISIONS, for all or for each model.
     """
-
-    def forward(model: nn.Module) -> Tensor:
-        with autocast(images.device, precision):
-            result: Tensor = model(images)
-        return result
-
-    def both(model: nn.Module) -> None:
-        forward(model).float().mean().backward()  # type: ignore[no-untyped-call]
-        model.zero_grad(set_to_none=True)
-
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    each = dict.fromkeys(models, precision) if isinstance(precision, str) else precision
+    calls = {name: partial(_both, model, images, each[name]) for name, model in models.items()}
     for _ in range(rounds + 1):
-        for name, model in models.items():
+        for name, call in calls.items():
             with torch.no_grad():
-                alone = _seconds(forward, model, images.device)
-            times[name].append((alone, _seconds(both, model, images.device)))
+                alone = _seconds(partial(_forward, *call.args), images.device)
+            times[name].append((alone, _seconds(call, images.device)))
     found = {}
     for name, model in models.items():
         alone, together = np.median(times[name][1:], axis=0).tolist()
-        memory = _memory(lambda model=model: both(model), model, images.device)  # type: ignore[misc]
+        memory = _memory(calls[name], model, images.device)
         found[name] = Measured(alone, together, len(images) / together, memory)
     return found
 
 
-def _seconds(call: Callable[[nn.Module], object], model: nn.Module, device: torch.device) -> float:
+def _forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    with autocast(images.device, precision):
+        result: Tensor = model(images)
+    return result
+
+
+def _both(model: nn.Module, images: Tensor, precision: str) -> None:
+    """Forward and backward."""
+    _forward(model, images, precision).float().mean().backward()  # type: ignore[no-untyped-call]
+    model.zero_grad(set_to_none=True)
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
     _wait(device)
     began = time.perf_counter()
-    call(model)
+    call()
     _wait(device)
     return time.perf_counter() - began
 

@@ -219,3 +219,30 @@ def test_one_number_of_repeats_for_each_size_is_asked_for(capsys):
         bench_evaluate.main(["--detections", "1,2,3", "--repeats", "1,2"])
     assert stop.value.code == 2
     assert "one for each size" in capsys.readouterr().err
+
+
+def test_precisions_must_score_alike() -> None:
+    from benchmarks.bench_precision import refuse_apart
+
+    refuse_apart({"fp32": [0.5, 0.6, 0.7], "bf16": [0.55, 0.65, 0.75]})
+    with pytest.raises(BenchmarkError, match="fp16"):
+        refuse_apart({"fp32": [0.5, 0.6, 0.7], "fp16": [0.1, 0.2, 0.1]})
+
+
+def test_every_precision_trains_with_every_seed(tmp_path) -> None:
+    from dataclasses import replace
+
+    from benchmarks.bench_precision import scored
+    from segmentation.compare import CompareOptions
+
+    training = replace(CompareOptions().training, epochs=1, batch_size=50, factor=0.25)
+    found = scored(["fp32", "bf16"], 1, training, tmp_path)
+    assert list(found) == ["fp32", "bf16"]
+    assert all(0 < value < 1 for values in found.values() for value in values)
+
+
+def test_results_of_other_columns_are_not_mixed(tmp_path) -> None:
+    append_rows([{"a": "1"}], tmp_path / "results.csv", ["a"])
+    with pytest.raises(ValueError, match="must have the columns"):
+        append_rows([{"b": "1"}], tmp_path / "results.csv", ["b"])
+    assert (tmp_path / "results.csv").read_text() == "a\n1\n"
