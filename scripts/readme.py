@@ -1,32 +1,27 @@
-"""Fills README.md's generated parts: outputs of its commands, the table of benchmark results.
+"""Fills the documents' generated parts: outputs of commands, tables of results.
 
-`python scripts/readme.py` rewrites the file; `--check` only says whether it is up to date.
+`python scripts/readme.py` rewrites the files; `--check` only says whether they are up to date.
 """
 
 import csv
+import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from segmentation.report import table
+
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results.csv"
 OUTPUT = re.compile(r"(<!-- output: (.+?) -->\n```text\n).*?(```\n)", re.DOTALL)
 RESIDUE = re.compile(r"0\.0e\+00|\d\.\de-1\d")  # last bits, which may depend on the processor
-BENCHMARK = re.compile(r"(<!-- benchmark -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def filled(text: str) -> str:
-    """`text` with every generated part made anew."""
-    for pattern, fill in (
-        (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
-        (BENCHMARK, lambda found: found[1] + benchmark_table() + found[2]),
-    ):
-        text, count = pattern.subn(fill, text)
-        assert count, f"README.md has no part like {pattern.pattern}"
-    return text
+def part(name: str, fill: Callable[[], str]) -> tuple[re.Pattern[str], Callable[..., str]]:
+    """What lies between `<!-- name -->` and `<!-- end -->`, and what is to lie there."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern, lambda found: found[1] + fill() + found[2]
 
 
 def output(command: str) -> str:
@@ -63,16 +58,56 @@ def benchmark_table() -> str:
     )
 
 
+def comparison_table() -> str:
+    """The comparison whose folder is docs/comparison."""
+    return table(json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8")))
+
+
+def precision_table() -> str:
+    """The newest rows of bench_precision as Markdown, one for each device and precision."""
+    with (ROOT / "benchmarks/precision.csv").open(newline="") as file:
+        newest = {(row["device"], row["precision"]): row for row in csv.DictReader(file)}
+    lines = ["| device | precision | mIoU | forward | with backward | memory |", "|---" * 6 + "|"]
+    for (device, precision), row in newest.items():
+        lines.append(
+            f"| {device}, {row['cores']} cores | {precision} "
+            f"| {row['mIoU_mean']} ± {row['mIoU_sd']} | {row['forward_ms']} ms "
+            f"| {row['forward_backward_ms']} ms | {row['memory_mib']} MiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PARTS = {
+    "README.md": (
+        (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
+        part("benchmark", benchmark_table),
+        part("comparison", comparison_table),
+    ),
+    "docs/training.md": (part("precision", precision_table),),
+}
+
+
+def filled(name: str) -> str:
+    """The text of a document with every generated part made anew."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for pattern, fill in PARTS[name]:
+        text, count = pattern.subn(fill, text)
+        assert count, f"{name} has no part like {pattern.pattern}"
+    return text
+
+
 def main() -> int:
-    """Rewrites or checks README.md; returns the exit status."""
-    text = README.read_text(encoding="utf-8")
-    made = filled(text)
-    if "--check" in sys.argv:
-        is_stale = RESIDUE.sub("", made) != RESIDUE.sub("", text)
-        if is_stale:
-            print("README.md is out of date: python scripts/readme.py", file=sys.stderr)
-        return int(is_stale)
-    README.write_text(made, encoding="utf-8")
+    """Rewrites or checks the documents; returns the exit status."""
+    stale = []
+    for name in PARTS:
+        made = filled(name)
+        if RESIDUE.sub("", made) != RESIDUE.sub("", (ROOT / name).read_text(encoding="utf-8")):
+            stale.append(name)
+        if "--check" not in sys.argv:
+            (ROOT / name).write_text(made, encoding="utf-8")
+    if "--check" in sys.argv and stale:
+        print(f"{', '.join(stale)} is out of date: python scripts/readme.py", file=sys.stderr)
+        return 1
     return 0
 
 
