@@ -1,0 +1,3 @@
+#define ROWS rows_avx512
+#define NAME "avx512"
+#include "kernels/upsample_ce/rows.inc"

@@ -1,0 +1,3 @@
+#define ROWS rows_baseline
+#define NAME "baseline"
+#include "kernels/upsample_ce/rows.inc"
