@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.upsample_ce.taps import Taps, matrix, taps
 
-__all__ = ["argmax", "backward", "forward"]
+__all__ = ["argmax", "backward", "confusion", "forward"]
 
 BAND_VALUES = 1 << 20  # logits of a band, at most, unless one row has more
 
@@ -49,6 +49,7 @@ def backward(
     target: Tensor,
     weight: Tensor | None,
     align_corners: bool,
+    ignore_index: int,
     label_smoothing: float,
 ) -> Tensor:
     """The gradient of the logits, [N, C, h, w], from that of the losses, [N, H, W]."""
@@ -61,8 +62,9 @@ def backward(
     )
     found = torch.zeros(logits.shape, dtype=kind, device=logits.device)
     for image, rows, scores in _bands(logits, totals.shape, align_corners):
-        counts = totals[image, rows] != torch.inf
-        labels = target[image, rows].long().where(counts, 0)
+        labels = target[image, rows].long()
+        counts = labels != ignore_index
+        labels = labels.where(counts, 0)
         own = (1 - label_smoothing) * shares[labels]
         one = scores.sub_(totals[image, rows]).exp_().mul_(own + smoothing * shares.sum())
         one.scatter_add_(0, labels[None], -own[None])
@@ -80,6 +82,18 @@ def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor
     for image, rows, scores in _bands(logits, shape, align_corners):
         found[image, rows] = scores.argmax(0)
     return found
+
+
+def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
+    """How many pixels of each class have each prediction, int64 [C, C]."""
+    classes = logits.shape[1]
+    found = torch.zeros(classes**2, dtype=torch.int64, device=logits.device)
+    for image, rows, scores in _bands(logits, target.shape, align_corners):
+        labels = target[image, rows].long()
+        counts = labels != ignore_index
+        pairs = classes * labels[counts] + scores.argmax(0)[counts]
+        found += torch.bincount(pairs, minlength=classes**2)
+    return found.reshape(classes, classes)
 
 
 def _shares(logits: Tensor, weight: Tensor | None, kind: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -254,6 +255,25 @@ void argmax(const Problem& problem, int32_t* found, int threads) {
     });
 }
 
+// Adds to counts, [classes, classes], target by prediction.
+void confusion(const Problem& problem, const Labels& labels, int64_t* counts, int threads) {
+    std::mutex lock;
+    upmap::parallel_for(problem.N() * problem.bands(), threads, [&](int64_t task) {
+        const size_t image = task / problem.bands(), C = problem.C();
+        Band band(problem, image, int32_t(task % problem.bands()));
+        std::vector<int64_t> own(C * C, 0);
+        std::vector<int32_t> found(problem.W());
+        for (size_t y = band.begin(); y < band.end(); ++y) {
+            labels.read(image, y, band.label());
+            problem.rows.argmax(band.row(y), found.data());
+            for (size_t x = 0; x < found.size(); ++x)
+                if (band.label()[x] >= 0) ++own[band.label()[x] * C + found[x]];
+        }
+        std::lock_guard<std::mutex> guard(lock);
+        for (size_t i = 0; i < own.size(); ++i) counts[i] += own[i];
+    });
+}
+
 template <class Array>
 void refuse_other_shape(const Array& array, const Problem& problem) {
     if (array.shape(0) != problem.N() || array.shape(1) != problem.H() || array.shape(2) != problem.W())
@@ -305,6 +325,19 @@ NB_MODULE(native, module) {
             argmax(problem, found.data(), threads);
         },
         "logits"_a, "weight"_a, "upright"_a, "level"_a, "found"_a, "threads"_a, "isa"_a);
+    module.def(
+        "confusion",
+        [](Input<float, 4> logits, AnyLabels target, Input<float, 1> weight, nb::tuple upright, nb::tuple level,
+           int64_t ignore_index, Output<int64_t, 2> counts, int threads, const std::string& isa) {
+            Problem problem(logits, upright, level, weight, 0, isa);
+            Labels labels(target, problem, ignore_index);
+            if (counts.shape(0) != problem.C() || counts.shape(1) != problem.C())
+                throw nb::value_error("expected [C, C]");
+            nb::gil_scoped_release release;
+            confusion(problem, labels, counts.data(), threads);
+        },
+        "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a, "counts"_a, "threads"_a,
+        "isa"_a);
     module.def("instruction_set", [](const std::string& isa) { return std::string(rows_called(isa).name); },
                "isa"_a = "");
 }

@@ -1,0 +1,115 @@
+"""The fused operation in C++, on the CPU, in float32; see native.cpp."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kernels.upsample_ce import native
+from kernels.upsample_ce.taps import taps
+
+__all__ = ["argmax", "backward", "confusion", "forward"]
+
+THREADS = 0  # as many as the machine has
+INSTRUCTION_SET = ""  # the best that the processor has
+
+
+def forward(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    align_corners: bool,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """See `kernels.upsample_ce.chunked.forward`."""
+    losses, totals = (torch.empty(target.shape) for _ in "ab")
+    native.forward(
+        _array(logits),
+        target.contiguous().numpy(),
+        _weights(logits, weight),
+        *_sides(logits, target.shape, align_corners),
+        ignore_index,
+        label_smoothing,
+        losses.numpy(),
+        totals.numpy(),
+        THREADS,
+        INSTRUCTION_SET,
+    )
+    return losses, totals
+
+
+def backward(
+    gradient: Tensor,
+    totals: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    align_corners: bool,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    """See `kernels.upsample_ce.chunked.backward`."""
+    found = torch.empty(logits.shape)
+    native.backward(
+        _array(gradient),
+        totals.numpy(),
+        _array(logits),
+        target.contiguous().numpy(),
+        _weights(logits, weight),
+        *_sides(logits, target.shape, align_corners),
+        ignore_index,
+        label_smoothing,
+        found.numpy(),
+        THREADS,
+        INSTRUCTION_SET,
+    )
+    return found.to(logits.dtype)
+
+
+def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """See `kernels.upsample_ce.chunked.argmax`."""
+    found = torch.empty((len(logits), *size), dtype=torch.int32)
+    sides = _sides(logits, found.shape, align_corners)
+    weights = _weights(logits, None)
+    native.argmax(_array(logits), weights, *sides, found.numpy(), THREADS, INSTRUCTION_SET)
+    return found.long()
+
+
+def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
+    """See `kernels.upsample_ce.chunked.confusion`."""
+    counts = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
+    native.confusion(
+        _array(logits),
+        target.contiguous().numpy(),
+        _weights(logits, None),
+        *_sides(logits, target.shape, align_corners),
+        ignore_index,
+        counts.numpy(),
+        THREADS,
+        INSTRUCTION_SET,
+    )
+    return counts
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = tensor.detach().float().contiguous().numpy()
+    return found
+
+
+def _weights(logits: Tensor, weight: Tensor | None) -> NDArray[np.float32]:
+    return _array(torch.ones(logits.shape[1]) if weight is None else weight)
+
+
+def _sides(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Any, Any]:
+    """Of rows and of columns: the first feature, the second, and the second's share."""
+    upright, level = (
+        taps(features, pixels, align_corners)
+        for features, pixels in zip(logits.shape[2:], shape[1:], strict=True)
+    )
+    return tuple(
+        (side.first.numpy(), side.second.numpy(), side.share.float().numpy())
+        for side in (upright, level)
+    )
