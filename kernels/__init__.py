@@ -5,7 +5,7 @@ from typing import TypeVar
 
 __all__ = ["OPERATIONS", "chosen"]
 
-OPERATIONS = ("accumulation", "matching")
+OPERATIONS = ("accumulation", "matching", "upsample_ce")
 
 Implementation = TypeVar("Implementation")
 

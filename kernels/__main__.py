@@ -1,4 +1,4 @@
-"""`python -m kernels` prints each operation's implementations and which of them are built here."""
+"""`python -m kernels` prints each operation's implementations and which of them this machine has."""
 
 import importlib
 import shutil
@@ -9,13 +9,27 @@ from kernels import OPERATIONS
 def main() -> None:
     """Prints a line for each implementation of each operation."""
     for operation in OPERATIONS:
-        module = importlib.import_module(f"kernels.{operation}")
-        for name, function in module.IMPLEMENTATIONS.items():
-            state = "available" if function is not None else f"not built: {_reason()}"
+        for name, state in _states(operation).items():
             print(f"{operation:<14}{name:<12}{state}")
 
 
-def _reason() -> str:
+def _states(operation: str) -> dict[str, str]:
+    """Implementation to whether it is available, and if not, why."""
+    try:
+        module = importlib.import_module(f"kernels.{operation}")
+    except ModuleNotFoundError as error:
+        reason = f'{error.name} is not installed; `pip install -e ".[segmentation]"` brings it'
+        return {"all": f"not available: {reason}"}
+    reasons = getattr(module, "REASONS", {})
+    return {
+        name: "available"
+        if found is not None
+        else f"not available: {reasons.get(name) or _unbuilt()}"
+        for name, found in module.IMPLEMENTATIONS.items()
+    }
+
+
+def _unbuilt() -> str:
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return "no C++ compiler was found; install one and repeat `pip install -e .`"
