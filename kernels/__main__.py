@@ -1,4 +1,4 @@
-"""`python -m kernels` prints each operation's implementations and which of them this machine has."""
+"""`python -m kernels` prints each operation's implementations and which this machine has."""
 
 import importlib
 import shutil

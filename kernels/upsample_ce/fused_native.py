@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.upsample_ce import native
-from kernels.upsample_ce.taps import taps
+from kernels.upsample_ce.taps import Taps, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
+
+Side = tuple[Any, Any, Any]
 
 THREADS = 0  # as many as the machine has
 INSTRUCTION_SET = ""  # the best that the processor has
@@ -103,13 +105,13 @@ def _weights(logits: Tensor, weight: Tensor | None) -> NDArray[np.float32]:
     return _array(torch.ones(logits.shape[1]) if weight is None else weight)
 
 
-def _sides(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Any, Any]:
+def _sides(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Side, Side]:
     """Of rows and of columns: the first feature, the second, and the second's share."""
-    upright, level = (
-        taps(features, pixels, align_corners)
-        for features, pixels in zip(logits.shape[2:], shape[1:], strict=True)
+    return (
+        _side(taps(logits.shape[2], shape[1], align_corners)),
+        _side(taps(logits.shape[3], shape[2], align_corners)),
     )
-    return tuple(
-        (side.first.numpy(), side.second.numpy(), side.share.float().numpy())
-        for side in (upright, level)
-    )
+
+
+def _side(one: Taps) -> Side:
+    return one.first.numpy(), one.second.numpy(), one.share.float().numpy()

@@ -29,7 +29,7 @@ def losses(
     )
 
 
-def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+def argmax(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """The class with the largest logit of each pixel, int64 [N, H, W]."""
     return _upsampled(logits, size, align_corners).argmax(1)
 

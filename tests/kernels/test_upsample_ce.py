@@ -271,10 +271,10 @@ def test_of_equal_logits_the_first_is_the_argmax(impl: str) -> None:
 
 
 def test_it_compiles(impl: str) -> None:
+    few, labels = torch.randn(1, 5, 3, 4, requires_grad=True), torch.zeros(1, 6, 8).byte()
     torch.library.opcheck(
         torch.ops.upmap.upsample_ce_forward.default,
-        (torch.randn(1, 5, 3, 4, requires_grad=True), torch.zeros(1, 6, 8, dtype=torch.uint8))
-        + (None, False, 255, 0.0, impl),
+        (few, labels, None, False, 255, 0.0, impl),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
     logits, target, _, _ = problem((2, 19, 12, 13, 50, 49))
