@@ -99,5 +99,19 @@ def test_python_m_kernels_lists_every_implementation() -> None:
         text=True,
         check=True,
     )
-    assert len(result.stdout.splitlines()) == 4
-    assert result.stdout.count("reference") == 2
+    wanted = [
+        (operation, name)
+        for operation in kernels.OPERATIONS
+        for name in importlib.import_module(f"kernels.{operation}").IMPLEMENTATIONS
+    ]
+    assert [tuple(line.split()[:2]) for line in result.stdout.splitlines()] == wanted
+
+
+def test_python_m_kernels_says_what_is_missing_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from kernels.__main__ import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "torch is not installed" in result.stdout
+    assert "matching" in result.stdout

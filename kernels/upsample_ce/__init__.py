@@ -258,13 +258,13 @@ def _backward_shapes(gradient: Tensor, totals: Tensor, logits: Tensor, *others: 
     return logits.new_empty(logits.shape)
 
 
-def _keep(context: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    logits, target, weight, *context.settings = inputs
-    context.save_for_backward(output[1], logits, target, weight)
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    logits, target, weight, *ctx.settings = inputs
+    ctx.save_for_backward(output[1], logits, target, weight)
 
 
-def _gradients(context: Any, gradient: Tensor, of_totals: Tensor) -> tuple[Tensor | None, ...]:
-    found = _backward(gradient, *context.saved_tensors, *context.settings)
+def _gradients(ctx: Any, gradient: Tensor, of_totals: Tensor) -> tuple[Tensor | None, ...]:
+    found = _backward(gradient, *ctx.saved_tensors, *ctx.settings)
     return found, None, None, None, None, None, None
 
 
