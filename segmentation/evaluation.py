@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kernels.upsample_ce import upsample_confusion
 from segmentation.losses import IGNORED
+from segmentation.models import Fcn, Unet
 from segmentation.optimisation import autocast
 
 __all__ = ["as_input", "confusion", "counted", "logits_at", "resized"]
@@ -98,10 +100,26 @@ def confusion(
     model.eval()
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     for images, labels in _batches(items, batch_size):
-        logits = logits_at(model, images.to(device), factor=factor, precision=precision)
-        total += counted(labels.to(device), logits.argmax(1), classes)
+        logits = _coarse(model, images.to(device), factor, precision)
+        total += _counted(logits, labels.to(device))
     found: NDArray[np.int64] = total.cpu().numpy()
     return found
+
+
+def _coarse(model: nn.Module, images: Tensor, factor: float, precision: str) -> Tensor:
+    """Logits that, interpolated to the size of the images, are those of `logits_at`."""
+    inputs = resized(as_input(images), factor)
+    with autocast(images.device, precision):
+        # After a factor, the model's own interpolation would have to be followed by another.
+        is_last = factor == 1 and isinstance(model, (Unet, Fcn))
+        found: Tensor = model(inputs, full_size=False) if is_last else model(inputs)
+    return found.float()
+
+
+def _counted(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[2:] == labels.shape[1:]:
+        return counted(labels, logits.argmax(1), logits.shape[1])
+    return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
 def _batches(items: Iterable[Item], most: int) -> Iterator[Item]:

@@ -1,4 +1,6 @@
-"""Losses of semantic segmentation over logits [B, K, H, W] and labels [B, H, W].
+"""Losses of semantic segmentation over logits [B, K, h, w] and labels [B, H, W].
+
+Where sizes differ, the loss is that of the logits upsampled bilinearly to the labels' size.
 
 Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice).
 """
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from metrics.semantic import IGNORED
 
 __all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
@@ -27,16 +30,22 @@ class LossOptions:
         label_smoothing: Of cross-entropy, 0 to 1.
         class_weights: Of cross-entropy, one for each class; empty for all alike.
         dice_weight: Of Dice, in the sum of both.
+        impl: Of cross-entropy over upsampled logits, a key of kernels.upsample_ce.IMPLEMENTATIONS;
+            left out, the fastest.
     """
 
     loss: str = "cross_entropy"
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
     dice_weight: float = 1.0
+    impl: str = ""
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+        if self.impl and IMPLEMENTATIONS.get(self.impl) is None:
+            able = ", ".join(name for name, found in IMPLEMENTATIONS.items() if found)
+            raise ValueError(f"impl must be one of {able}, not {self.impl!r}")
         if not 0 <= self.label_smoothing <= 1:
             raise ValueError(f"label_smoothing must lie in [0, 1], not {self.label_smoothing}")
         for name, values in (
@@ -52,12 +61,12 @@ def loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """The loss that `options` describe, a scalar, float32 at least whatever the logits are.
 
     Args:
-        logits: float [B, K, H, W].
+        logits: float [B, K, h, w].
         labels: integer [B, H, W], 0 .. K - 1, or IGNORED.
         options: The options.
 
     Raises:
-        ValueError: If labels are not integers of the logits' size, or class_weights are not K.
+        ValueError: If labels are not integers of B images, or class_weights are not K.
         IndexError, RuntimeError: If a label is out of range, as torch says so.
     """
     return LOSSES[options.loss](logits, labels, options)
@@ -75,23 +84,42 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     >>> float(cross_entropy(torch.zeros(1, 4, 2, 2), labels, LossOptions()))
     1.3862943649291992
     """
-    logits, labels = _checked(logits, labels)
+    _refuse_unlike(logits, labels)
     classes = logits.shape[1]
     if len(options.class_weights) not in (0, classes):
         raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
-    weights = logits.new_tensor(options.class_weights) if options.class_weights else None
-    losses = functional.cross_entropy(
-        logits,
-        labels,
-        weight=weights,
-        ignore_index=IGNORED,
-        reduction="none",  # torch's own mean adds in any order on a GPU
-        label_smoothing=options.label_smoothing,
-    )
+    kind = torch.promote_types(logits.dtype, torch.float32)
+    weights = None
+    if options.class_weights:
+        weights = torch.tensor(options.class_weights, dtype=kind, device=logits.device)
+    losses = _losses(logits, labels, weights, options)
+    labels = labels.long()
     counts = labels != IGNORED
     total = (counts if weights is None else weights[labels.where(counts, 0)] * counts).sum()
     # Where nothing counts torch's mean would be NaN; asking whether would wait for the device.
     return (losses.sum() / total.where(total > 0, 1)).where(total > 0, 0)
+
+
+def _losses(logits: Tensor, labels: Tensor, weights: Tensor | None, options: LossOptions) -> Tensor:
+    """Cross-entropy of each pixel; torch's own mean adds in any order on a GPU."""
+    if logits.shape[2:] != labels.shape[1:]:
+        return upsample_cross_entropy(
+            logits,
+            labels,
+            weight=weights,
+            ignore_index=IGNORED,
+            label_smoothing=options.label_smoothing,
+            reduction="none",
+            impl=options.impl or None,
+        )
+    return functional.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)),
+        labels.long(),
+        weight=weights,
+        ignore_index=IGNORED,
+        label_smoothing=options.label_smoothing,
+        reduction="none",
+    )
 
 
 def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
@@ -120,12 +148,18 @@ def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits in float32 or float64 and labels in int64."""
-    shape = [logits.shape[0], *logits.shape[2:]]
-    if list(labels.shape) != shape or labels.is_floating_point():
+    """Logits in float32 or float64, at the size of the labels, and labels in int64."""
+    _refuse_unlike(logits, labels)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[2:] != labels.shape[1:]:
+        logits = functional.interpolate(logits, size=[*labels.shape[1:]], mode="bilinear")
+    return logits, labels.long()
+
+
+def _refuse_unlike(logits: Tensor, labels: Tensor) -> None:
+    if labels.ndim != 3 or len(labels) != len(logits) or labels.is_floating_point():
         given = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
-        raise ValueError(f"labels must be integer {shape}, not {given}")
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)), labels.long()
+        raise ValueError(f"labels must be integer [{len(logits)}, H, W], not {given}")
 
 
 def _sum_of_both(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:

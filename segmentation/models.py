@@ -122,11 +122,16 @@ class Unet(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.head = nn.Conv2d(channels, options.classes, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, K, H, W] of images [B, 3, H, W]."""
-        return _at_size(self.scores(images), images)
+    def forward(self, images: Tensor, *, full_size: bool = True) -> Tensor:
+        """Logits [B, K, H, W] of images [B, 3, H, W].
 
-    def scores(self, images: Tensor) -> Tensor:
+        Without `full_size` what they are interpolated from, [B, K, h, w]: the encoder's first
+        features may be smaller than the images.
+        """
+        scores = self._scores(images)
+        return _at_size(scores, images) if full_size else scores
+
+    def _scores(self, images: Tensor) -> Tensor:
         """Logits at the size of the encoder's first features, [B, K, h, w]."""
         features, indices = self.encoder(images)
         found = self.bottleneck(features[-1])
@@ -195,12 +200,19 @@ class Fcn(nn.Module):
         if self.last.needs_indices:
             raise ValueError(f"{options.upsampling} cannot upsample the scores of an FCN")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, K, H, W] of images [B, 3, H, W]."""
-        result: Tensor = self.last(self.coarse_scores(images), (images.shape[2], images.shape[3]))
+    def forward(self, images: Tensor, *, full_size: bool = True) -> Tensor:
+        """Logits [B, K, H, W] of images [B, 3, H, W].
+
+        Without `full_size` what they are interpolated from, [B, K, h, w], where the last operator
+        does no more than that.
+        """
+        scores, size = self._scores(images), (images.shape[2], images.shape[3])
+        if not full_size and self.last.is_bilinear_to(scores, size):
+            return scores
+        result: Tensor = self.last(scores, size)
         return result
 
-    def coarse_scores(self, images: Tensor) -> Tensor:
+    def _scores(self, images: Tensor) -> Tensor:
         """Logits at the finest stride that takes part, [B, K, h, w]."""
         features, _ = self.encoder(images)
         features = features[-len(self.scoring) :]

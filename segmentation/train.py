@@ -87,6 +87,7 @@ class TrainOptions:
         batch_size: Images per step, over all processes and accumulated parts.
         accumulate: Parts that a batch is computed in.
         factor: Of the size that the model sees images at; scores are at the labels' size.
+        full_labels: Whether the loss is taken at the labels' size, too, not at the model's.
         ema: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
         seed: Of the weights, the order and the views.
         device: cuda, cpu, or auto.
@@ -112,6 +113,7 @@ class TrainOptions:
     batch_size: int = 8
     accumulate: int = 1
     factor: float = 1.0
+    full_labels: bool = False
     ema: float = 0.0
     seed: int = 0
     device: str = "auto"
@@ -412,7 +414,8 @@ def _one_step(
         images, labels = next(parts)
         images, labels = _at_factor(images.to(device), labels.to(device), options)
         with autocast(device, options.optimisation.precision):
-            part = loss(forward(images), labels, options.loss) / options.accumulate
+            logits = forward(images, full_size=_is_full_size(images, labels))
+            part = loss(logits, labels, options.loss) / options.accumulate
         state.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         total += part.detach()
     state.scaler.unscale_(state.optimiser)
@@ -430,12 +433,17 @@ def _one_step(
     return float(_mean(total))
 
 
+def _is_full_size(images: Tensor, labels: Tensor) -> bool:
+    """Whether the loss wants logits at the images' size: it interpolates only once."""
+    return images.shape[2:] != labels.shape[1:]
+
+
 def _at_factor(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
-    """What the model takes, and labels at its size."""
+    """What the model takes, and labels at its size, or their own."""
     inputs = resized(as_input(images), options.factor)
     if options.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    if inputs.shape[2:] == labels.shape[1:]:
+    if options.full_labels or inputs.shape[2:] == labels.shape[1:]:
         return inputs, labels
     size = [inputs.shape[2], inputs.shape[3]]
     return inputs, functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]

@@ -93,6 +93,10 @@ class Upsampler(nn.Module):
         """Multiply-adds for one image's features of height x width, softmax and bias left out."""
         raise NotImplementedError
 
+    def is_bilinear_to(self, features: Tensor, size: Size) -> bool:
+        """Whether `forward` is torch's bilinear interpolation of features to `size`, no more."""
+        return False
+
     def extra_repr(self) -> str:
         """What print() shows."""
         return f"{self.channels}, scale={self.scale}"
@@ -145,6 +149,11 @@ class Interpolation(Upsampler):
             mode=self.mode,
             align_corners=None if self.mode == "nearest" else self.align_corners,
         )
+
+    def is_bilinear_to(self, features: Tensor, size: Size) -> bool:
+        """See `Upsampler`."""
+        is_exact = [*size] == [self.scale * side for side in features.shape[2:]]
+        return self.mode == "bilinear" and not self.align_corners and is_exact
 
     def macs(self, height: int, width: int) -> int:
         """See `Upsampler`."""

@@ -30,6 +30,7 @@ SHAPES = [  # N, C, h, w, H, W
 ]
 SETTINGS = [*product((False, True), ((0.0, False), (0.1, True)))]
 SINGLE = 2e-6  # of a loss: some ulps of logits up to 10, and sums over 150 classes
+SUMMED = 1e-6  # of the largest gradient: a sum over some hundred pixels, in another order
 
 
 @pytest.fixture(params=["native", "chunked"])
@@ -102,7 +103,8 @@ def test_no_further_from_the_truth_than_torch(
     base = with_gradient(two_steps, logits, gradient)
     found = with_gradient(fused, logits, gradient)
     for true, theirs, ours in zip(truth, base, found, strict=True):
-        assert (ours - true).abs().max() <= (theirs - true).abs().max() + SINGLE
+        allowed = SINGLE + SUMMED * true.abs().max()
+        assert (ours - true).abs().max() <= (theirs - true).abs().max() + allowed
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])

@@ -240,3 +240,27 @@ def test_labels_that_do_not_fit_the_logits_are_refused(name: str) -> None:
     ):
         with pytest.raises(ValueError, match=rf"labels must be integer \[2, 7, 5\], not {given}"):
             loss(logits, wrong, LossOptions(loss=name))
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_loss_over_smaller_logits_is_that_of_upsampled_ones(kind: str, classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, classes, 5, 7, generator=generator)
+    labels = torch.randint(0, classes, (2, 21, 27), generator=generator).to(torch.uint8)
+    labels[0, :4] = IGNORED
+    weights = tuple(0.5 + i for i in range(classes))
+    options = LossOptions(loss=kind, label_smoothing=0.1, class_weights=weights)
+    found = []
+    for is_fused in (True, False):
+        leaf = logits.clone().requires_grad_()
+        seen = leaf if is_fused else functional.interpolate(leaf, size=(21, 27), mode="bilinear")
+        value = loss(seen, labels, options)
+        value.backward()
+        found.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_implementation_is_named() -> None:
+    with pytest.raises(ValueError, match="magic"):
+        LossOptions(impl="magic")

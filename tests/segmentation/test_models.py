@@ -247,3 +247,29 @@ def test_the_channels_last_layout_gives_the_same() -> None:
     again = made().to(memory_format=torch.channels_last)
     found = again(images.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(found, unet(images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ModelOptions(classes=5, encoder="resnet18"),
+        ModelOptions(classes=5, architecture="fcn8s", depth=3, width=4),
+        ModelOptions(classes=5, architecture="fcn8s", depth=3, width=4, upsampling="nearest"),
+        ModelOptions(classes=5, depth=2, width=4),
+    ],
+)
+def test_what_is_not_at_full_size_is_interpolated_to_what_is(options: ModelOptions) -> None:
+    torch.manual_seed(0)
+    made = model(options).eval()
+    is_small = options.encoder == "resnet18" or (
+        options.architecture == "fcn8s" and options.upsampling == "bilinear"
+    )
+    for side in (64, 61):
+        images = torch.randn(1, 3, side, 72)
+        with torch.no_grad():
+            small, whole = made(images, full_size=False), made(images)
+        assert whole.shape[2:] == images.shape[2:]
+        interpolated = torch.nn.functional.interpolate(small, size=(side, 72), mode="bilinear")
+        torch.testing.assert_close(interpolated, whole)
+        if side == 64:
+            assert (small.shape != whole.shape) == is_small

@@ -321,3 +321,20 @@ def test_a_wrong_label_id_is_found_before_training(
     cv2.imwrite(str(root / "labels" / "train7.png"), np.full((24, 32), 9, np.uint8))
     line = refused(capsys, words(root, tmp_path / "out"))
     assert "train7.png: label 9 is not one of 2 classes (0 .. 1)" in line
+
+
+def test_a_fused_loss_draws_the_same_curve(tmp_path: Path) -> None:
+    histories = []
+    for impl in ("reference", "chunked", ""):
+        options = TrainOptions(
+            epochs=2,
+            batch_size=25,
+            factor=0.5,
+            full_labels=True,
+            out=str(tmp_path / (impl or "best")),
+            model=ModelOptions(width=4, depth=2),
+            loss=LossOptions(impl=impl),
+        )
+        histories.append([row["loss"] for row in train(options).history])
+    assert histories[1] == pytest.approx(histories[0], rel=1e-3)  # sixteen steps of float32 apart
+    assert histories[2] == pytest.approx(histories[0], rel=1e-3)
