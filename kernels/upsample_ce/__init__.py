@@ -20,6 +20,11 @@ try:
 except ImportError:
     fused_native = None  # type: ignore[assignment]
 
+try:
+    from kernels.upsample_ce import fused_triton
+except ImportError:
+    fused_triton = None  # type: ignore[assignment]
+
 __all__ = [
     "IMPLEMENTATIONS",
     "Implementation",
@@ -282,9 +287,21 @@ def _fused(impl: str, devices: tuple[str, ...], kinds: tuple[torch.dtype, ...]) 
     return Implementation(losses, passes.argmax, passes.confusion, devices, kinds)
 
 
-PASSES: dict[str, Any] = {"native": fused_native, "chunked": chunked}
+def _triton_device() -> str:
+    """Where Triton's kernels run, or nothing if they cannot."""
+    if fused_triton is None:
+        return ""
+    if fused_triton.is_interpreted():
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else ""
+
+
+PASSES: dict[str, Any] = {"native": fused_native, "triton": fused_triton, "chunked": chunked}
 IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
-    "native": None if fused_native is None else _fused("native", ("cpu",), HALF_AND_SINGLE),
+    "native": _fused("native", ("cpu",), HALF_AND_SINGLE) if fused_native else None,
+    "triton": _fused("triton", (device,), HALF_AND_SINGLE)
+    if (device := _triton_device())
+    else None,
     "chunked": _fused("chunked", ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
     "reference": Implementation(
         losses=reference.losses,
@@ -294,4 +311,5 @@ IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
         kinds=(*HALF_AND_SINGLE, torch.float64),
     ),
 }
-FASTER_THAN_TORCH = ("native",)
+REASONS = {"triton": "no NVIDIA GPU" if fused_triton else "triton is not installed"}
+FASTER_THAN_TORCH = ("native", "triton")

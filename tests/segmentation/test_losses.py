@@ -238,7 +238,7 @@ def test_labels_that_do_not_fit_the_logits_are_refused(name: str) -> None:
         (labels.unsqueeze(1), r"int64 \[2, 1, 7, 5\]"),
         (labels.float(), r"float32 \[2, 7, 5\]"),
     ):
-        with pytest.raises(ValueError, match=rf"labels must be integer \[2, 7, 5\], not {given}"):
+        with pytest.raises(ValueError, match=rf"labels must be integer \[2, H, W\], not {given}"):
             loss(logits, wrong, LossOptions(loss=name))
 
 

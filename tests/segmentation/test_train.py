@@ -19,8 +19,9 @@ from segmentation import train as program
 from segmentation.checkpoint import loaded
 from segmentation.datasets import opened
 from segmentation.evaluation import confusion
+from segmentation.losses import LossOptions
 from segmentation.models import ModelOptions, model
-from segmentation.train import main
+from segmentation.train import TrainOptions, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNS = ("--epochs", "16", "--optimisation.learning_rate", "0.02")
