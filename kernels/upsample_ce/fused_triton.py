@@ -51,6 +51,7 @@ def forward(
         float(weights.sum()),
         BC=block_classes,
         BP=block,
+        enable_fp_fusion=True,  # no official tool has these last bits
     )
     return losses, totals
 
@@ -93,6 +94,7 @@ def backward(
         float(weights.sum()),
         BC=block_classes,
         BP=block,
+        enable_fp_fusion=True,
     )
     return found
 
@@ -110,6 +112,7 @@ def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor
         found.numel(),
         BC=block_classes,
         BP=block,
+        enable_fp_fusion=True,
     )
     return found
 
@@ -131,6 +134,7 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
         ignore_index,
         BC=block_classes,
         BP=block,
+        enable_fp_fusion=True,
     )
     return counts
 

@@ -1,4 +1,4 @@
-"""Triton's kernels without a GPU: run by its interpreter, and compiled for GPUs that are not here."""
+"""Triton's kernels without a GPU: run by its interpreter, compiled for GPUs that are not here."""
 
 import os
 import subprocess
@@ -55,5 +55,7 @@ def test_kernels_compile(name: str, kind: str, architecture: int) -> None:
     }
     places = {(kernel.arg_names.index(key),): value for key, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=places)
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", architecture, 32), options={"enable_fp_fusion": True}
+    )
     assert compiled.asm["cubin"]

@@ -48,7 +48,7 @@ def main() -> None:
                 for _ in range(2)
             ]
             assert torch.equal(*again)
-            allowed = {torch.float32: 1e-5, torch.bfloat16: 2**-8}[kind]
+            allowed = {torch.float32: 1e-5, torch.bfloat16: 2**-7}[kind]  # it cuts, GPUs round
             torch.testing.assert_close(again[0].double(), wanted, rtol=allowed, atol=1e-5)
         best = upsample_argmax(logits, (H, W), align_corners=align_corners, impl="triton")
         scores = functional.interpolate(
