@@ -60,7 +60,7 @@ def test_channels_may_be_reduced_after_upsampling(name: str) -> None:
 def test_an_fcn_refines_scores_down_to_its_stride(architecture: str, depth: int) -> None:
     fcn = made(architecture=architecture, depth=depth)
     stride = int(architecture[3:-1])
-    assert fcn.coarse_scores(torch.rand(1, 3, 64, 96)).shape == (1, 5, 64 // stride, 96 // stride)
+    assert fcn._scores(torch.rand(1, 3, 64, 96)).shape == (1, 5, 64 // stride, 96 // stride)
     assert fcn(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
 
 
@@ -236,7 +236,7 @@ def test_a_budget_that_cannot_be_met_or_is_unknown_is_refused() -> None:
 def test_logits_are_at_the_images_size_and_scores_at_the_encoders() -> None:
     unet = made(encoder="resnet18")
     images = torch.rand(1, 3, *ODD)
-    scores = unet.scores(images)
+    scores = unet._scores(images)
     assert scores.shape == (1, 5, 23, 31)
     expected = functional.interpolate(scores, size=ODD, mode="bilinear")
     assert torch.equal(unet(images), expected)
