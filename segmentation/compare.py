@@ -59,7 +59,7 @@ exit status: 0 good; 1 a training diverged; 2 misused or unreadable input."""
 def _small() -> TrainOptions:
     """A training of seconds on two CPU cores."""
     return TrainOptions(
-        epochs=6,
+        epochs=5,
         batch_size=4,
         factor=0.5,
         model=ModelOptions(width=8, depth=2),
