@@ -79,6 +79,28 @@ def precision_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def upsample_table() -> str:
+    """The newest rows of bench_upsample_ce as Markdown, beside torch's of the same run."""
+    with (ROOT / "benchmarks/upsample_ce.csv").open(newline="") as file:
+        keys = ("device", "kind", "N", "C", "features", "pixels")
+        newest = {(*(row[key] for key in keys), row["arm"]): row for row in csv.DictReader(file)}
+    lines = [
+        "| device | logits | classes | features -> pixels | arm | time | torch / it | memory | share |",
+        "|---" * 9 + "|",
+    ]
+    for (*problem, arm), row in newest.items():
+        device, kind, count, classes, features, pixels = problem
+        base = newest[(*problem, "torch")]
+        ratio = float(base["median_ms"]) / float(row["median_ms"])
+        share = float(base["memory_mb"]) / float(row["memory_mb"])
+        lines.append(
+            f"| {device}, {row['cores']} cores | {count} of {kind} | {classes} "
+            f"| {features} -> {pixels} | {arm} | {float(row['median_ms']):.0f} ms | {ratio:.2f} "
+            f"| {float(row['memory_mb']):.0f} MB | 1/{share:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 PARTS = {
     "README.md": (
         (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
@@ -86,6 +108,7 @@ PARTS = {
         part("comparison", comparison_table),
     ),
     "docs/training.md": (part("precision", precision_table),),
+    "docs/kernels.md": (part("upsample_ce", upsample_table),),
 }
 
 
