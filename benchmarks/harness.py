@@ -27,6 +27,7 @@ __all__ = [
     "Timing",
     "append_rows",
     "interleaved_runs",
+    "one_run",
     "provenance",
     "row",
     "timing",
@@ -148,7 +149,7 @@ def interleaved_runs(
         raise ValueError("arms must have different names")
     for turn in range(repeats + 1):
         for arm in arms:
-            run = _run(arm)
+            run = one_run(arm)
             progress(f"{arm.name} {turn or 'warm-up'}/{repeats}: {run.wall_s:.2f} s")
             if turn:
                 runs[arm.name].append(run)
@@ -237,7 +238,12 @@ def append_rows(
         writer.writerows(rows)
 
 
-def _run(arm: Arm) -> Run:
+def one_run(arm: Arm) -> Run:
+    """Runs an arm once.
+
+    Raises:
+        BenchmarkError: If its command fails.
+    """
     # -I and -S keep the launcher small: see there.
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), *arm.command]
     done = subprocess.run(launcher, capture_output=True, text=True, cwd=ROOT, check=False)

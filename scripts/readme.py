@@ -85,7 +85,8 @@ def upsample_table() -> str:
         keys = ("device", "kind", "N", "C", "features", "pixels")
         newest = {(*(row[key] for key in keys), row["arm"]): row for row in csv.DictReader(file)}
     lines = [
-        "| device | logits | classes | features -> pixels | arm | time | torch / it | memory | share |",
+        "| device | logits | classes | features -> pixels | arm | time | torch / it | memory | "
+        "share |",
         "|---" * 9 + "|",
     ]
     for (*problem, arm), row in newest.items():
@@ -101,6 +102,18 @@ def upsample_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def fused_training_table() -> str:
+    """The newest rows of bench_fused_training as Markdown."""
+    with (ROOT / "benchmarks/fused_training.csv").open(newline="") as file:
+        newest = {row["arm"]: row for row in csv.DictReader(file)}
+    lines = ["| loss | images/s | peak memory | loss after each epoch |", "|---" * 4 + "|"]
+    for arm, row in newest.items():
+        lines.append(
+            f"| {arm} | {row['images_per_s']} | {row['peak_rss_mb']} MB | {row['curve']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 PARTS = {
     "README.md": (
         (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
@@ -108,7 +121,10 @@ PARTS = {
         part("comparison", comparison_table),
     ),
     "docs/training.md": (part("precision", precision_table),),
-    "docs/kernels.md": (part("upsample_ce", upsample_table),),
+    "docs/kernels.md": (
+        part("upsample_ce", upsample_table),
+        part("fused_training", fused_training_table),
+    ),
 }
 
 

@@ -246,3 +246,23 @@ def test_results_of_other_columns_are_not_mixed(tmp_path) -> None:
     with pytest.raises(ValueError, match="must have the columns"):
         append_rows([{"b": "1"}], tmp_path / "results.csv", ["b"])
     assert (tmp_path / "results.csv").read_text() == "a\n1\n"
+
+
+def test_curves_that_are_apart_are_refused() -> None:
+    from benchmarks.bench_fused_training import refuse_other_curves
+
+    refuse_other_curves([1.0, 0.5], [1.0001, 0.5])
+    with pytest.raises(BenchmarkError, match="epoch 2"):
+        refuse_other_curves([1.0, 0.5], [1.0, 0.6])
+
+
+def test_arms_of_the_fused_loss_must_agree(monkeypatch) -> None:
+    from benchmarks import bench_upsample_ce
+    from benchmarks.bench_upsample_ce import Problem, agreement
+
+    problem = Problem(1, 5, (4, 4), (16, 16))
+    agreement("chunked", problem, "cpu")
+    wrong = lambda logits, labels: 2 * logits.sum()  # noqa: E731
+    monkeypatch.setattr(bench_upsample_ce, "torch_loss", wrong)
+    with pytest.raises(BenchmarkError, match="chunked"):
+        agreement("chunked", problem, "cpu")
