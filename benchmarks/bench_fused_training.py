@@ -1,7 +1,7 @@
 """A training with the fused loss and with torch's: the same curve, time and peak memory of both.
 
-Run as `python -m benchmarks.bench_fused_training`. Both arms are whole trainings on drawn shapes, in
-turn; their losses after each epoch must agree.
+Run as `python -m benchmarks.bench_fused_training`. Both arms are whole trainings on drawn shapes,
+in turn; their losses after each epoch must agree.
 """
 
 import argparse
