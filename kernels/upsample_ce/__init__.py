@@ -5,7 +5,7 @@ times: 12 to 16 bytes for each. Here a pixel's logits are interpolated where the
 again in the backward pass; what is kept is one number for each pixel. docs/kernels.md has more.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -201,22 +201,25 @@ def _described(tensor: Tensor) -> str:
 def _chosen(impl: str | None, logits: Tensor) -> Implementation:
     """The implementation that is asked for, or the fastest for these logits."""
     if impl is None:
-        return next(found for found in _able(logits) if found is not None)
+        return _fastest(logits)
     found = chosen(IMPLEMENTATIONS, impl)
-    if logits.device.type not in found.devices or logits.dtype not in found.kinds:
+    if not _takes(found, logits):
         kind = str(logits.dtype).removeprefix("torch.")
         raise ValueError(f"impl={impl!r} takes no {kind} on {logits.device.type}")
     return found
 
 
-def _able(logits: Tensor) -> Iterator[Implementation | None]:
-    """What can take these logits, the fastest first, torch at last."""
+def _fastest(logits: Tensor) -> Implementation:
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
             found = IMPLEMENTATIONS[name]
-            if found and logits.device.type in found.devices and logits.dtype in found.kinds:
-                yield found
-    yield IMPLEMENTATIONS["reference"]
+            if found is not None and _takes(found, logits):
+                return found
+    return chosen(IMPLEMENTATIONS, "reference")
+
+
+def _takes(found: Implementation, logits: Tensor) -> bool:
+    return logits.device.type in found.devices and logits.dtype in found.kinds
 
 
 @torch.library.custom_op("upmap::upsample_ce_forward", mutates_args=())

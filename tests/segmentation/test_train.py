@@ -205,9 +205,15 @@ def test_killed_at_any_place_it_resumes_bit_for_bit(
     assert_same_training(whole, tmp_path)
 
 
-def test_two_processes_train_alike_and_score_exactly_alike(squares: Path, tmp_path: Path) -> None:
+FUSED = ("--factor", "0.5", "--full_labels", "true", "--loss.impl", "chunked")
+
+
+@pytest.mark.parametrize(("extra", "factor"), [((), 1.0), (FUSED, 0.5)], ids=["plain", "fused"])
+def test_two_processes_train_alike_and_score_exactly_alike(
+    extra: tuple[str, ...], factor: float, squares: Path, tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    more = (*LEARNS, "--test", "")
+    more = (*LEARNS, "--test", "", *extra)
     assert main(words(squares, one, *more)) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "segmentation.train", *words(squares, two, *more)]
@@ -224,7 +230,8 @@ def test_two_processes_train_alike_and_score_exactly_alike(squares: Path, tmp_pa
     net = model(ModelOptions(classes=2, width=4, depth=2))
     net.load_state_dict(found["model"])
     val = opened("folder", squares, "val")
-    single = confusion(net, (val[i] for i in range(len(val))), 2, device=torch.device("cpu"))
+    items = (val[i] for i in range(len(val)))
+    single = confusion(net, items, 2, device=torch.device("cpu"), factor=factor)
     assert program.semantic_scores(single).mIoU == found["history"][-1]["val_mIoU"]
 
 
