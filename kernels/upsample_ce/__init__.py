@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernels import chosen
 from kernels.upsample_ce import chunked, reference
+from kernels.upsample_ce.settings import Settings
 
 try:
     from kernels.upsample_ce import fused_native
@@ -45,15 +46,14 @@ class Implementation:
     """One way to compute the operation.
 
     Attributes:
-        losses: (logits, target, weight, align_corners, ignore_index, label_smoothing) to the loss
-            of each pixel, with a gradient.
+        losses: (logits, target, settings) to the loss of each pixel, with a gradient.
         argmax: (logits, size, align_corners) to the best class of each pixel.
         confusion: (logits, target, align_corners, ignore_index) to counts.
         devices: The types of device that it runs on.
         kinds: The dtypes of logits that it takes.
     """
 
-    losses: Callable[[Tensor, Tensor, Tensor | None, bool, int, float], Tensor]
+    losses: Callable[[Tensor, Tensor, Settings], Tensor]
     argmax: Callable[[Tensor, Size, bool], Tensor]
     confusion: Callable[[Tensor, Tensor, bool, int], Tensor]
     devices: tuple[str, ...]
@@ -103,7 +103,8 @@ def upsample_cross_entropy(
     _check(logits, target, size)
     _check_settings(logits, weight, label_smoothing, reduction)
     found = _chosen(impl, logits)
-    losses = found.losses(logits, target, weight, align_corners, ignore_index, label_smoothing)
+    settings = Settings(weight, align_corners, ignore_index, label_smoothing)
+    losses = found.losses(logits, target, settings)
     if reduction == "none":
         return losses
     total = losses.sum(dtype=torch.float64)
@@ -234,7 +235,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Losses and log-sum-exps of pixels, both [N, H, W]."""
     return PASSES[impl].forward(  # type: ignore[no-any-return]
-        logits, target, weight, align_corners, ignore_index, label_smoothing
+        logits, target, Settings(weight, align_corners, ignore_index, label_smoothing)
     )
 
 
@@ -252,7 +253,11 @@ def _backward(
 ) -> Tensor:
     """The gradient of the logits, [N, C, h, w]."""
     return PASSES[impl].backward(  # type: ignore[no-any-return]
-        gradient, totals, logits, target, weight, align_corners, ignore_index, label_smoothing
+        gradient,
+        totals,
+        logits,
+        target,
+        Settings(weight, align_corners, ignore_index, label_smoothing),
     )
 
 
@@ -282,8 +287,16 @@ _forward.register_autograd(_gradients, setup_context=_keep)
 
 
 def _fused(impl: str, devices: tuple[str, ...], kinds: tuple[torch.dtype, ...]) -> Implementation:
-    def losses(logits: Tensor, *others: Any) -> Tensor:
-        found: Tensor = _forward(logits, *others, impl)[0]
+    def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
+        found: Tensor = _forward(
+            logits,
+            target,
+            settings.weight,
+            settings.align_corners,
+            settings.ignore_index,
+            settings.label_smoothing,
+            impl,
+        )[0]
         return found
 
     passes = PASSES[impl]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from kernels.upsample_ce.settings import Settings
 from kernels.upsample_ce.taps import Taps, matrix, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
@@ -15,26 +16,20 @@ __all__ = ["argmax", "backward", "confusion", "forward"]
 BAND_VALUES = 1 << 20  # logits of a band, at most, unless one row has more
 
 
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-) -> tuple[Tensor, Tensor]:
+def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Losses and log-sum-exps of each pixel, both [N, H, W]; 0 and +inf where ignored."""
     kind = torch.promote_types(logits.dtype, torch.float32)
     losses, totals = (torch.empty(target.shape, dtype=kind, device=logits.device) for _ in "ab")
-    shares = _shares(logits, weight, kind)
-    smoothing = label_smoothing / logits.shape[1]
-    for image, rows, scores in _bands(logits, target.shape, align_corners):
+    shares = _shares(logits, settings.weight, kind)
+    smoothing = settings.label_smoothing / logits.shape[1]
+    for image, rows, scores in _bands(logits, target.shape, settings.align_corners):
         labels = target[image, rows].long()
-        counts = labels != ignore_index
+        counts = labels != settings.ignore_index
         labels = labels.where(counts, 0)
         total = scores.logsumexp(0)
-        found = shares[labels] * (total - scores.gather(0, labels[None])[0]) * (1 - label_smoothing)
-        if label_smoothing:
+        own = (1 - settings.label_smoothing) * shares[labels]
+        found = own * (total - scores.gather(0, labels[None])[0])
+        if smoothing:
             smooth = shares.sum() * total - torch.tensordot(shares, scores, dims=1)
             found = found + smoothing * smooth
         losses[image, rows] = found.where(counts, 0)
@@ -47,28 +42,25 @@ def backward(
     totals: Tensor,
     logits: Tensor,
     target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
+    settings: Settings,
 ) -> Tensor:
     """The gradient of the logits, [N, C, h, w], from that of the losses, [N, H, W]."""
     kind, height, width = totals.dtype, *totals.shape[1:]
-    shares = _shares(logits, weight, kind)
-    smoothing = label_smoothing / logits.shape[1]
+    shares = _shares(logits, settings.weight, kind)
+    smoothing = settings.label_smoothing / logits.shape[1]
     upright, level = (
-        matrix(taps(features, pixels, align_corners)).to(logits.device, kind)
+        matrix(taps(features, pixels, settings.align_corners)).to(logits.device, kind)
         for features, pixels in ((logits.shape[2], height), (logits.shape[3], width))
     )
     found = torch.zeros(logits.shape, dtype=kind, device=logits.device)
-    for image, rows, scores in _bands(logits, totals.shape, align_corners):
+    for image, rows, scores in _bands(logits, totals.shape, settings.align_corners):
         labels = target[image, rows].long()
-        counts = labels != ignore_index
+        counts = labels != settings.ignore_index
         labels = labels.where(counts, 0)
-        own = (1 - label_smoothing) * shares[labels]
+        own = (1 - settings.label_smoothing) * shares[labels]
         one = scores.sub_(totals[image, rows]).exp_().mul_(own + smoothing * shares.sum())
         one.scatter_add_(0, labels[None], -own[None])
-        if label_smoothing:
+        if smoothing:
             one -= smoothing * shares[:, None, None]
         one.mul_((gradient[image, rows].to(kind)).where(counts, 0))
         found[image] += torch.matmul(upright[rows].T, torch.matmul(one, level))

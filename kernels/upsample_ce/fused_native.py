@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.upsample_ce import native
+from kernels.upsample_ce.settings import Settings
 from kernels.upsample_ce.taps import Taps, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
@@ -18,23 +19,16 @@ THREADS = 0  # as many as the machine has
 INSTRUCTION_SET = ""  # the best that the processor has
 
 
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-) -> tuple[Tensor, Tensor]:
+def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """See `kernels.upsample_ce.chunked.forward`."""
     losses, totals = (torch.empty(target.shape) for _ in "ab")
     native.forward(
         _array(logits),
         target.contiguous().numpy(),
-        _weights(logits, weight),
-        *_sides(logits, target.shape, align_corners),
-        ignore_index,
-        label_smoothing,
+        _weights(logits, settings.weight),
+        *_sides(logits, target.shape, settings.align_corners),
+        settings.ignore_index,
+        settings.label_smoothing,
         losses.numpy(),
         totals.numpy(),
         THREADS,
@@ -48,10 +42,7 @@ def backward(
     totals: Tensor,
     logits: Tensor,
     target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
+    settings: Settings,
 ) -> Tensor:
     """See `kernels.upsample_ce.chunked.backward`."""
     found = torch.empty(logits.shape)
@@ -60,10 +51,10 @@ def backward(
         totals.numpy(),
         _array(logits),
         target.contiguous().numpy(),
-        _weights(logits, weight),
-        *_sides(logits, target.shape, align_corners),
-        ignore_index,
-        label_smoothing,
+        _weights(logits, settings.weight),
+        *_sides(logits, target.shape, settings.align_corners),
+        settings.ignore_index,
+        settings.label_smoothing,
         found.numpy(),
         THREADS,
         INSTRUCTION_SET,

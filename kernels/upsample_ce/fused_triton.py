@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from kernels.upsample_ce import triton_kernels
+from kernels.upsample_ce.settings import Settings
 from kernels.upsample_ce.taps import Taps, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward", "is_interpreted"]
@@ -23,32 +24,25 @@ def is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-) -> tuple[Tensor, Tensor]:
+def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """See `kernels.upsample_ce.chunked.forward`."""
-    _refuse_strangers(target, logits.shape[1], ignore_index)
+    _refuse_strangers(target, logits.shape[1], settings.ignore_index)
     losses, totals = (torch.empty(target.shape, device=logits.device) for _ in "ab")
-    weights = _weights(logits, weight)
+    weights = _weights(logits, settings.weight)
     block_classes, block = _tile(logits.shape[1], target.numel(), FORWARD_TILE)
     triton_kernels.forward_kernel[(triton.cdiv(target.numel(), block),)](
         logits.contiguous(),
         target.contiguous(),
         weights,
-        *_sides(logits, target.shape, align_corners),
+        *_sides(logits, target.shape, settings.align_corners),
         losses,
         totals,
         *logits.shape[1:],
         *target.shape[1:],
         target.numel(),
-        ignore_index,
-        label_smoothing,
-        float(weights.sum()),
+        settings.ignore_index,
+        settings.label_smoothing,
+        weights.sum(),
         BC=block_classes,
         BP=block,
         enable_fp_fusion=True,  # no official tool has these last bits
@@ -61,18 +55,15 @@ def backward(
     totals: Tensor,
     logits: Tensor,
     target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
+    settings: Settings,
 ) -> Tensor:
     """See `kernels.upsample_ce.chunked.backward`."""
     found = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    weights = _weights(logits, weight)
+    weights = _weights(logits, settings.weight)
     features, classes = found.numel() // logits.shape[1], logits.shape[1]
     block_classes, block = _tile(classes, features, BACKWARD_TILE)
-    upright = _readers(logits.shape[2], target.shape[1], align_corners, logits.device)
-    level = _readers(logits.shape[3], target.shape[2], align_corners, logits.device)
+    upright = _readers(logits.shape[2], target.shape[1], settings.align_corners, logits.device)
+    level = _readers(logits.shape[3], target.shape[2], settings.align_corners, logits.device)
     grid = (triton.cdiv(features, block), triton.cdiv(classes, block_classes))
     triton_kernels.backward_kernel[grid](
         gradient.contiguous(),
@@ -80,7 +71,7 @@ def backward(
         logits.contiguous(),
         target.contiguous(),
         weights,
-        *_sides(logits, target.shape, align_corners),
+        *_sides(logits, target.shape, settings.align_corners),
         *upright[:2],
         *level[:2],
         found,
@@ -89,9 +80,9 @@ def backward(
         features,
         upright[2],
         level[2],
-        ignore_index,
-        label_smoothing,
-        float(weights.sum()),
+        settings.ignore_index,
+        settings.label_smoothing,
+        weights.sum(),
         BC=block_classes,
         BP=block,
         enable_fp_fusion=True,

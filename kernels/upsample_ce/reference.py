@@ -6,25 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels.upsample_ce.settings import Settings
+
 __all__ = ["argmax", "confusion", "losses"]
 
 
-def losses(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-) -> Tensor:
+def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
     """Cross-entropy of each pixel, [N, H, W], 0 where ignored."""
-    scores = _upsampled(logits, target.shape[1:], align_corners)
+    scores = _upsampled(logits, target.shape[1:], settings.align_corners)
     return functional.cross_entropy(
         scores,
         target.long(),
-        weight=None if weight is None else weight.to(scores.dtype),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
+        weight=None if settings.weight is None else settings.weight.to(scores.dtype),
+        ignore_index=settings.ignore_index,
+        label_smoothing=settings.label_smoothing,
         reduction="none",
     )
 

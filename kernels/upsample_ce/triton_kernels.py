@@ -86,7 +86,7 @@ def forward_kernel(
         most = largest
     total = most + tl.log(summed)
     loss = (1 - smoothing) * tl.load(weight + label) * (total - own)
-    loss += smoothing / C * (weight_sum * (total - own) - weighted)
+    loss += smoothing / C * (tl.load(weight_sum) * (total - own) - weighted)
     tl.store(losses + pixel, tl.where(counts, loss, 0.0), mask=inside)
     tl.store(totals + pixel, tl.where(counts, total, float("inf")), mask=inside)
 
@@ -114,6 +114,7 @@ def backward_kernel(
     shares = tl.load(weight + c, mask=c < C, other=0.0)
     y_begin, y_end = tl.load(row_begin + i), tl.load(row_end + i)
     x_begin, x_end = tl.load(column_begin + j), tl.load(column_end + j)
+    all_weights = tl.load(weight_sum)
     total_gradient = tl.zeros([BC, BP], tl.float32)
     for dy in range(0, rows):
         y = y_begin + dy
@@ -155,7 +156,7 @@ def backward_kernel(
                 left * (1 - share)[None, :] + middle * share[None, :],
             )
             own = (1 - smoothing) * tl.load(weight + label)
-            one = tl.exp(z - total[None, :]) * (own + smoothing / C * weight_sum)[None, :]
+            one = tl.exp(z - total[None, :]) * (own + smoothing / C * all_weights)[None, :]
             one -= tl.where(c[:, None] == label[None, :], own[None, :], 0.0)
             one -= smoothing / C * shares[:, None]
             reach = tl.where(is_first, 1 - share, 0.0)

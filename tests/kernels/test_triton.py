@@ -15,10 +15,10 @@ POINTERS = {
     "found": "*fp32",
     "counts": "*i64",
     **dict.fromkeys(("losses", "totals", "gradient", "weight", "row_share"), "*fp32"),
-    **dict.fromkeys(("column_share",), "*fp32"),
+    **dict.fromkeys(("column_share", "weight_sum"), "*fp32"),
     **dict.fromkeys(("row_first", "row_second", "column_first", "column_second"), "*i32"),
     **dict.fromkeys(("row_begin", "row_end", "column_begin", "column_end"), "*i32"),
-    **dict.fromkeys(("smoothing", "weight_sum"), "fp32"),
+    "smoothing": "fp32",
 }
 
 

@@ -18,6 +18,7 @@ from kernels.upsample_ce import (
     upsample_confusion,
     upsample_cross_entropy,
 )
+from kernels.upsample_ce.settings import Settings
 
 SHAPES = [  # N, C, h, w, H, W
     (2, 19, 37, 53, 150, 211),
@@ -208,13 +209,12 @@ def native() -> Iterator[Any]:
 
 def test_threads_do_not_change_a_bit(native: Any) -> None:
     logits, target, weight, gradient = problem((3, 19, 37, 53, 150, 211))
-    found = []
+    settings, found = Settings(weight, False, 255, 0.1), []
     for native.THREADS in (1, 2, 7):
-        losses, totals = native.forward(logits, target, weight, False, 255, 0.1)
-        found.append(native.backward(gradient, totals, logits, target, weight, False, 255, 0.1))
-        assert torch.equal(losses, native.forward(logits, target, weight, False, 255, 0.1)[0])
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+        losses, totals = native.forward(logits, target, settings)
+        found.append((losses, native.backward(gradient, totals, logits, target, settings)))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
@@ -230,8 +230,8 @@ def test_every_instruction_set_computes_the_same(name: str, classes: int, native
     )
     native.INSTRUCTION_SET = name
     assert native.native.instruction_set(name) == name
-    losses, totals = native.forward(logits, target, weight, False, 255, 0.1)
-    found = native.backward(gradient, totals, logits, target, weight, False, 255, 0.1)
+    losses, totals = native.forward(logits, target, Settings(weight, False, 255, 0.1))
+    found = native.backward(gradient, totals, logits, target, Settings(weight, False, 255, 0.1))
     torch.testing.assert_close(losses.double(), wanted[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.double(), wanted[1], rtol=1e-5, atol=1e-5)
 
