@@ -3,30 +3,30 @@
 Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 reads them.
 """
 
-import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, corners, xywh
+from detection.boxes import box_area, xywh
 from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import contents, first_character, is_file, new_file, text
+from detection.formats.files import first_character, is_file, new_file, reason, text
 from detection.tables import (
+    LARGEST,
     Catalog,
     Detections,
     GroundTruth,
     ImageId,
-    ascending,
     bounded,
     images_by_name,
     with_images,
 )
+from kernels import coco_json
+from kernels.coco_json import Ids, Instances, JsonError, Results
 
 __all__ = [
     "is_detections",
@@ -38,47 +38,9 @@ __all__ = [
 ]
 
 LARGEST_IMAGE = 2**31  # px, of a side
-LARGEST_EXACT = 2**53  # up to here a float64 holds every integer
+LARGEST_LOOK_UP = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
-Number = int | float
-Id = int | float | str
-Bbox = tuple[float, float, float, float]
-Parsed = TypeVar("Parsed")
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: Id
-    file_name: str = ""
-    width: float = 0
-    height: float = 0
-
-
-class _Category(msgspec.Struct, gc=False):
-    id: Number
-    name: str = ""
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    id: Number
-    image_id: Id
-    category_id: Number
-    bbox: Bbox
-    area: float | None = None
-    iscrowd: Number | bool = 0
-    difficult: Number | bool = 0
-
-
-class _Instances(msgspec.Struct, gc=False):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
-
-
-class _Result(msgspec.Struct, gc=False):
-    image_id: Id
-    category_id: Number
-    bbox: Bbox
-    score: float
+Columns = TypeVar("Columns", Instances, Results)
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -106,20 +68,22 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
         InputError: If the file is not such a file; names the key.
     """
     path, image_set = _chosen_file(path, image_set)
-    parsed = _parsed(path, _Instances, "an object of images, annotations and categories")
-    catalog = _catalog(parsed, path)
-    rows = parsed.annotations
-    bbox = _bboxes(rows, path, "annotations")
-    _refuse_negative(bbox, path)
-    difficult = np.array([bool(row.difficult) for row in rows], bool)
+    found = _read(coco_json.instances, path)
+    catalog = _catalog(found, path)
+    _refuse_unbounded(found, path, "annotations")
+    _refuse_negative(found, path)
+    _check_annotation_ids(found.annotation_id, path)
     table = GroundTruth(
-        **_places(rows, catalog, path, "annotations"),
-        box=corners(bbox),
-        size=bbox[:, 2:],
-        area=_areas(rows, bbox, path),
-        difficult=difficult,
-        crowd=np.array([bool(row.iscrowd) for row in rows], bool) & ~difficult,
-        annotation_id=_annotation_ids(rows, path),
+        image=_index(found.annotation_image_id, "image_id", catalog.images, path, "annotations"),
+        label=_index(
+            found.annotation_category_id, "category_id", catalog.class_ids, path, "annotations"
+        ),
+        box=found.box,
+        size=found.size,
+        area=_areas(found, path),
+        difficult=found.difficult,
+        crowd=found.crowd & ~found.difficult,
+        annotation_id=found.annotation_id,
         catalog=catalog,
         pixels="continuous",
     )
@@ -137,14 +101,15 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     Raises:
         InputError: If the file is not such a file, or an id is not in `catalog`.
     """
-    rows = _parsed(path, list[_Result], "a list of results")
-    bbox = _bboxes(rows, path, "")
+    found = _read(coco_json.results, path)
+    _refuse_unbounded(found, path, "")
     return Detections(
-        **_places(rows, catalog, path, ""),
-        box=corners(bbox),
-        size=bbox[:, 2:],
-        score=np.array([row.score for row in rows], np.float64),
-        row=np.arange(len(rows)),
+        image=_index(found.image_id, "image_id", catalog.images, path, ""),
+        label=_index(found.category_id, "category_id", catalog.class_ids, path, ""),
+        box=found.box,
+        size=found.size,
+        score=found.score,
+        row=np.arange(len(found.score)),
         catalog=catalog,
         pixels="continuous",
     )
@@ -202,66 +167,33 @@ def _chosen_file(path: Path, image_set: str | None) -> tuple[Path, str | None]:
     raise InputError(f"{wanted}; there are {', '.join(files)}", path)
 
 
-def _parsed(path: Path, kind: type[Parsed], expected: str) -> Parsed:
-    data = contents(path)
+def _read(reader: Callable[[Path], Columns], path: Path) -> Columns:
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error), path, expected) from None
-    except msgspec.DecodeError as error:
-        raise _malformed(str(error), data, path) from None
-    except UnicodeDecodeError:
-        text(path)  # names the line
-        raise InputError("a string is not UTF-8 text", path) from None
-    except RecursionError:
-        raise InputError("JSON is nested too deeply", path) from None
+        return reader(path)
+    except JsonError as error:
+        raise InputError(error.message, path, error.where) from None
+    except OSError as error:
+        raise InputError(reason(error), path) from None
 
 
-def _invalid(error: str, path: Path, expected: str) -> InputError:
-    """Names the key that msgspec's message is about: "Expected `int`, got `str` - at `$.id`"."""
-    message, _, place = error.partition(" - at ")
-    place = place.strip("`$.")
-    if message.startswith("Object missing required field"):
-        key = message.split("`")[1]
-        return InputError("missing", path, f"{place}.{key}" if place else key)
-    if not place:
-        found = message.rpartition("got ")[2]
-        found = {"`array`": "a list", "`object`": "an object"}.get(found, found)
-        return InputError(f"expected {expected}, got {found}", path, "1")
-    return InputError(message, path, place)
-
-
-def _malformed(message: str, data: bytes, path: Path) -> InputError:
-    """Names the line, and says what is there, from "JSON is malformed: ... (byte 17)"."""
-    digits = message.rpartition("(byte ")[2].rstrip(")")
-    offset = int(digits) if digits.isdigit() else len(data)
-    line = str(data.count(b"\n", 0, offset) + 1)
-    if not data.strip():
-        return InputError("the file is empty; expected JSON", path, line)
-    if "truncated" in message:
-        return InputError(f"JSON ends too early, after {len(data)} bytes", path, line)
-    near = data[offset:][:16].decode("utf-8", "replace").partition("\n")[0]
-    if near.startswith(("NaN", "Infinity")):
-        return InputError(f"{re.split('[], }]', near)[0]} is not a number in JSON", path, line)
-    message = message.partition(" (byte ")[0]
-    return InputError(f"{message} near {near!r}" if near else message, path, line)
-
-
-def _catalog(parsed: _Instances, path: Path) -> Catalog:
-    ids = _ids(parsed.images, "id", path, "images")
+def _catalog(found: Instances, path: Path) -> Catalog:
+    ids, classes = _as_list(found.image_id), found.category_id.tolist()
     _refuse_duplicates(ids, "image ids", path, "images")
-    class_ids = _ids(parsed.categories, "id", path, "categories")
-    _refuse_duplicates(class_ids, "category ids", path, "categories")
-    image_of = dict(zip(ids, parsed.images, strict=True))
-    class_of = dict(zip(class_ids, parsed.categories, strict=True))
-    images = tuple(ascending(ids))
+    _refuse_duplicates(classes, "category ids", path, "categories")
+    _refuse_odd_sizes(found.image_size, path)
+    order = sorted(range(len(ids)), key=ids.__getitem__)
     return Catalog(
-        images=images,
-        classes=_class_names({int(number): class_of[number].name for number in sorted(class_of)}),
-        class_ids=tuple(sorted(map(int, class_ids))),
-        file_names=tuple(image_of[image].file_name or f"{image}.jpg" for image in images),
-        sizes=_sizes(image_of, images, path),
+        images=tuple(ids[i] for i in order),
+        classes=_class_names(dict(sorted(zip(classes, found.category_name, strict=True)))),
+        class_ids=tuple(sorted(classes)),
+        file_names=tuple(found.file_name[i] or f"{ids[i]}.jpg" for i in order),
+        sizes=found.image_size[order].astype(np.int64),
     )
+
+
+def _as_list(ids: Ids) -> list[Any]:
+    """The ids as Python's integers or strings."""
+    return ids if isinstance(ids, list) else ids.tolist()
 
 
 def _class_names(named: dict[int, str]) -> tuple[str, ...]:
@@ -273,39 +205,12 @@ def _class_names(named: dict[int, str]) -> tuple[str, ...]:
     )
 
 
-def _sizes(
-    image_of: dict[ImageId, _Image], images: tuple[ImageId, ...], path: Path
-) -> NDArray[np.int64]:
-    sides = np.array([(image_of[i].width, image_of[i].height) for i in images]).reshape(-1, 2)
+def _refuse_odd_sizes(sides: NDArray[np.float64], path: Path) -> None:
     bad = np.flatnonzero((sides < 0).any(axis=1) | (sides > LARGEST_IMAGE).any(axis=1))
     if len(bad):
         width, height = sides[bad[0]].tolist()
-        where = f"images[{list(image_of).index(images[bad[0]])}]"
-        raise InputError(f"width and height are out of range: {width:g} {height:g}", path, where)
-    return sides.astype(np.int64)
-
-
-def _ids(rows: Sequence[Any], key: str, path: Path, within: str) -> list[ImageId]:
-    """The ids under `key`: integers of 64 bits (1.0 is one), or strings, but not both."""
-    values = [getattr(row, key) for row in rows]
-    kinds = set(map(type, values))
-    if kinds == {str}:
-        return values
-    if str in kinds:
-        raise InputError(f"{key} is a string in some places and a number in others", path, within)
-    if float in kinds or (values and not -(2**63) <= min(values) <= max(values) < 2**63):
-        bad = next((i for i, value in enumerate(values) if not _is_integer(value)), None)
-        if bad is not None:
-            where = f"{within}[{bad}].{key}"
-            raise InputError(f"expected an integer of 64 bits, got {values[bad]!r}", path, where)
-        values = [int(value) for value in values]
-    return values
-
-
-def _is_integer(value: Number) -> bool:
-    if isinstance(value, float):
-        return value.is_integer() and abs(value) <= LARGEST_EXACT
-    return -(2**63) <= value < 2**63
+        message = f"width and height are out of range: {width:g} {height:g}"
+        raise InputError(message, path, f"images[{bad[0]}]")
 
 
 def _refuse_duplicates(values: Sequence[Any], what: str, path: Path, where: str | None) -> None:
@@ -314,73 +219,84 @@ def _refuse_duplicates(values: Sequence[Any], what: str, path: Path, where: str 
         raise InputError(f"{len(repeated)} duplicate {what}: {listed(repeated)}", path, where)
 
 
-def _places(
-    rows: Sequence[Any], catalog: Catalog, path: Path, within: str
-) -> dict[str, NDArray[np.int32]]:
-    """The columns `image` and `label`."""
-    return {
-        "image": _index(rows, "image_id", catalog.images, path, within),
-        "label": _index(rows, "category_id", catalog.class_ids, path, within),
-    }
-
-
 def _index(
-    rows: Sequence[Any], key: str, among: Sequence[ImageId], path: Path, within: str
+    ids: Ids, key: str, among: Sequence[ImageId], path: Path, within: str
 ) -> NDArray[np.int32]:
-    """The place in `among` of each row's id under `key`."""
-    values = _ids(rows, key, path, within)
-    place = {value: i for i, value in enumerate(among)}
-    index = np.array([place.get(value, -1) for value in values], np.int32)
+    """The place in `among`, which ascends, of each id; int32 [N]."""
+    index = _places(ids, among)
     bad = np.flatnonzero(index < 0).tolist()
     if bad:
-        unknown = list(dict.fromkeys(repr(values[i]) for i in bad))
+        unknown = list(dict.fromkeys(repr(_as_list(ids[i : i + 1])[0]) for i in bad))
         what = UNKNOWN[key].format(len(unknown))
         message = f"{len(bad)} {within or 'detections'} {what}: {listed(unknown)}"
         raise InputError(message, path, f"{within}[{bad[0]}].{key}")
     return index
 
 
-def _bboxes(rows: Sequence[Any], path: Path, within: str) -> NDArray[np.float64]:
+def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
+    """The place of each id in `among`, -1 where it is not there."""
+    is_text = isinstance(ids, list)
+    if not among or is_text != isinstance(among[0], str):
+        return np.full(len(ids), -1, np.int32)
+    if isinstance(ids, list):
+        place = {value: i for i, value in enumerate(among)}
+        return np.array([place.get(value, -1) for value in ids], np.int32)
+    known = np.array(among, np.int64)
+    low, high = int(known[0]), int(known[-1])
+    if high - low < LARGEST_LOOK_UP:
+        place_of = np.full(high - low + 2, -1, np.int32)  # the last for what lies outside
+        place_of[known - low] = np.arange(len(known))
+        inside = (ids >= low) & (ids <= high)
+        return place_of[np.where(inside, ids - low, -1)]
+    at = np.searchsorted(known, ids).clip(max=len(known) - 1)
+    return np.where(known[at] == ids, at, -1).astype(np.int32)
+
+
+def _refuse_unbounded(found: Instances | Results, path: Path, within: str) -> None:
+    """Refuses what is too large for its area to be finite."""
+    if len(found.box) and max(found.box.max(), -found.box.min(), found.size.max()) > LARGEST / 2:
+        bbox = _bbox(found)
+        bad = np.flatnonzero(~bounded(bbox).all(axis=1))
+        if len(bad):
+            message = f"out of range: {bbox[bad[0]].tolist()}"
+            raise InputError(message, path, f"{within}[{bad[0]}].bbox")
+
+
+def _bbox(found: Instances | Results) -> NDArray[np.float64]:
     """COCO's x, y, width, height, float64 [n, 4]."""
-    bbox = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
-    bad = np.flatnonzero(~bounded(bbox).all(axis=1))
-    if len(bad):
-        message = f"out of range: {bbox[bad[0]].tolist()}"
-        raise InputError(message, path, f"{within}[{bad[0]}].bbox")
-    return bbox
+    return np.concatenate([found.box[:, :2], found.size], axis=1)
 
 
-def _refuse_negative(bbox: NDArray[np.float64], path: Path) -> None:
-    bad = np.flatnonzero((bbox[:, 2:] < 0).any(axis=1))
+def _refuse_negative(found: Instances, path: Path) -> None:
+    bad = np.flatnonzero((found.size < 0).any(axis=1))
     if len(bad):
-        width, height = bbox[bad[0], 2:].tolist()
+        width, height = found.size[bad[0]].tolist()
         message = f"a ground truth has a negative side: {width:g} x {height:g}"
         raise InputError(message, path, f"annotations[{bad[0]}].bbox")
 
 
-def _areas(rows: list[_Annotation], bbox: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    missing = sum(row.area is None for row in rows)
-    if missing:
+def _areas(found: Instances, path: Path) -> NDArray[np.float64]:
+    is_missing = np.isnan(found.area)
+    if missing := int(is_missing.sum()):
         warnings.warn(
             f"{path}: {missing} annotations have no area; width x height is used",
             InputWarning,
             stacklevel=2,
         )
-    given = np.array([np.nan if row.area is None else row.area for row in rows], np.float64)
-    return np.where(np.isnan(given), box_area(bbox[:, 2:]), given)
+    return np.where(is_missing, box_area(found.size), found.area)
 
 
-def _annotation_ids(rows: list[_Annotation], path: Path) -> NDArray[np.int64]:
-    ids = _ids(rows, "id", path, "annotations")
-    _refuse_duplicates(ids, "annotation ids", path, "annotations")
-    if 0 in ids:
+def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
+    ascending = np.sort(ids)
+    if (ascending[1:] == ascending[:-1]).any():
+        _refuse_duplicates(ids.tolist(), "annotation ids", path, "annotations")
+    if (ids == 0).any():
         warnings.warn(
             f"{path}: an annotation has id 0, which pycocotools takes for 'not matched': "
             "its numbers will be lower than these",
             InputWarning,
             stacklevel=2,
         )
-    return np.array(ids, np.int64)
 
 
 def _listed_images(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
@@ -444,6 +360,8 @@ def _positive_ids(ids: NDArray[np.int64]) -> list[int]:
 
 
 def _write(path: Path, value: Any) -> None:
+    import msgspec
+
     try:
         data = msgspec.json.encode(value)
     except UnicodeEncodeError as error:

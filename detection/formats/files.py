@@ -18,6 +18,7 @@ __all__ = [
     "new_file",
     "new_folder",
     "progress",
+    "reason",
     "text",
 ]
 
@@ -34,7 +35,7 @@ def existing(path: Path) -> Path:
     try:
         path.stat()
     except (OSError, ValueError) as error:
-        raise InputError(_reason(error), path) from None
+        raise InputError(reason(error), path) from None
     return path
 
 
@@ -56,7 +57,7 @@ def first_character(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(4096).removeprefix(BOM).lstrip()[:1]
     except OSError as error:
-        raise InputError(_reason(error), path) from None
+        raise InputError(reason(error), path) from None
 
 
 def contents(path: Path) -> bytes:
@@ -68,7 +69,7 @@ def contents(path: Path) -> bytes:
     try:
         return path.read_bytes().removeprefix(BOM)
     except OSError as error:
-        raise InputError(_reason(error), path) from None
+        raise InputError(reason(error), path) from None
 
 
 def text(path: Path) -> str:
@@ -84,6 +85,14 @@ def text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
         raise InputError(found, path, str(line)) from None
+
+
+def reason(error: OSError | ValueError) -> str:
+    """What went wrong with a file, in a user's words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    words = error.strerror if isinstance(error, OSError) else None
+    return (words or str(error)).lower()
 
 
 def progress(items: Iterable[Item], what: str, total: int, show: bool) -> Iterable[Item]:
@@ -106,7 +115,7 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"cannot be written: {_reason(error)}", path) from None
+        raise InputError(f"cannot be written: {reason(error)}", path) from None
     os.close(handle)
     beside = Path(name)
     try:
@@ -114,7 +123,7 @@ def new_file(path: Path) -> Iterator[Path]:
         beside.chmod(0o666 & ~_umask())
         beside.replace(path)
     except OSError as error:
-        raise InputError(f"cannot be written: {_reason(error)}", path) from None
+        raise InputError(f"cannot be written: {reason(error)}", path) from None
     finally:
         beside.unlink(missing_ok=True)
 
@@ -132,22 +141,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
-        raise InputError(f"cannot be made: {_reason(error)}", path) from None
+        raise InputError(f"cannot be made: {reason(error)}", path) from None
     try:
         yield beside
         beside.chmod(0o777 & ~_umask())
         beside.replace(path)
     except OSError as error:
-        raise InputError(f"cannot be made: {_reason(error)}", path) from None
+        raise InputError(f"cannot be made: {reason(error)}", path) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file or folder"
-    reason = error.strerror if isinstance(error, OSError) else None
-    return (reason or str(error)).lower()
 
 
 def _umask() -> int:

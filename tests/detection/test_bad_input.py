@@ -271,7 +271,7 @@ BAD_COCO: dict[str, Case] = {
     ),
     "JSON nested too deeply": (
         {"truth.json": '{"a":' * 100_000},
-        r"truth\.json: .*nested too deep",
+        r"truth\.json:1: .*nested too deep",
     ),
     "something after the end": (
         {"truth.json": str(COCO["truth.json"]) + "\n]"},

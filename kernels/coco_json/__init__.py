@@ -1,0 +1,130 @@
+"""COCO JSON to columns: the records of an instances file, and of a results file.
+
+`reference.py` says with Python's own json what is read and what is refused; `native.cpp` does it
+without making an object for a record.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import chosen
+from kernels.coco_json import reference
+from kernels.coco_json.reference import JsonError
+
+try:
+    from kernels.coco_json import native
+except ImportError:
+    native = None  # type: ignore[assignment]
+
+__all__ = ["IMPLEMENTATIONS", "Ids", "Instances", "JsonError", "Results", "instances", "results"]
+
+Ids = NDArray[np.int64] | list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instances:
+    """The columns of an instances file: I images, K categories, M annotations, in file order.
+
+    Attributes:
+        image_id: int64 [I], or I strings.
+        file_name: I names; empty where there is none.
+        image_size: float64 [I, 2], width and height, px; 0 where there is none.
+        category_id: int64 [K].
+        category_name: K names; empty where there is none.
+        annotation_id: int64 [M].
+        annotation_image_id: int64 [M], or M strings.
+        annotation_category_id: int64 [M].
+        box: float64 [M, 4], x, y, x + width, y + height, px.
+        size: float64 [M, 2], width and height, px.
+        area: float64 [M], px^2; NaN where there is none.
+        crowd: bool [M].
+        difficult: bool [M].
+    """
+
+    image_id: Ids
+    file_name: list[str]
+    image_size: NDArray[np.float64]
+    category_id: NDArray[np.int64]
+    category_name: list[str]
+    annotation_id: NDArray[np.int64]
+    annotation_image_id: Ids
+    annotation_category_id: NDArray[np.int64]
+    box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    difficult: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The columns of a results file of N detections, in file order.
+
+    Attributes:
+        image_id: int64 [N], or N strings.
+        category_id: int64 [N].
+        box: float64 [N, 4], x, y, x + width, y + height, px.
+        size: float64 [N, 2], width and height, px.
+        score: float64 [N].
+    """
+
+    image_id: Ids
+    category_id: NDArray[np.int64]
+    box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+Path = str | os.PathLike[str]
+Implementation = Literal["native", "reference"]
+Reader = Callable[[str, int], dict[str, Any] | None]
+
+# For each implementation, how it reads instances and results: the columns by name, or None.
+IMPLEMENTATIONS: Mapping[str, tuple[Reader, Reader] | None] = {
+    "native": None if native is None else (native.instances, native.results),
+    "reference": (reference.instances, reference.results),
+}
+
+
+def instances(path: Path, *, threads: int = 0, impl: Implementation | None = None) -> Instances:
+    """Reads an instances file.
+
+    Args:
+        path: The file.
+        threads: At most so many; 0 for as many as the machine has.
+        impl: A key of IMPLEMENTATIONS; None for the best that is built.
+
+    Raises:
+        JsonError: If it is not JSON, or not of this shape; has the line or the key.
+        OSError: If the file cannot be read.
+        ValueError: If `impl` is unknown or not built.
+    """
+    columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), threads)
+    if columns is None:  # refused; the reference says why
+        columns = reference.instances(os.fspath(path))
+    flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
+    return Instances(**columns | flags)
+
+
+def results(path: Path, *, threads: int = 0, impl: Implementation | None = None) -> Results:
+    """Reads a results file; see `instances`.
+
+    Args:
+        path: The file.
+        threads: At most so many; 0 for as many as the machine has.
+        impl: A key of IMPLEMENTATIONS; None for the best that is built.
+
+    Raises:
+        JsonError: If it is not JSON, or not of this shape; has the line or the key.
+        OSError: If the file cannot be read.
+        ValueError: If `impl` is unknown or not built.
+    """
+    columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), threads)
+    if columns is None:
+        columns = reference.results(os.fspath(path))
+    return Results(**columns)

@@ -1,0 +1,429 @@
+// Arrays of JSON objects into columns: which keys each kind of record has, and what they must hold.
+//
+// An array is read in pieces, by several threads at once. Where a piece begins is a guess (the next
+// "}, {"), which the piece before it confirms by arriving there, or refutes by stepping over it; what
+// a refuted guess led to is thrown away. So the result does not depend on the guesses.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "kernels/coco_json/scanner.hpp"
+#include "kernels/parallel.hpp"
+
+namespace upmap::json {
+
+constexpr int64_t PIECE = 2 << 20;  // bytes: some milliseconds of work
+constexpr double LARGEST_EXACT = 9007199254740992.0;  // 2^53: up to here a float is a whole number
+
+// The bytes that are read, and what to do once a range of them is done with.
+struct Text {
+    const char* begin;
+    const char* end;  // followed by PADDING zero bytes
+    void (*expected)(const char* begin, const char* end) = nullptr;  // will be read
+    void (*done)(const char* begin, const char* end) = nullptr;      // was read
+};
+
+// A column of ids: all numbers, or all strings.
+struct Ids {
+    std::vector<int64_t> numbers;
+    std::vector<std::string> texts;
+
+    bool push(const Value& value, bool may_be_text) {
+        if (value.kind == Kind::INTEGER) {
+            numbers.push_back(value.integer);
+        } else if (value.kind == Kind::FLOAT && std::abs(value.number) <= LARGEST_EXACT &&
+                   value.number == std::trunc(value.number)) {
+            numbers.push_back(static_cast<int64_t>(value.number));
+        } else if (value.kind == Kind::TEXT && may_be_text) {
+            texts.emplace_back(value.text);
+        } else {
+            return false;
+        }
+        return true;
+    }
+};
+
+inline bool push_number(std::vector<double>& column, const Value& value, double otherwise) {
+    if (value.kind == Kind::MISSING) {
+        column.push_back(otherwise);
+        return true;
+    }
+    column.push_back(value.number);
+    return value.is_number() && std::isfinite(value.number);
+}
+
+inline bool push_text(std::vector<std::string>& column, const Value& value) {
+    column.emplace_back(value.text);
+    return value.kind == Kind::TEXT || value.kind == Kind::MISSING;
+}
+
+// COCO's x, y, width, height as corners and sides.
+inline bool push_box(std::vector<double>& box, std::vector<double>& size, const Value& value) {
+    const double* b = value.box;
+    box.insert(box.end(), {b[0], b[1], b[2] + b[0], b[3] + b[1]});
+    size.insert(size.end(), {b[2], b[3]});
+    return value.kind == Kind::BOX && std::isfinite(b[0]) && std::isfinite(b[1]) &&
+           std::isfinite(b[2]) && std::isfinite(b[3]);
+}
+
+inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
+    column.push_back(value.kind == Kind::TRUE || (value.is_number() && value.number != 0));
+    return value.is_number() || value.kind == Kind::TRUE || value.kind == Kind::FALSE ||
+           value.kind == Kind::MISSING;
+}
+
+// Each kind of record: its keys, and `push`, which takes their values and says whether they will do.
+struct Images {
+    static constexpr std::array<std::string_view, 4> KEYS{"id", "file_name", "width", "height"};
+    Ids id;
+    std::vector<std::string> file_name;
+    std::vector<double> size;
+
+    bool push(const std::array<Value, 4>& v) {
+        const bool has_id = id.push(v[0], true), has_name = push_text(file_name, v[1]);
+        const bool has_width = push_number(size, v[2], 0), has_height = push_number(size, v[3], 0);
+        return has_id && has_name && has_width && has_height;
+    }
+    const Ids& image_ids() const { return id; }
+};
+
+struct Categories {
+    static constexpr std::array<std::string_view, 2> KEYS{"id", "name"};
+    Ids id;
+    std::vector<std::string> name;
+
+    bool push(const std::array<Value, 2>& v) {
+        const bool has_id = id.push(v[0], false), has_name = push_text(name, v[1]);
+        return has_id && has_name;
+    }
+    const Ids& image_ids() const { return id; }
+};
+
+struct Annotations {
+    static constexpr std::array<std::string_view, 7> KEYS{"id",   "image_id", "category_id", "bbox",
+                                                          "area", "iscrowd",  "difficult"};
+    Ids id, image_id, category_id;
+    std::vector<double> box, size, area;  // area NaN where there is none
+    std::vector<uint8_t> crowd, difficult;
+
+    bool push(const std::array<Value, 7>& v) {
+        const bool has_ids = id.push(v[0], false) & image_id.push(v[1], true) &
+                             category_id.push(v[2], false);
+        const bool has_box = push_box(box, size, v[3]);
+        const double none = std::numeric_limits<double>::quiet_NaN();
+        const bool has_area = push_number(area, v[4].kind == Kind::NONE ? Value{} : v[4], none);
+        const bool has_flags = push_flag(crowd, v[5]) & push_flag(difficult, v[6]);
+        return has_ids && has_box && has_area && has_flags;
+    }
+    const Ids& image_ids() const { return image_id; }
+};
+
+struct Results {
+    static constexpr std::array<std::string_view, 4> KEYS{"image_id", "category_id", "bbox", "score"};
+    Ids image_id, category_id;
+    std::vector<double> box, size, score;
+
+    bool push(const std::array<Value, 4>& v) {
+        const bool has_ids = image_id.push(v[0], true) & category_id.push(v[1], false);
+        const bool has_box = push_box(box, size, v[2]);
+        const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::MISSING;
+        return has_ids && has_box && has_score;
+    }
+    const Ids& image_ids() const { return image_id; }
+};
+
+// The keys of one kind of record, found where they were found in the record before.
+template <class Columns>
+class KeyReader {
+  public:
+    static constexpr int COUNT = static_cast<int>(Columns::KEYS.size()), MOST = 16;
+
+    KeyReader() {
+        for (int k = 0; k < COUNT; ++k) {
+            char quoted[16] = {}, used[16] = {};
+            const std::string_view name = Columns::KEYS[static_cast<size_t>(k)];
+            std::memcpy(quoted, name.data(), name.size());
+            quoted[name.size()] = '"';
+            std::memset(used, -1, name.size() + 1);
+            patterns_[k] = {word(quoted), word(quoted + 8), word(used), word(used + 8),
+                            static_cast<int>(name.size()) + 2};
+        }
+    }
+
+    // Reads the key that stands `place`-th in its record: its number, or -1 if it is not wanted.
+    int read(Cursor& cursor, int place) {
+        int& guess = guesses_[place < MOST ? place : MOST - 1];
+        if (guess >= 0 && *cursor.p == '"' && patterns_[guess].stands_at(cursor.p + 1)) {
+            cursor.p += patterns_[guess].length;
+            return guess;
+        }
+        return guess = searched(cursor);
+    }
+
+  private:
+    struct Pattern {
+        uint64_t low, high, low_used, high_used;
+        int length;
+        bool stands_at(const char* p) const {
+            return !(((word(p) ^ low) & low_used) | ((word(p + 8) ^ high) & high_used));
+        }
+    };
+    Pattern patterns_[COUNT];
+    int guesses_[MOST] = {};
+    std::string decoded_;
+
+    int searched(Cursor& cursor) {
+        bool has_escape;
+        std::string_view name = cursor.string(has_escape);
+        if (has_escape) {
+            if (!Cursor::unescape(name, decoded_)) return -1;
+            name = decoded_;
+        }
+        for (int k = 0; k < COUNT; ++k)
+            if (Columns::KEYS[static_cast<size_t>(k)] == name) return k;
+        return -1;
+    }
+};
+
+// Some of an array's records. Whether they are what they should be is judged when all are known: a
+// key that stands twice counts as it stands last, so a wrong array may be replaced by a right one.
+template <class Columns>
+struct Piece {
+    const char* begin = nullptr;
+    const char* stop = nullptr;  // where the next record begins, or behind the array's "]"
+    bool is_last = false, is_malformed = false, is_right = true;
+    Columns columns;
+};
+
+template <class Columns>
+class PieceReader {
+  public:
+    PieceReader(Piece<Columns>& piece, int depth) : piece_(piece), cursor_(piece.begin, depth) {}
+
+    // Reads records until one begins at `limit` or beyond, the array ends, or `is_wanted` says no.
+    template <class IsWanted>
+    void read(const char* limit, const IsWanted& is_wanted) {
+        try {
+            while (is_wanted()) {
+                record();
+                cursor_.space();
+                piece_.is_last = !cursor_.accept(',');
+                if (piece_.is_last) {
+                    cursor_.close(']');
+                    break;
+                }
+                cursor_.space();
+                if (cursor_.p >= limit) break;
+            }
+        } catch (const Malformed&) {
+            piece_.is_malformed = true;
+        }
+        piece_.stop = cursor_.p;
+    }
+
+  private:
+    Piece<Columns>& piece_;
+    Cursor cursor_;
+    KeyReader<Columns> keys_;
+    std::array<Value, Columns::KEYS.size()> values_;
+    std::deque<std::string> decoded_;
+
+    void record() {
+        if (*cursor_.p != '{') {
+            cursor_.skip();
+            piece_.is_right = false;
+            return;
+        }
+        for (Value& value : values_) value.kind = Kind::MISSING, value.text = {};
+        fields();
+        if (!piece_.columns.push(values_)) piece_.is_right = false;
+        if (!decoded_.empty()) decoded_.clear();
+    }
+
+    void fields() {
+        cursor_.open('{');
+        cursor_.space();
+        if (*cursor_.p == '}') return cursor_.close('}');
+        for (int place = 0;; ++place) {
+            const int key = keys_.read(cursor_, place);
+            cursor_.colon();
+            if (key < 0)
+                cursor_.skip();
+            else
+                cursor_.value(values_[static_cast<size_t>(key)], decoded_);
+            cursor_.space();
+            if (!cursor_.accept(',')) return cursor_.close('}');
+            cursor_.space();
+        }
+    }
+};
+
+// Where a record seems to begin, behind "}," at `from` or later; `end` if nowhere near.
+inline const char* guessed_start(const char* from, const char* end) {
+    while (from < end) {
+        const void* found = std::memchr(from, '}', static_cast<size_t>(end - from));
+        if (!found) return end;
+        Cursor cursor(static_cast<const char*>(found) + 1, 0);
+        from = cursor.p;
+        cursor.space();
+        if (!cursor.accept(',')) continue;
+        cursor.space();
+        if (*cursor.p == '{' && cursor.p < end) return cursor.p;
+    }
+    return end;
+}
+
+// An array of records, in pieces, each behind the one before.
+template <class Columns>
+struct Section {
+    std::vector<Piece<Columns>> pieces;
+    bool is_there = false, is_right = false;
+};
+
+template <class Columns>
+class SectionReader {
+  public:
+    SectionReader(const Text& text, int depth, int threads)
+        : text_(text), depth_(depth), threads_(threads) {}
+
+    // Reads the array that begins at `cursor`, and moves the cursor behind it.
+    void read(Cursor& cursor, Section<Columns>& section) {
+        section = {};
+        section.is_there = true;
+        if (*cursor.p != '[') return cursor.skip();
+        cursor.open('[');
+        cursor.space();
+        section.is_right = true;
+        if (*cursor.p == ']') return cursor.close(']');
+        cut(cursor.p);
+        read_guessed();
+        cursor.p = confirmed(section);
+        --cursor.depth;
+    }
+
+  private:
+    const Text& text_;
+    int depth_, threads_;
+    std::vector<Piece<Columns>> pieces_;
+    std::atomic<size_t> last_{SIZE_MAX};  // pieces behind this one are not wanted
+
+    void cut(const char* begin) {
+        pieces_.emplace_back();
+        pieces_[0].begin = begin;
+        while (text_.end - begin > 2 * PIECE) {
+            begin = guessed_start(begin + PIECE, text_.end);
+            if (begin == text_.end) return;
+            pieces_.emplace_back();
+            pieces_.back().begin = begin;
+        }
+    }
+
+    // Where piece i is to stop; the last one goes on until the array ends.
+    const char* limit(size_t i) const {
+        return i + 1 < pieces_.size() ? pieces_[i + 1].begin : text_.end + 1;
+    }
+
+    void read_guessed() {
+        parallel_for(static_cast<int64_t>(pieces_.size()), threads_, [&](int64_t task) {
+            const auto i = static_cast<size_t>(task);
+            if (last_ < i) return;
+            if (text_.expected) text_.expected(pieces_[i].begin, limit(i));
+            PieceReader<Columns>(pieces_[i], depth_).read(limit(i), [&] { return last_ >= i; });
+            if (text_.done) text_.done(pieces_[i].begin, limit(i));
+            if (!pieces_[i].is_last && !pieces_[i].is_malformed) return;
+            size_t seen = last_;
+            while (i < seen && !last_.compare_exchange_weak(seen, i)) {
+            }
+        });
+    }
+
+    // Keeps the pieces that follow on one another, reading anew what was guessed wrong.
+    const char* confirmed(Section<Columns>& section) {
+        const char* next = pieces_[0].begin;
+        for (size_t i = 0; i < pieces_.size(); ++i) {
+            Piece<Columns>& piece = pieces_[i];
+            if (i + 1 < pieces_.size() && limit(i) <= next) continue;  // stepped over
+            if (piece.begin != next || !piece.stop || (piece.stop < limit(i) && !piece.is_last)) {
+                piece = {};
+                piece.begin = next;
+                PieceReader<Columns>(piece, depth_).read(limit(i), [] { return true; });
+            }
+            if (piece.is_malformed) throw Malformed{};
+            section.is_right &= piece.is_right;
+            next = piece.stop;
+            const bool is_last = piece.is_last;
+            section.pieces.push_back(std::move(piece));
+            if (is_last) break;
+        }
+        return next;
+    }
+};
+
+// Whether an array is there, all of its records are right, and image ids are all of one kind.
+template <class Columns>
+bool is_right(const Section<Columns>& section) {
+    bool has_numbers = false, has_texts = false;
+    for (const auto& piece : section.pieces) {
+        has_numbers |= !piece.columns.image_ids().numbers.empty();
+        has_texts |= !piece.columns.image_ids().texts.empty();
+    }
+    return section.is_there && section.is_right && !(has_numbers && has_texts);
+}
+
+struct Instances {
+    Section<Images> images;
+    Section<Annotations> annotations;
+    Section<Categories> categories;
+};
+
+// Nothing but white space may follow the one value of a file.
+inline void finish(Cursor& cursor, const Text& text) {
+    cursor.space();
+    if (cursor.p != text.end) throw Malformed{};
+}
+
+// The three arrays of an instances file; throws Malformed if the text is not JSON. False if it is not
+// such an object.
+inline bool read_instances(const Text& text, int threads, Instances& out) {
+    Cursor cursor(text.begin, 0);
+    cursor.space();
+    if (*cursor.p != '{') return false;
+    cursor.open('{');
+    cursor.space();
+    if (*cursor.p == '}') return false;
+    for (;;) {
+        bool has_escape;
+        std::string_view raw = cursor.string(has_escape);
+        std::string key(raw);
+        if (has_escape && !Cursor::unescape(raw, key)) key.clear();
+        cursor.colon();
+        if (key == "images")
+            SectionReader<Images>(text, 2, threads).read(cursor, out.images);
+        else if (key == "annotations")
+            SectionReader<Annotations>(text, 2, threads).read(cursor, out.annotations);
+        else if (key == "categories")
+            SectionReader<Categories>(text, 2, threads).read(cursor, out.categories);
+        else
+            cursor.skip();
+        cursor.space();
+        if (!cursor.accept(',')) break;
+        cursor.space();
+    }
+    cursor.close('}');
+    finish(cursor, text);
+    return is_right(out.images) && is_right(out.annotations) && is_right(out.categories);
+}
+
+// The array of a results file; see read_instances.
+inline bool read_results(const Text& text, int threads, Section<Results>& out) {
+    Cursor cursor(text.begin, 0);
+    cursor.space();
+    SectionReader<Results>(text, 1, threads).read(cursor, out);
+    finish(cursor, text);
+    return is_right(out);
+}
+
+}  // namespace upmap::json

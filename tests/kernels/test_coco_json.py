@@ -1,0 +1,221 @@
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels import coco_json
+from kernels.coco_json import JsonError, reference
+from tests.kernels import coco_json_fuzz as fuzz
+
+native = pytest.importorskip("kernels.coco_json.native")
+READERS = {
+    "instances": (native.instances, reference.instances),
+    "results": (native.results, reference.results),
+}
+WHOLE = {
+    "instances": json.dumps(fuzz.INSTANCES).encode(),
+    "results": json.dumps(fuzz.RESULTS).encode(),
+}
+
+
+def bits(column: Any) -> Any:
+    """A column as something that == compares bit for bit."""
+    if isinstance(column, list):
+        return column
+    return (str(column.dtype).replace("bool", "uint8"), column.shape, column.tobytes())
+
+
+def disagreement(kind: str, data: bytes, path: Path, threads: int = 1) -> str:
+    """How the native reader and the reference differ on `data`; empty if they do not."""
+    path.write_bytes(data)
+    native_reader, reference_reader = READERS[kind]
+    found = native_reader(str(path), threads)
+    try:
+        expected = reference_reader(str(path))
+    except JsonError as error:
+        return "" if found is None else f"taken, but the reference says {error}: {data[:300]!r}"
+    if found is None:
+        return f"refused, but the reference takes it: {data[:300]!r}"
+    differ = [name for name in expected if bits(found[name]) != bits(expected[name])]
+    return f"{differ} differ: {data[:300]!r}" if differ or set(found) != set(expected) else ""
+
+
+def disagreements(kind: str, cases: Iterable[bytes], path: Path) -> list[str]:
+    return [message for data in cases if (message := disagreement(kind, data, path))]
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_file_cut_at_any_byte_is_refused_by_both(kind: str, tmp_path: Path) -> None:
+    assert disagreements(kind, [WHOLE[kind], *fuzz.truncated(WHOLE[kind])], tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_flipped_bytes_make_the_same_table_or_are_refused_by_both(
+    kind: str, tmp_path: Path
+) -> None:
+    cases = (fuzz.flipped(WHOLE[kind], seed) for seed in range(3_000))
+    assert disagreements(kind, cases, tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_odd_values_keys_and_spelling_make_the_same_table_or_are_refused_by_both(
+    kind: str, tmp_path: Path
+) -> None:
+    part = list(READERS).index(kind)
+    cases = [fuzz.mutated(seed)[part] for seed in range(3_000)]
+    assert disagreements(kind, cases, tmp_path / "a") == []
+    taken = 0
+    for data in cases:
+        (tmp_path / "a").write_bytes(data)
+        taken += READERS[kind][0](str(tmp_path / "a"), 1) is not None
+    assert 300 < taken < 2_700, "the cases are nearly all good, or nearly all bad"
+
+
+def replaced(kind: str, key: str, spelling: str) -> bytes:
+    """The file with every value of `key` in its records spelled so."""
+    marked = json.loads(WHOLE[kind])
+    for rows in [marked] if isinstance(marked, list) else marked.values():
+        for row in rows if isinstance(rows, list) else []:
+            if isinstance(row, dict) and (key in row or key == "unknown"):
+                row[key] = "@"
+    return json.dumps(marked).replace('"@"', spelling).encode("utf-8", "surrogatepass")
+
+
+KEYS = {
+    "instances": (
+        "id",
+        "image_id",
+        "category_id",
+        "bbox",
+        "area",
+        "iscrowd",
+        "difficult",
+        "name",
+        "file_name",
+        "width",
+        "segmentation",
+        "unknown",
+    ),
+    "results": ("image_id", "category_id", "bbox", "score", "unknown"),
+}
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in KEYS for key in KEYS[kind]])
+def test_every_odd_value_under_every_key_is_judged_as_the_reference_does(
+    kind: str, key: str, tmp_path: Path
+) -> None:
+    cases = (replaced(kind, key, spelling) for spelling in fuzz.SPELLINGS)
+    assert disagreements(kind, cases, tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_every_odd_number_in_a_box_is_judged_as_the_reference_does(
+    side: int, tmp_path: Path
+) -> None:
+    boxes = (
+        "[" + ",".join(spelling if i == side else str(i) for i in range(4)) + "]"
+        for spelling in fuzz.SPELLINGS
+    )
+    cases = (replaced("results", "bbox", box) for box in boxes)
+    assert disagreements("results", cases, tmp_path / "a") == []
+
+
+def test_random_numbers_are_read_to_the_last_bit(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    patterns = generator.integers(0, 2**63, 20_000, dtype=np.int64).view(np.float64)
+    values = [float(v) for v in patterns if np.isfinite(v)]
+    values += generator.normal(0, 500, 20_000).round(2).tolist()
+    spellings = (
+        [repr(v) for v in values] + [f"{v:.25g}" for v in values] + [f"{v:.3e}" for v in values]
+    )
+    rows = (f'{{"image_id":1,"category_id":1,"bbox":[0,0,1,1],"score":{s}}}' for s in spellings)
+    (tmp_path / "a").write_text(f"[{','.join(rows)}]")
+    found = native.results(str(tmp_path / "a"), 2)
+    assert found["score"].tolist() == [float(s) for s in spellings]
+
+
+def long_results(rows: int, **more: Any) -> bytes:
+    """So many records that they are read in several pieces."""
+    return json.dumps(
+        [
+            {"image_id": i, "category_id": i % 7, "bbox": [i, 1, 2.5, i % 3], "score": 1 / (i + 1)}
+            | more
+            for i in range(rows)
+        ]
+    ).encode()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"x": "}, {"}, {"x": [{"image_id": 1}, {"score": 2}]}, {"x": '"}, {"image_id": 1}, {"'}],
+    ids=["plain", "braces in text", "records in a record", "quotes and braces"],
+)
+def test_a_file_in_pieces_reads_as_in_one_wherever_they_are_cut(
+    more: dict[str, Any], threads: int, tmp_path: Path
+) -> None:
+    data = long_results(60_000, **more)
+    assert len(data) > 5e6
+    assert disagreement("results", data, tmp_path / "a", threads) == ""
+
+
+@pytest.mark.parametrize("place", [0.02, 0.35, 0.5, 0.65, 0.98])
+@pytest.mark.parametrize("spoilt", [b"\x00", b"}", b"{", b'"', b"]", b",", b"\xff", b"1"])
+def test_a_fault_in_any_piece_is_found(place: float, spoilt: bytes, tmp_path: Path) -> None:
+    data = long_results(60_000)
+    at = int(place * len(data))
+    cut = data[:at] + spoilt + data[at + 1 :]
+    assert disagreement("results", cut, tmp_path / "a", 2) == ""
+
+
+def test_the_arrays_of_a_large_instances_file_may_stand_in_any_order(tmp_path: Path) -> None:
+    rows = json.loads(long_results(60_000))
+    for i, row in enumerate(rows):
+        row |= {"id": i + 1, "segmentation": [[1.5] * 6]}
+    arrays = {
+        "annotations": rows,
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(60_000)],
+        "categories": [{"id": i, "name": str(i)} for i in range(7)],
+    }
+    for order in (("annotations", "images", "categories"), ("images", "categories", "annotations")):
+        data = json.dumps({key: arrays[key] for key in order}).encode()
+        assert disagreement("instances", data, tmp_path / "a", 2) == ""
+
+
+def test_a_wrong_array_is_replaced_by_a_right_one_of_the_same_key(tmp_path: Path) -> None:
+    whole = WHOLE["instances"].decode()
+    data = whole.replace('"images":', '"images": [{"id": "x"}, 3], "images":').encode()
+    assert disagreement("instances", data, tmp_path / "a") == ""
+    assert native.instances(str(tmp_path / "a"), 1) is not None
+
+
+def test_string_ids_stay_strings(tmp_path: Path) -> None:
+    rows = [row | {"image_id": name} for row, name in zip(fuzz.RESULTS, "a\u00e9", strict=True)]
+    (tmp_path / "a").write_text(json.dumps(rows))
+    assert coco_json.results(tmp_path / "a").image_id == ["a", "\u00e9"]
+
+
+@pytest.mark.parametrize("reader", [coco_json.instances, coco_json.results])
+def test_what_is_refused_is_explained(reader: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('\n{"images": ]')
+    with pytest.raises(JsonError, match="2: JSON") as caught:
+        reader(tmp_path / "a")
+    assert caught.value.where == "2"
+
+
+def test_a_file_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        coco_json.instances(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("length", [4096 - 64, 4096 - 1, 4096, 4096 + 1, 8192])
+def test_a_file_that_ends_with_a_page_is_read_to_its_end_and_no_further(
+    length: int, tmp_path: Path
+) -> None:
+    data = WHOLE["results"]
+    padded = b" " * (length - len(data)) + data
+    assert disagreement("results", padded, tmp_path / "a") == ""
+    assert disagreement("results", padded[:-1], tmp_path / "a") == ""
