@@ -9,8 +9,8 @@ at recThrs = k / positives, k = 1 .. positives.
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,16 +21,15 @@ from detection.boxes import box_area, in_convention
 from detection.errors import InputError
 from detection.formats.files import progress
 from detection.tables import Detections, GroundTruth, aligned, row_subset
+from metrics.comparison import Comparison
 from metrics.curves import accumulated
 from metrics.evaluation import evaluation, mean_average_precision
 from metrics.matching import ALL_DETECTIONS, match
 from metrics.protocol import COCO, Protocol
 
-__all__ = ["TOLERANCE", "Comparison", "comparisons", "largest_difference"]
+__all__ = ["comparisons"]
 
 Floats = NDArray[np.float64]
-
-TOLERANCE = 1e-12  # both engines add the same terms, at most in another order
 
 # One choice at a time, from VOC's to COCO's; `instead` marks a row that the next does not build on.
 WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
@@ -51,25 +50,6 @@ WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ),
     ("detections per image: -> 100", {"max_dets": COCO.max_dets[-1:]}, False),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One row: a number of ours and of pycocotools.
-
-    Attributes:
-        name: What is compared.
-        ours: Our number.
-        pycocotools: Theirs; NaN where pycocotools cannot be set alike.
-        difference: The absolute difference; NaN likewise.
-        change: On a walk, how far this step moved our number; NaN elsewhere.
-    """
-
-    name: str
-    ours: float
-    pycocotools: float
-    difference: float
-    change: float = math.nan
 
 
 def comparisons(
@@ -96,11 +76,6 @@ def comparisons(
     if samples and _is_set_alike(protocol):
         return _coco_rows(ground_truth, detections, protocol, show_progress)
     return list(_walk_rows(ground_truth, detections, protocol, show_progress))
-
-
-def largest_difference(rows: Sequence[Comparison]) -> float:
-    """The largest difference of the rows where both were computed."""
-    return max((row.difference for row in rows if not math.isnan(row.difference)), default=0.0)
 
 
 def _is_set_alike(protocol: Protocol) -> bool:

@@ -3,12 +3,9 @@
 import argparse
 import math
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-import msgspec
 
 from detection.console import run
 from detection.errors import InputError, listed
@@ -16,7 +13,7 @@ from detection.formats import FORMATS, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import matching
-from metrics.cross_check import TOLERANCE, Comparison, comparisons, largest_difference
+from metrics.comparison import Comparison, agrees
 from metrics.evaluation import Evaluation, mean_average_precision
 from metrics.matching import Implementation
 from metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
@@ -79,14 +76,21 @@ def program(options: Options) -> int:
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
     ]
-    checks: list[list[Comparison]] = []
-    if options.cross_check:
-        checks = [
-            comparisons(ground_truth, detections, protocol, show_progress=True)
-            for protocol in protocols
-        ]
+    checks = cross_checks(ground_truth, detections, protocols) if options.cross_check else []
     write_reports(options, inputs(options, ground_truth, detections), evaluations, checks)
-    return int(any(largest_difference(rows) > TOLERANCE for rows in checks))
+    return int(not all(agrees(rows) for rows in checks))
+
+
+def cross_checks(
+    ground_truth: GroundTruth, detections: Detections, protocols: Sequence[Protocol]
+) -> list[list[Comparison]]:
+    """What pycocotools makes of the same data, under each protocol."""
+    from metrics.cross_check import comparisons
+
+    return [
+        comparisons(ground_truth, detections, protocol, show_progress=True)
+        for protocol in protocols
+    ]
 
 
 def parsed(arguments: Sequence[str] | None) -> Options:
@@ -198,6 +202,8 @@ def _short(path: str | int | None) -> str:
 
 def _overridden(protocol: Protocol, setting: str) -> Protocol:
     """The protocol with one field set by `name=value`, the value written as in TOML."""
+    import msgspec
+
     name, sign, text = setting.partition("=")
     known = [field.name for field in fields(Protocol) if field.name not in ("name", "metrics")]
     if name not in known or not sign:
@@ -213,6 +219,8 @@ def _overridden(protocol: Protocol, setting: str) -> Protocol:
 
 def _setting_value(name: str, text: str) -> object:
     """The value written as in TOML or as a bare word; one alone makes a list of one."""
+    import tomllib
+
     if text == "all" and name in ALL:
         return ALL[name]
     try:

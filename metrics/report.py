@@ -1,15 +1,12 @@
 """From evaluations to text, JSON and CSV."""
 
-import csv
-import dataclasses
-import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from detection.errors import listed
-from metrics.cross_check import TOLERANCE, Comparison, largest_difference
+from metrics.comparison import Comparison, agrees, largest_difference
 from metrics.evaluation import ClassScores, Evaluation
 from metrics.protocol import Metric, Protocol, cap_text
 
@@ -48,6 +45,8 @@ def as_json(
         inputs: What was evaluated: paths and counts.
         checks: For each evaluation its cross-check; empty if there was none.
     """
+    import json
+
     results: list[dict[str, Any]] = [
         {
             "protocol": one.protocol.name,
@@ -58,13 +57,16 @@ def as_json(
         for one in evaluations
     ]
     for result, rows in zip(results, checks, strict=False):
-        result["cross_check"] = [dataclasses.asdict(row) for row in rows]
+        result["cross_check"] = [asdict(row) for row in rows]
     report = {"schema": SCHEMA, "inputs": dict(inputs), "results": results}
     return json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(evaluations: Sequence[Evaluation]) -> str:
     """The per-class scores as CSV, one row per protocol and class; undefined is empty."""
+    import csv
+    import io
+
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -88,7 +90,7 @@ def comparison_text(rows: Sequence[Comparison]) -> str:
     if all(math.isnan(row.change) for row in rows):
         table = [[word for i, word in enumerate(line) if i != 2] for line in table]
     largest = largest_difference(rows)
-    verdict = "agree" if largest <= TOLERANCE else "DISAGREE"
+    verdict = "agree" if agrees(rows) else "DISAGREE"
     return f"{_aligned(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
 
 
@@ -178,7 +180,7 @@ def _iou_text(protocol: Protocol, metric: Metric) -> str:
 
 
 def _settings(protocol: Protocol) -> dict[str, Any]:
-    settings = dataclasses.asdict(protocol)
+    settings = asdict(protocol)
     settings["area_ranges"] = {name: limits for name, *limits in protocol.area_ranges}
     del settings["name"], settings["metrics"]
     return settings

@@ -1,8 +1,6 @@
 """Whole files: text that says where it is not UTF-8, and output that is all or nothing."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +110,8 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If the folder cannot be written to.
     """
+    import tempfile
+
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -135,6 +135,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If `path` exists and is not an empty folder, or cannot be made.
     """
+    import shutil
+    import tempfile
+
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("exists already; name a new folder", path)

@@ -9,7 +9,6 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from html import escape
 from itertools import repeat
 from pathlib import Path
 from xml.parsers import expat
@@ -305,6 +304,8 @@ def _table(names: list[str], records: list[_Record]) -> GroundTruth:
 
 
 def _xml(name: str, size: Iterable[int], objects: str) -> str:
+    from html import escape
+
     width, height = size
     return (
         f"<annotation>\n\t<filename>{escape(name)}.jpg</filename>\n"
@@ -314,6 +315,8 @@ def _xml(name: str, size: Iterable[int], objects: str) -> str:
 
 
 def _object_xml(table: GroundTruth, row: int) -> str:
+    from html import escape
+
     name = escape(table.catalog.classes[table.label[row]])
     difficult = int(table.difficult[row] or table.crowd[row])
     sides = "".join(

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import chosen
-from kernels.accumulation import reference
 
 try:
     from kernels.accumulation import native
@@ -73,9 +72,22 @@ def _native(
     return native.accumulate(ranked, recall_points, max_dets, epsilon, with_scores, threads)
 
 
+def _reference(
+    ranked: Ranked,
+    recall_points: Floats,
+    max_dets: NDArray[np.int64],
+    epsilon: float,
+    with_scores: bool,
+    threads: int,
+) -> Arrays:
+    from kernels.accumulation import reference
+
+    return reference.accumulate(ranked, recall_points, max_dets, epsilon, with_scores, threads)
+
+
 IMPLEMENTATIONS: Mapping[str, Accumulator | None] = {
     "native": None if native is None else _native,
-    "reference": reference.accumulate,
+    "reference": _reference,
 }
 
 

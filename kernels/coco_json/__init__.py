@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import chosen
-from kernels.coco_json import reference
-from kernels.coco_json.reference import JsonError
 
 try:
     from kernels.coco_json import native
@@ -24,6 +22,19 @@ except ImportError:
 __all__ = ["IMPLEMENTATIONS", "Ids", "Instances", "JsonError", "Results", "instances", "results"]
 
 Ids = NDArray[np.int64] | list[str]
+
+
+class JsonError(ValueError):
+    """A file that is not the JSON that it should be.
+
+    Attributes:
+        message: What was found and what was expected.
+        where: The number of the line, or the key.
+    """
+
+    def __init__(self, message: str, where: str):
+        self.message, self.where = message, where
+        super().__init__(f"{where}: {message}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +95,23 @@ Path = str | os.PathLike[str]
 Implementation = Literal["native", "reference"]
 Reader = Callable[[str, int], dict[str, Any] | None]
 
+
+def _reference_instances(path: str, threads: int) -> dict[str, Any]:
+    from kernels.coco_json import reference
+
+    return reference.instances(path)
+
+
+def _reference_results(path: str, threads: int) -> dict[str, Any]:
+    from kernels.coco_json import reference
+
+    return reference.results(path)
+
+
 # For each implementation, how it reads instances and results: the columns by name, or None.
 IMPLEMENTATIONS: Mapping[str, tuple[Reader, Reader] | None] = {
     "native": None if native is None else (native.instances, native.results),
-    "reference": (reference.instances, reference.results),
+    "reference": (_reference_instances, _reference_results),
 }
 
 
@@ -106,7 +130,7 @@ def instances(path: Path, *, threads: int = 0, impl: Implementation | None = Non
     """
     columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), threads)
     if columns is None:  # refused; the reference says why
-        columns = reference.instances(os.fspath(path))
+        columns = _reference_instances(os.fspath(path), threads)
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
     return Instances(**columns | flags)
 
@@ -126,5 +150,5 @@ def results(path: Path, *, threads: int = 0, impl: Implementation | None = None)
     """
     columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), threads)
     if columns is None:
-        columns = reference.results(os.fspath(path))
+        columns = _reference_results(os.fspath(path), threads)
     return Results(**columns)

@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-__all__ = ["MAX_DEPTH", "JsonError", "instances", "results"]
+from kernels.coco_json import JsonError
+
+__all__ = ["MAX_DEPTH", "instances", "results"]
 
 MAX_DEPTH = 512  # of nested objects and arrays
 LARGEST_EXACT = 2**53  # up to here a float64 holds every integer
@@ -29,19 +31,6 @@ NAMES: dict[type, str] = {
 }
 
 Record = dict[str, Any]
-
-
-class JsonError(ValueError):
-    """A file that is not the JSON that it should be.
-
-    Attributes:
-        message: What was found and what was expected.
-        where: The number of the line, or the key.
-    """
-
-    def __init__(self, message: str, where: str):
-        self.message, self.where = message, where
-        super().__init__(f"{where}: {message}")
 
 
 def instances(path: str, threads: int = 0) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import chosen
-from kernels.matching import reference
 
 try:
     from kernels.matching import native
@@ -117,9 +116,17 @@ def _native(
     return native.match(detections, ground_truth, rules, classes, threads)
 
 
+def _reference(
+    detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int
+) -> Arrays:
+    from kernels.matching import reference
+
+    return reference.match(detections, ground_truth, rules, classes, threads)
+
+
 IMPLEMENTATIONS: Mapping[str, Matcher | None] = {
     "native": None if native is None else _native,
-    "reference": reference.match,
+    "reference": _reference,
 }
 
 

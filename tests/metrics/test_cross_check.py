@@ -16,7 +16,8 @@ from metrics import (
     cross_check,
     mean_average_precision,
 )
-from metrics.cross_check import TOLERANCE, comparisons, largest_difference
+from metrics.comparison import TOLERANCE, largest_difference
+from metrics.cross_check import comparisons
 from metrics.report import comparison_text
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
