@@ -72,7 +72,7 @@ def accumulated(
     protocol = table.protocol
     return accumulation.accumulate(
         Ranked(
-            status=np.ascontiguousarray(table.status),
+            status=table.status,
             rank=table.rank,
             score=table.score,
             start=table.start,

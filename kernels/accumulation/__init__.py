@@ -69,7 +69,8 @@ def _native(
     with_scores: bool,
     threads: int,
 ) -> Arrays:
-    return native.accumulate(ranked, recall_points, max_dets, epsilon, with_scores, threads)
+    status = np.ascontiguousarray(np.moveaxis(ranked.status, 2, 0))
+    return native.accumulate(ranked, status, recall_points, max_dets, epsilon, with_scores, threads)
 
 
 def _reference(

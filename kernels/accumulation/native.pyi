@@ -5,6 +5,7 @@ from kernels.accumulation import Arrays, Floats, Ranked
 
 def accumulate(
     ranked: Ranked,
+    status: NDArray[np.uint8],
     recall_points: Floats,
     max_dets: NDArray[np.int64],
     epsilon: float,

@@ -2,25 +2,23 @@
 //
 // Does what kernels/matching/reference.py says, to the last bit: the IoU is computed in the order of
 // operations of the VOC kits and of pycocotools (which agree), and must be compiled without
-// contraction. One task is one class; a class is sorted once by score, then walked image by image.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
+// contraction. One task is one class. A detection's status at all thresholds and area ranges is kept
+// together, as they are found together and read together.
 #include <algorithm>
+#include <array>
 #include <cstdint>
-#include <initializer_list>
-#include <memory>
+#include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
+#include "kernels/arrays.hpp"
 #include "kernels/parallel.hpp"
 
 namespace nb = nanobind;
+using upmap::Input;
 
 namespace {
-
-template <class T, size_t Dimensions>
-using Input = nb::ndarray<const T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
 
 enum Status : uint8_t { FALSE_POSITIVE = 0, TRUE_POSITIVE = 1, IGNORED = 2 };
 enum Kind : uint8_t { CLAIMABLE = 0, NEVER_CLAIMED = 1, CROWD = 2 };
@@ -80,64 +78,126 @@ struct Rules {
     }
 };
 
-struct Output {
-    std::vector<int64_t> order;
-    std::vector<int32_t> rank;
-    std::vector<uint8_t> status;     // [A, T, N]
-    std::vector<int64_t> positives;  // [K, A]
-};
-
-// Rows bucketed by class, in input order within a class.
-struct Buckets {
-    std::vector<int64_t> start;
+// Rows grouped by class and, within it, by image; in `row` order within an image, then input order.
+struct Groups {
+    std::vector<int64_t> start;  // of each class
     std::vector<int32_t> rows;
 
-    Buckets(const Input<int32_t, 1>& label, int64_t classes)
-        : start(classes + 1, 0), rows(label.size()) {
-        for (size_t i = 0; i < label.size(); ++i) {
-            if (label(i) < 0 || label(i) >= classes) throw nb::value_error("label out of range");
-            ++start[label(i) + 1];
+    Groups(const Boxes& boxes, const int64_t* row, int64_t classes) : start(classes + 1, 0) {
+        std::vector<int32_t> order(boxes.size());
+        std::iota(order.begin(), order.end(), 0);
+        auto earlier = [&](int32_t x, int32_t y) { return row[x] < row[y]; };
+        if (row && !std::is_sorted(order.begin(), order.end(), earlier))
+            std::stable_sort(order.begin(), order.end(), earlier);
+        int32_t images = 0;
+        for (int64_t i = 0; i < boxes.size(); ++i) {
+            if (boxes.image(i) < 0) throw nb::value_error("image out of range");
+            if (boxes.label(i) < 0 || boxes.label(i) >= classes)
+                throw nb::value_error("label out of range");
+            images = std::max(images, boxes.image(i) + 1);
         }
+        std::vector<int64_t> next(images + 1, 0);
+        rows = counted(order, boxes.image.data(), next);
+        rows = counted(rows, boxes.label.data(), start);
+    }
+
+  private:
+    // `order` sorted by key, stably; start becomes where each key begins.
+    static std::vector<int32_t> counted(const std::vector<int32_t>& order, const int32_t* key,
+                                        std::vector<int64_t>& start) {
+        for (int32_t row : order) ++start[key[row] + 1];
         std::partial_sum(start.begin(), start.end(), start.begin());
-        std::vector<int64_t> next(start.begin(), start.end() - 1);
-        for (size_t i = 0; i < label.size(); ++i) rows[next[label(i)]++] = static_cast<int32_t>(i);
+        std::vector<int64_t> next(start);
+        std::vector<int32_t> sorted(order.size());
+        for (int32_t row : order) sorted[next[key[row]]++] = row;
+        return sorted;
     }
 };
 
-// One class: sorted by score, then matched image by image. Buffers live as long as the task.
+// A score as a number that is the smaller the better the score; equal scores are equal.
+inline uint64_t descending(double score) {
+    score += 0.0;  // there is no negative zero
+    uint64_t bits;
+    std::memcpy(&bits, &score, 8);
+    return bits >> 63 ? bits : ~bits & ~(uint64_t{1} << 63);
+}
+
+struct Ranked {
+    uint64_t key;
+    int32_t index;
+};
+
+// Sorts by key, stably: by insertion if they are few, else byte by byte from the last.
+void sort_by_key(std::vector<Ranked>& items, std::vector<Ranked>& spare) {
+    if (items.size() < 512) {
+        auto less = [](const Ranked& x, const Ranked& y) { return x.key < y.key; };
+        std::stable_sort(items.begin(), items.end(), less);
+        return;
+    }
+    std::vector<std::array<uint32_t, 256>> counts(8);
+    for (auto& count : counts) count.fill(0);
+    for (const Ranked& item : items)
+        for (int byte = 0; byte < 8; ++byte) ++counts[byte][item.key >> 8 * byte & 255];
+    spare.resize(items.size());
+    for (int byte = 0; byte < 8; ++byte) {
+        auto& count = counts[byte];
+        if (count[items[0].key >> 8 * byte & 255] == items.size()) continue;  // all are equal here
+        uint32_t next = 0;
+        for (uint32_t& place : count) next += std::exchange(place, next);
+        for (const Ranked& item : items) spare[count[item.key >> 8 * byte & 255]++] = item;
+        items.swap(spare);
+    }
+}
+
+struct Output {
+    upmap::Buffer<int64_t> order;
+    upmap::Buffer<int32_t> rank;
+    upmap::Buffer<uint8_t> status;     // [N, A, T]
+    upmap::Buffer<int64_t> positives;  // [K, A]
+};
+
+// One class: its images' detections are sorted by score, then placed in the class's own order, then
+// matched image by image. Buffers live as long as the task.
 class ClassMatcher {
   public:
     ClassMatcher(const Boxes& detections, const Boxes& truths, const Rules& rules, Output& out)
         : detections_(detections), truths_(truths), rules_(rules), out_(out) {
         lowest_ = *std::min_element(rules.iou_thresholds.data(),
                                     rules.iou_thresholds.data() + rules.T());
+        unmatched_.resize(static_cast<size_t>(rules.A() * rules.T()));
     }
 
     // Matches the detections `rows`, whose places in curve order begin at `place`.
     void match(const int32_t* rows, int64_t count, int64_t place, const int32_t* truths,
                int64_t truth_count, int64_t label) {
         count_positives(truths, truth_count, label);
-        sort_by_score(rows, count, place);
-        auto by_image = packed(detections_.image, out_.order.data() + place, count);
-        auto truth_by_image = packed(truths_.image, truths, truth_count);
-        size_t g = 0;
-        for (size_t d = 0; d < by_image.size();) {
-            uint64_t image = by_image[d] >> 32;
-            places_.clear();
-            for (; d < by_image.size() && by_image[d] >> 32 == image; ++d)
-                places_.push_back(place + static_cast<int64_t>(by_image[d] & UINT32_MAX));
-            while (g < truth_by_image.size() && truth_by_image[g] >> 32 < image) ++g;
-            here_.clear();
-            for (; g < truth_by_image.size() && truth_by_image[g] >> 32 == image; ++g)
-                here_.push_back(truths[truth_by_image[g] & UINT32_MAX]);
-            match_image();
+        rows_.assign(rows, rows + count);
+        sort_within_images();
+        find_places(place);
+        int64_t g = 0;
+        for (int64_t d = 0; d < count;) {
+            const int64_t begin = d;
+            const int32_t image = image_of(d);
+            while (d < count && image_of(d) == image) ++d;
+            while (g < truth_count && truths_.image(truths[g]) < image) ++g;
+            const int64_t first = g;
+            while (g < truth_count && truths_.image(truths[g]) == image) ++g;
+            match_image(begin, d, truths + first, static_cast<size_t>(g - first));
         }
     }
 
   private:
+    struct Truth {
+        double box[4], box_area;
+        Kind kind;
+    };
     struct Candidate {
         int32_t truth;
         double iou;
+    };
+    // The thresholds, a bit each, at which a detection is right and at which it is ignored.
+    struct Outcome {
+        uint64_t right = 0, ignored = 0;
     };
 
     const Boxes& detections_;
@@ -145,12 +205,16 @@ class ClassMatcher {
     const Rules& rules_;
     Output& out_;
     double lowest_;
-    std::vector<int64_t> places_;        // this image's detections, best first
-    std::vector<int32_t> here_;          // this image's ground truths, input order
-    std::vector<Candidate> candidates_;  // pairs that pass the lowest threshold
-    std::vector<size_t> first_candidate_;
-    std::vector<uint8_t> ignored_;
-    std::vector<uint64_t> claimed_;  // a bit per threshold
+    std::vector<int32_t> rows_;       // the class's detections, by image, best first
+    std::vector<int64_t> places_;     // of each in curve order
+    std::vector<Ranked> ranked_, spare_;
+    std::vector<Truth> here_;         // this image's ground truths, input order
+    std::vector<Candidate> candidates_;  // what passes the lowest threshold with one detection
+    std::vector<uint8_t> ignored_;    // [A, here]
+    std::vector<uint64_t> claimed_;   // [A, here], a bit per threshold
+    std::vector<uint8_t> unmatched_;  // [A, T], the status of a detection that matches nothing
+
+    int32_t image_of(int64_t d) const { return detections_.image(rows_[d]); }
 
     void count_positives(const int32_t* truths, int64_t count, int64_t label) {
         for (int64_t a = 0; a < rules_.A(); ++a) {
@@ -162,126 +226,168 @@ class ClassMatcher {
         }
     }
 
-    void sort_by_score(const int32_t* rows, int64_t count, int64_t place) {
-        struct Key {
-            double score;
-            int64_t row;
-            int32_t image, index;
+    void sort_within_images() {
+        auto better = [&](int32_t x, int32_t y) {
+            return detections_.score(x) > detections_.score(y);
         };
-        std::vector<Key> keys(count);
-        for (int64_t i = 0; i < count; ++i) {
-            int32_t image = rules_.ties_by_image ? detections_.image(rows[i]) : 0;
-            keys[i] = {detections_.score(rows[i]), detections_.row(rows[i]), image, rows[i]};
+        for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
+            for (end = begin + 1; end < rows_.size() && image_of(end) == image_of(begin);) ++end;
+            if (end - begin > 32) {
+                std::stable_sort(rows_.begin() + begin, rows_.begin() + end, better);
+                continue;
+            }
+            for (size_t i = begin + 1; i < end; ++i) {
+                const int32_t row = rows_[i];
+                size_t at = i;
+                for (; at > begin && better(row, rows_[at - 1]); --at) rows_[at] = rows_[at - 1];
+                rows_[at] = row;
+            }
         }
-        std::sort(keys.begin(), keys.end(), [](const Key& x, const Key& y) {
-            if (x.score != y.score) return x.score > y.score;
-            if (x.image != y.image) return x.image < y.image;
-            return x.row != y.row ? x.row < y.row : x.index < y.index;
-        });
-        for (int64_t i = 0; i < count; ++i) out_.order[place + i] = keys[i].index;
     }
 
-    // (image << 32 | index) of each item, sorted: grouped by image, in the given order within.
-    template <class Row>
-    static std::vector<uint64_t> packed(const Input<int32_t, 1>& image, const Row* rows,
-                                        int64_t count) {
-        std::vector<uint64_t> keys(count);
-        for (int64_t i = 0; i < count; ++i)
-            keys[i] = static_cast<uint64_t>(static_cast<uint32_t>(image(rows[i]))) << 32 |
-                      static_cast<uint64_t>(i);
-        std::sort(keys.begin(), keys.end());
-        return keys;
+    void find_places(int64_t place) {
+        const auto count = static_cast<int32_t>(rows_.size());
+        ranked_.resize(rows_.size());
+        for (int32_t i = 0; i < count; ++i) ranked_[i] = {descending(detections_.score(rows_[i])), i};
+        if (!rules_.ties_by_image) {
+            auto earlier = [&](const Ranked& x, const Ranked& y) {
+                const int64_t row = detections_.row(rows_[x.index]);
+                const int64_t other = detections_.row(rows_[y.index]);
+                return row != other ? row < other : rows_[x.index] < rows_[y.index];
+            };
+            std::sort(ranked_.begin(), ranked_.end(), earlier);
+        }
+        sort_by_key(ranked_, spare_);
+        places_.resize(rows_.size());
+        for (int32_t i = 0; i < count; ++i) {
+            places_[ranked_[i].index] = place + i;
+            out_.order[place + i] = rows_[ranked_[i].index];
+        }
     }
 
-    void match_image() {
-        for (size_t i = 0; i < places_.size(); ++i)
-            out_.rank[places_[i]] = static_cast<int32_t>(i);
-        if (static_cast<int64_t>(places_.size()) > rules_.max_dets) places_.resize(rules_.max_dets);
-        find_candidates();
-        for (int64_t a = 0; a < rules_.A(); ++a) match_area_range(a);
+    void match_image(int64_t begin, int64_t end, const int32_t* truths, size_t truth_count) {
+        gather(truths, truth_count);
+        const int64_t kept = std::min(end, begin + rules_.max_dets);
+        for (int64_t d = begin; d < end; ++d) {
+            out_.rank[places_[d]] = static_cast<int32_t>(d - begin);
+            uint8_t* status = out_.status.data() + places_[d] * rules_.A() * rules_.T();
+            if (d < kept)
+                match_detection(rows_[d], status);
+            else
+                std::memset(status, IGNORED, unmatched_.size());
+        }
     }
 
-    void find_candidates() {
+    void gather(const int32_t* truths, size_t count) {
+        here_.resize(count);
+        ignored_.resize(count * static_cast<size_t>(rules_.A()));
+        claimed_.assign(ignored_.size(), 0);
+        for (size_t j = 0; j < count; ++j) {
+            const int64_t g = truths[j];
+            std::memcpy(here_[j].box, truths_.box.data() + 4 * g, sizeof here_[j].box);
+            here_[j].box_area = truths_.box_area(g);
+            here_[j].kind = static_cast<Kind>(truths_.kind(g));
+            for (int64_t a = 0; a < rules_.A(); ++a)
+                ignored_[a * count + j] =
+                    here_[j].kind != CLAIMABLE || !rules_.inside(truths_.area(g), a);
+        }
+    }
+
+    void match_detection(int32_t row, uint8_t* status) {
+        const int64_t T = rules_.T();
+        find_candidates(row);
+        for (int64_t a = 0; a < rules_.A(); ++a, status += T) {
+            const Status otherwise =
+                rules_.inside(detections_.area(row), a) ? FALSE_POSITIVE : IGNORED;
+            std::memset(status, otherwise, static_cast<size_t>(T));
+            if (candidates_.empty()) continue;
+            const Outcome found = candidates_.size() == 1 ? outcome_of_one(a) : outcome_of_many(a);
+            for (int64_t t = 0; t < T; ++t)
+                if (found.right >> t & 1)
+                    status[t] = TRUE_POSITIVE;
+                else if (found.ignored >> t & 1)
+                    status[t] = IGNORED;
+        }
+    }
+
+    void find_candidates(int32_t row) {
         candidates_.clear();
-        first_candidate_.assign(1, 0);
-        for (int64_t place : places_) {
-            int64_t d = out_.order[place];
-            const double* p = detections_.box.data() + 4 * d;
-            for (size_t j = 0; j < here_.size(); ++j) {
-                const double* q = truths_.box.data() + 4 * static_cast<int64_t>(here_[j]);
-                double width = std::min(p[2], q[2]) - std::max(p[0], q[0]) + rules_.side_offset;
-                if (!(width > 0)) continue;
-                double height = std::min(p[3], q[3]) - std::max(p[1], q[1]) + rules_.side_offset;
-                if (!(height > 0)) continue;
-                double common = width * height, area = detections_.box_area(d);
-                if (truths_.kind(here_[j]) != CROWD)
-                    area = area + truths_.box_area(here_[j]) - common;
-                double iou = common / area;
-                if (iou > 0 && iou >= lowest_) candidates_.push_back({static_cast<int32_t>(j), iou});
-            }
-            first_candidate_.push_back(candidates_.size());
+        const double* p = detections_.box.data() + 4 * static_cast<int64_t>(row);
+        for (size_t j = 0; j < here_.size(); ++j) {
+            const double* q = here_[j].box;
+            double width = std::min(p[2], q[2]) - std::max(p[0], q[0]) + rules_.side_offset;
+            if (!(width > 0)) continue;
+            double height = std::min(p[3], q[3]) - std::max(p[1], q[1]) + rules_.side_offset;
+            if (!(height > 0)) continue;
+            double common = width * height, area = detections_.box_area(row);
+            if (here_[j].kind != CROWD) area = area + here_[j].box_area - common;
+            double iou = common / area;
+            if (iou > 0 && iou >= lowest_) candidates_.push_back({static_cast<int32_t>(j), iou});
         }
     }
 
-    void match_area_range(int64_t a) {
-        ignored_.resize(here_.size());
-        for (size_t j = 0; j < here_.size(); ++j)
-            ignored_[j] = truths_.kind(here_[j]) != CLAIMABLE ||
-                          !rules_.inside(truths_.area(here_[j]), a);
-        claimed_.assign(here_.size(), 0);
-        const int64_t T = rules_.T(), N = detections_.size();
-        for (size_t i = 0; i < places_.size(); ++i) {
-            bool inside = rules_.inside(detections_.area(out_.order[places_[i]]), a);
-            const Candidate* begin = candidates_.data() + first_candidate_[i];
-            const Candidate* end = candidates_.data() + first_candidate_[i + 1];
-            uint8_t* status = out_.status.data() + a * T * N + places_[i];
-            for (int64_t t = 0; t < T; ++t) {
-                Status state = begin == end ? FALSE_POSITIVE : outcome(begin, end, t);
-                status[t * N] = state == FALSE_POSITIVE && !inside ? IGNORED : state;
-            }
-        }
+    // What nearly all are: a detection that overlaps one ground truth. All thresholds at once.
+    Outcome outcome_of_one(int64_t a) {
+        const Candidate& only = candidates_[0];
+        const size_t at = a * here_.size() + only.truth;
+        uint64_t hits = 0;
+        for (int64_t t = 0; t < rules_.T(); ++t)
+            hits |= uint64_t{rules_.passes(only.iou, rules_.iou_thresholds(t))} << t;
+        const uint64_t taken = here_[only.truth].kind == CLAIMABLE ? claimed_[at] : 0;
+        claimed_[at] |= hits;
+        if (!ignored_[at]) return {hits & ~taken, 0};
+        return {0, rules_.best_only ? hits : hits & ~taken};
     }
 
-    Status outcome(const Candidate* begin, const Candidate* end, int64_t t) {
+    Outcome outcome_of_many(int64_t a) {
+        Outcome found;
+        for (int64_t t = 0; t < rules_.T(); ++t) {
+            const Status state = outcome(a, t);
+            found.right |= uint64_t{state == TRUE_POSITIVE} << t;
+            found.ignored |= uint64_t{state == IGNORED} << t;
+        }
+        return found;
+    }
+
+    Status outcome(int64_t a, int64_t t) {
+        const uint8_t* ignored = ignored_.data() + a * here_.size();
+        uint64_t* claimed = claimed_.data() + a * here_.size();
         const Candidate* found;
         if (rules_.best_only) {
-            found = best(begin, end, t, [](const Candidate&) { return true; });
+            found = best(t, [](const Candidate&) { return true; });
         } else {
             auto free = [&](const Candidate& c) {
-                return truths_.kind(here_[c.truth]) != CLAIMABLE || !(claimed_[c.truth] >> t & 1);
+                return here_[c.truth].kind != CLAIMABLE || !(claimed[c.truth] >> t & 1);
             };
-            found = best(begin, end, t,
-                         [&](const Candidate& c) { return !ignored_[c.truth] && free(c); });
+            found = best(t, [&](const Candidate& c) { return !ignored[c.truth] && free(c); });
             if (!found)
-                found = best(begin, end, t,
-                             [&](const Candidate& c) { return ignored_[c.truth] && free(c); });
+                found = best(t, [&](const Candidate& c) { return ignored[c.truth] && free(c); });
         }
         if (!found) return FALSE_POSITIVE;
-        bool taken = claimed_[found->truth] >> t & 1;
-        claimed_[found->truth] |= uint64_t{1} << t;
-        if (ignored_[found->truth]) return IGNORED;
+        const bool taken = claimed[found->truth] >> t & 1;
+        claimed[found->truth] |= uint64_t{1} << t;
+        if (ignored[found->truth]) return IGNORED;
         return taken ? FALSE_POSITIVE : TRUE_POSITIVE;
     }
 
     // The candidate of largest IoU among the eligible, if it passes threshold t.
     template <class Eligible>
-    const Candidate* best(const Candidate* begin, const Candidate* end, int64_t t,
-                          const Eligible& eligible) const {
+    const Candidate* best(int64_t t, const Eligible& eligible) const {
         const Candidate* found = nullptr;
-        for (const Candidate* c = begin; c != end; ++c)
-            if (eligible(*c) && (!found || rules_.beats(c->iou, found->iou))) found = c;
+        for (const Candidate& c : candidates_)
+            if (eligible(c) && (!found || rules_.beats(c.iou, found->iou))) found = &c;
         return found && rules_.passes(found->iou, rules_.iou_thresholds(t)) ? found : nullptr;
     }
 };
 
 Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rules, int64_t classes,
                  int threads) {
-    Buckets by_class(detections.label, classes), truth_by_class(truths.label, classes);
-    Output out;
-    out.order.resize(detections.size());
-    out.rank.resize(detections.size());
-    out.status.assign(rules.A() * rules.T() * detections.size(), IGNORED);
-    out.positives.resize(classes * rules.A());
+    const auto N = static_cast<size_t>(detections.size());
+    const auto A = static_cast<size_t>(rules.A()), T = static_cast<size_t>(rules.T());
+    Output out{upmap::Buffer<int64_t>(N), upmap::Buffer<int32_t>(N), upmap::Buffer<uint8_t>(N * A * T),
+               upmap::Buffer<int64_t>(static_cast<size_t>(classes) * A)};
+    const Groups by_class(detections, detections.row.data(), classes);
+    const Groups truth_by_class(truths, nullptr, classes);
     auto count = [&](int64_t k) { return by_class.start[k + 1] - by_class.start[k]; };
     std::vector<int64_t> largest_first(classes);
     std::iota(largest_first.begin(), largest_first.end(), 0);
@@ -294,15 +400,6 @@ Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rule
                    truth_by_class.rows.data() + first, truth_by_class.start[k + 1] - first, k);
     });
     return out;
-}
-
-template <class T>
-nb::object owned(std::vector<T>&& values, std::initializer_list<size_t> shape) {
-    auto kept = std::make_unique<std::vector<T>>(std::move(values));
-    T* data = kept->data();
-    nb::capsule owner(kept.release(),
-                      [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-    return nb::cast(nb::ndarray<nb::numpy, T>(data, shape, owner));
 }
 
 nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::handle rule_values,
@@ -318,10 +415,12 @@ nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::hand
         nb::gil_scoped_release release;
         out = match_all(detections, truths, rules, classes, threads);
     }
-    size_t N = detections.label.size(), A = rules.A(), T = rules.T(), K = classes;
-    return nb::make_tuple(owned(std::move(out.order), {N}), owned(std::move(out.rank), {N}),
-                          owned(std::move(out.status), {A, T, N}),
-                          owned(std::move(out.positives), {K, A}));
+    const size_t N = detections.label.size(), K = classes;
+    const auto A = rules.A(), T = rules.T();
+    return nb::make_tuple(
+        upmap::owned(std::move(out.order), {N}), upmap::owned(std::move(out.rank), {N}),
+        upmap::owned(std::move(out.status), {size_t(A), size_t(T), N}, {T, 1, A * T}),
+        upmap::owned(std::move(out.positives), {K, size_t(A)}));
 }
 
 }  // namespace
