@@ -14,7 +14,9 @@ from kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
 from metrics.protocol import Protocol
 
-__all__ = ["Curve", "accumulated", "average_precision", "curve"]
+__all__ = ["ALL_CAPS", "Curve", "accumulated", "average_precision", "curve"]
+
+ALL_CAPS = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,12 +62,19 @@ def curve(table: MatchTable, label: int, *, iou: int = 0, area: int = 0, cap: in
 
 
 def accumulated(
-    table: MatchTable, *, with_scores: bool = False, impl: Implementation | None = None
+    table: MatchTable,
+    *,
+    caps: slice = ALL_CAPS,
+    with_curves: bool = True,
+    with_scores: bool = False,
+    impl: Implementation | None = None,
 ) -> Accumulated:
     """Precision, recall and area under the curve of every class, threshold, area range and cap.
 
     Args:
         table: The match table.
+        caps: Which of max_dets.
+        with_curves: Whether to sample precision; otherwise R is 0.
         with_scores: Whether to return the scores at which recalls are reached.
         impl: "native" or "reference"; None for the best that is built.
     """
@@ -78,8 +87,8 @@ def accumulated(
             start=table.start,
             positives=table.positives,
         ),
-        recall_points=np.array(protocol.recall_points or (), np.float64),
-        max_dets=_caps(protocol),
+        recall_points=np.array((with_curves and protocol.recall_points) or (), np.float64),
+        max_dets=_caps(protocol)[caps],
         epsilon=protocol.epsilon,
         with_scores=with_scores,
         impl=impl,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.boxes import in_convention
 from detection.errors import InputError, InputWarning, listed
@@ -245,25 +246,37 @@ def _format(name: str) -> Format:
 
 
 def _warn_of_unknown_classes(truth: GroundTruth, found: Detections, path: Path) -> None:
-    used = {found.catalog.classes[k] for k in np.unique(found.label).tolist()}
+    counts = np.bincount(found.label, minlength=len(found.catalog.classes))
+    used = {found.catalog.classes[k] for k in np.flatnonzero(counts).tolist()}
     if unknown := sorted(used - set(truth.catalog.classes)):
         _warn(f"{path}: no ground truth for the detected classes {listed(unknown)}")
 
 
 def _warn_of_odd_boxes(detections: Detections, path: Path) -> None:
     """Inverted boxes, and boxes outside their image, are legal; they are counted aloud."""
-    if inverted := int((detections.size < 0).any(axis=1).sum()):
+    if len(detections) and detections.size.min() < 0:
+        inverted = int((detections.size < 0).any(axis=1).sum())
         _warn(f"{path}: {inverted} detections have an inverted box; they overlap nothing")
     if not len(detections.catalog.sizes):
         return
-    box = in_convention(detections, "continuous").box
-    sizes = detections.catalog.sizes[detections.image]
-    beyond = (box[:, :2] < 0).any(axis=1) | (box[:, 2:] > sizes).any(axis=1)
-    if outside := int((beyond & (sizes > 0).all(axis=1)).sum()):
+    if outside := int(_outside(detections).sum()):
         _warn(
             f"{path}: {outside} of {len(detections)} detections reach outside their image; "
             "they are evaluated as they are"
         )
+
+
+def _outside(detections: Detections) -> NDArray[np.bool_]:
+    """Which boxes reach outside their image, bool [N]; none where its size is not known."""
+    sizes = detections.catalog.sizes.astype(np.float64)
+    is_known = (sizes > 0).all(axis=1)
+    low, high = np.where(is_known, 0.0, -np.inf), np.where(is_known[:, np.newaxis], sizes, np.inf)
+    left, top, right, bottom = in_convention(detections, "continuous").box.T
+    image = detections.image
+    beyond: NDArray[np.bool_] = (right > high[:, 0][image]) | (bottom > high[:, 1][image])
+    if len(detections) and min(left.min(), top.min()) < 0:
+        beyond |= np.minimum(left, top) < low[image]
+    return beyond
 
 
 def _warn(message: str) -> None:

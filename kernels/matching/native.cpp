@@ -78,39 +78,33 @@ struct Rules {
     }
 };
 
-// Rows grouped by class and, within it, by image; in `row` order within an image, then input order.
+// Rows grouped by class; in `row` order within a class, then input order.
 struct Groups {
     std::vector<int64_t> start;  // of each class
     std::vector<int32_t> rows;
 
-    Groups(const Boxes& boxes, const int64_t* row, int64_t classes) : start(classes + 1, 0) {
-        std::vector<int32_t> order(boxes.size());
-        std::iota(order.begin(), order.end(), 0);
-        auto earlier = [&](int32_t x, int32_t y) { return row[x] < row[y]; };
-        if (row && !std::is_sorted(order.begin(), order.end(), earlier))
-            std::stable_sort(order.begin(), order.end(), earlier);
-        int32_t images = 0;
+    Groups(const Boxes& boxes, const int64_t* row, int64_t classes)
+        : start(classes + 1, 0), rows(boxes.size()) {
         for (int64_t i = 0; i < boxes.size(); ++i) {
-            if (boxes.image(i) < 0) throw nb::value_error("image out of range");
             if (boxes.label(i) < 0 || boxes.label(i) >= classes)
                 throw nb::value_error("label out of range");
-            images = std::max(images, boxes.image(i) + 1);
+            ++start[boxes.label(i) + 1];
         }
-        std::vector<int64_t> next(images + 1, 0);
-        rows = counted(order, boxes.image.data(), next);
-        rows = counted(rows, boxes.label.data(), start);
+        std::partial_sum(start.begin(), start.end(), start.begin());
+        std::vector<int64_t> next(start);
+        const bool in_order = !row || std::is_sorted(row, row + boxes.size());
+        for (int32_t i : in_order ? std::vector<int32_t>{} : by_row(row, boxes.size()))
+            rows[next[boxes.label(i)]++] = i;
+        for (int32_t i = 0; in_order && i < boxes.size(); ++i) rows[next[boxes.label(i)]++] = i;
     }
 
   private:
-    // `order` sorted by key, stably; start becomes where each key begins.
-    static std::vector<int32_t> counted(const std::vector<int32_t>& order, const int32_t* key,
-                                        std::vector<int64_t>& start) {
-        for (int32_t row : order) ++start[key[row] + 1];
-        std::partial_sum(start.begin(), start.end(), start.begin());
-        std::vector<int64_t> next(start);
-        std::vector<int32_t> sorted(order.size());
-        for (int32_t row : order) sorted[next[key[row]]++] = row;
-        return sorted;
+    static std::vector<int32_t> by_row(const int64_t* row, int64_t count) {
+        std::vector<int32_t> order(count);
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int32_t x, int32_t y) { return row[x] < row[y]; });
+        return order;
     }
 };
 
@@ -122,21 +116,19 @@ inline uint64_t descending(double score) {
     return bits >> 63 ? bits : ~bits & ~(uint64_t{1} << 63);
 }
 
-struct Ranked {
+// A row with what it is sorted by.
+struct Item {
     uint64_t key;
-    int32_t index;
+    int32_t row, image;
 };
 
-// Sorts by key, stably: by insertion if they are few, else byte by byte from the last.
-void sort_by_key(std::vector<Ranked>& items, std::vector<Ranked>& spare) {
-    if (items.size() < 512) {
-        auto less = [](const Ranked& x, const Ranked& y) { return x.key < y.key; };
-        std::stable_sort(items.begin(), items.end(), less);
-        return;
-    }
+// Sorts by key, stably: by comparison if they are few, else byte by byte from the last.
+void sort_by_key(std::vector<Item>& items, std::vector<Item>& spare) {
+    auto less = [](const Item& x, const Item& y) { return x.key < y.key; };
+    if (items.size() < 512) return std::stable_sort(items.begin(), items.end(), less);
     std::vector<std::array<uint32_t, 256>> counts(8);
     for (auto& count : counts) count.fill(0);
-    for (const Ranked& item : items)
+    for (const Item& item : items)
         for (int byte = 0; byte < 8; ++byte) ++counts[byte][item.key >> 8 * byte & 255];
     spare.resize(items.size());
     for (int byte = 0; byte < 8; ++byte) {
@@ -144,10 +136,12 @@ void sort_by_key(std::vector<Ranked>& items, std::vector<Ranked>& spare) {
         if (count[items[0].key >> 8 * byte & 255] == items.size()) continue;  // all are equal here
         uint32_t next = 0;
         for (uint32_t& place : count) next += std::exchange(place, next);
-        for (const Ranked& item : items) spare[count[item.key >> 8 * byte & 255]++] = item;
+        for (const Item& item : items) spare[count[item.key >> 8 * byte & 255]++] = item;
         items.swap(spare);
     }
 }
+
+constexpr int64_t AHEAD = 16;  // rows, fetched before they are needed
 
 struct Output {
     upmap::Buffer<int64_t> order;
@@ -164,25 +158,25 @@ class ClassMatcher {
         : detections_(detections), truths_(truths), rules_(rules), out_(out) {
         lowest_ = *std::min_element(rules.iou_thresholds.data(),
                                     rules.iou_thresholds.data() + rules.T());
-        unmatched_.resize(static_cast<size_t>(rules.A() * rules.T()));
     }
 
     // Matches the detections `rows`, whose places in curve order begin at `place`.
     void match(const int32_t* rows, int64_t count, int64_t place, const int32_t* truths,
                int64_t truth_count, int64_t label) {
         count_positives(truths, truth_count, label);
-        rows_.assign(rows, rows + count);
-        sort_within_images();
+        gather_items(rows, count);
         find_places(place);
-        int64_t g = 0;
+        gather_truths(truths, truth_count);
+        size_t g = 0;
         for (int64_t d = 0; d < count;) {
             const int64_t begin = d;
-            const int32_t image = image_of(d);
-            while (d < count && image_of(d) == image) ++d;
-            while (g < truth_count && truths_.image(truths[g]) < image) ++g;
-            const int64_t first = g;
-            while (g < truth_count && truths_.image(truths[g]) == image) ++g;
-            match_image(begin, d, truths + first, static_cast<size_t>(g - first));
+            const int32_t image = items_[d].image;
+            while (d < count && items_[d].image == image) ++d;
+            while (g < by_image_.size() && by_image_[g].image < image) ++g;
+            const size_t first = g;
+            while (g < by_image_.size() && by_image_[g].image == image) ++g;
+            gather_here(first, g);
+            match_image(begin, d);
         }
     }
 
@@ -205,16 +199,14 @@ class ClassMatcher {
     const Rules& rules_;
     Output& out_;
     double lowest_;
-    std::vector<int32_t> rows_;       // the class's detections, by image, best first
-    std::vector<int64_t> places_;     // of each in curve order
-    std::vector<Ranked> ranked_, spare_;
+    std::vector<Item> items_;     // the class's detections by image, best first
+    std::vector<Item> by_image_;  // its ground truths by image, input order
+    std::vector<Item> spare_;
+    std::vector<int64_t> places_;     // of each of items_ in curve order
     std::vector<Truth> here_;         // this image's ground truths, input order
     std::vector<Candidate> candidates_;  // what passes the lowest threshold with one detection
     std::vector<uint8_t> ignored_;    // [A, here]
     std::vector<uint64_t> claimed_;   // [A, here], a bit per threshold
-    std::vector<uint8_t> unmatched_;  // [A, T], the status of a detection that matches nothing
-
-    int32_t image_of(int64_t d) const { return detections_.image(rows_[d]); }
 
     void count_positives(const int32_t* truths, int64_t count, int64_t label) {
         for (int64_t a = 0; a < rules_.A(); ++a) {
@@ -226,64 +218,94 @@ class ClassMatcher {
         }
     }
 
-    void sort_within_images() {
-        auto better = [&](int32_t x, int32_t y) {
-            return detections_.score(x) > detections_.score(y);
-        };
-        for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
-            for (end = begin + 1; end < rows_.size() && image_of(end) == image_of(begin);) ++end;
-            if (end - begin > 32) {
-                std::stable_sort(rows_.begin() + begin, rows_.begin() + end, better);
-                continue;
-            }
-            for (size_t i = begin + 1; i < end; ++i) {
-                const int32_t row = rows_[i];
-                size_t at = i;
-                for (; at > begin && better(row, rows_[at - 1]); --at) rows_[at] = rows_[at - 1];
-                rows_[at] = row;
-            }
+    // Detections by image, and by descending score within one: equal scores keep `row` order.
+    void gather_items(const int32_t* rows, int64_t count) {
+        items_.resize(count);
+        for (int64_t i = 0; i < count; ++i) {
+            const int32_t image = detections_.image(rows[i]);
+            items_[i] = {static_cast<uint32_t>(image), rows[i], image};
+        }
+        sort_by_key(items_, spare_);
+        for (Item& item : items_) item.key = descending(detections_.score(item.row));
+        for (size_t begin = 0, end; begin < items_.size(); begin = end) {
+            for (end = begin + 1; end < items_.size() && items_[end].image == items_[begin].image;)
+                ++end;
+            sort_few(items_.begin() + begin, items_.begin() + end);
         }
     }
 
+    static void sort_few(std::vector<Item>::iterator begin, std::vector<Item>::iterator end) {
+        if (end - begin > 32) {
+            auto less = [](const Item& x, const Item& y) { return x.key < y.key; };
+            return std::stable_sort(begin, end, less);
+        }
+        for (auto next = begin; next < end; ++next) {
+            const Item item = *next;
+            auto at = next;
+            for (; at > begin && item.key < (at - 1)->key; --at) *at = *(at - 1);
+            *at = item;
+        }
+    }
+
+    // The place of each detection in curve order: by score, then as the rules say.
     void find_places(int64_t place) {
-        const auto count = static_cast<int32_t>(rows_.size());
-        ranked_.resize(rows_.size());
-        for (int32_t i = 0; i < count; ++i) ranked_[i] = {descending(detections_.score(rows_[i])), i};
-        if (!rules_.ties_by_image) {
-            auto earlier = [&](const Ranked& x, const Ranked& y) {
-                const int64_t row = detections_.row(rows_[x.index]);
-                const int64_t other = detections_.row(rows_[y.index]);
-                return row != other ? row < other : rows_[x.index] < rows_[y.index];
-            };
-            std::sort(ranked_.begin(), ranked_.end(), earlier);
-        }
-        sort_by_key(ranked_, spare_);
-        places_.resize(rows_.size());
+        const auto count = static_cast<int32_t>(items_.size());
+        std::vector<Item> ranked(items_);
+        for (int32_t i = 0; i < count; ++i) ranked[i].image = i;  // where it stands in items_
+        if (!rules_.ties_by_image)
+            std::sort(ranked.begin(), ranked.end(), [&](const Item& x, const Item& y) {
+                const int64_t row = detections_.row(x.row), other = detections_.row(y.row);
+                return row != other ? row < other : x.row < y.row;
+            });
+        sort_by_key(ranked, spare_);
+        places_.resize(items_.size());
         for (int32_t i = 0; i < count; ++i) {
-            places_[ranked_[i].index] = place + i;
-            out_.order[place + i] = rows_[ranked_[i].index];
+            places_[ranked[i].image] = place + i;
+            out_.order[place + i] = ranked[i].row;
         }
     }
 
-    void match_image(int64_t begin, int64_t end, const int32_t* truths, size_t truth_count) {
-        gather(truths, truth_count);
+    void gather_truths(const int32_t* truths, int64_t count) {
+        by_image_.resize(count);
+        for (int64_t i = 0; i < count; ++i) {
+            const int32_t image = truths_.image(truths[i]);
+            by_image_[i] = {static_cast<uint32_t>(image), truths[i], image};
+        }
+        sort_by_key(by_image_, spare_);
+    }
+
+    void match_image(int64_t begin, int64_t end) {
         const int64_t kept = std::min(end, begin + rules_.max_dets);
+        const int64_t last = static_cast<int64_t>(items_.size()) - 1;
         for (int64_t d = begin; d < end; ++d) {
+            prefetch(std::min(d + AHEAD, last));
             out_.rank[places_[d]] = static_cast<int32_t>(d - begin);
             uint8_t* status = out_.status.data() + places_[d] * rules_.A() * rules_.T();
             if (d < kept)
-                match_detection(rows_[d], status);
+                match_detection(items_[d].row, status);
             else
-                std::memset(status, IGNORED, unmatched_.size());
+                std::memset(status, IGNORED, static_cast<size_t>(rules_.A() * rules_.T()));
         }
     }
 
-    void gather(const int32_t* truths, size_t count) {
+    // Rows lie anywhere in memory: without this, matching would mostly wait for them.
+    void prefetch(int64_t d) const {
+        const int64_t row = items_[d].row;
+        __builtin_prefetch(detections_.box.data() + 4 * row);
+        __builtin_prefetch(detections_.box_area.data() + row);
+        __builtin_prefetch(detections_.area.data() + row);
+        __builtin_prefetch(out_.status.data() + places_[d] * rules_.A() * rules_.T(), 1);
+        __builtin_prefetch(out_.rank.data() + places_[d], 1);
+    }
+
+    // The ground truths by_image_[first .. last - 1], an image's.
+    void gather_here(size_t first, size_t last) {
+        const size_t count = last - first;
         here_.resize(count);
         ignored_.resize(count * static_cast<size_t>(rules_.A()));
         claimed_.assign(ignored_.size(), 0);
         for (size_t j = 0; j < count; ++j) {
-            const int64_t g = truths[j];
+            const int64_t g = by_image_[first + j].row;
             std::memcpy(here_[j].box, truths_.box.data() + 4 * g, sizeof here_[j].box);
             here_[j].box_area = truths_.box_area(g);
             here_[j].kind = static_cast<Kind>(truths_.kind(g));
