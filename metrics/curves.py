@@ -3,6 +3,7 @@
 Sources: VOCevaldet.m and VOCap.m of the development kits; COCOeval.accumulate of pycocotools.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,7 @@ from kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
 from metrics.protocol import Protocol
 
-__all__ = ["ALL_CAPS", "Curve", "accumulated", "average_precision", "curve"]
-
-ALL_CAPS = slice(None)
+__all__ = ["Curve", "accumulated", "curve", "final_recall", "precision_samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +63,7 @@ def curve(table: MatchTable, label: int, *, iou: int = 0, area: int = 0, cap: in
 def accumulated(
     table: MatchTable,
     *,
-    caps: slice = ALL_CAPS,
-    with_curves: bool = True,
+    caps: Sequence[int] | None = None,
     with_scores: bool = False,
     impl: Implementation | None = None,
 ) -> Accumulated:
@@ -73,33 +71,48 @@ def accumulated(
 
     Args:
         table: The match table.
-        caps: Which of max_dets.
-        with_curves: Whether to sample precision; otherwise R is 0.
+        caps: The places in max_dets of those wanted; None for all.
         with_scores: Whether to return the scores at which recalls are reached.
         impl: "native" or "reference"; None for the best that is built.
     """
     protocol = table.protocol
+    max_dets = _caps(protocol)
     return accumulation.accumulate(
-        Ranked(
-            status=table.status,
-            rank=table.rank,
-            score=table.score,
-            start=table.start,
-            positives=table.positives,
-        ),
-        recall_points=np.array((with_curves and protocol.recall_points) or (), np.float64),
-        max_dets=_caps(protocol)[caps],
+        _ranked(table),
+        recall_points=np.array(protocol.recall_points or (), np.float64),
+        max_dets=max_dets if caps is None else max_dets[list(caps)],
         epsilon=protocol.epsilon,
+        with_areas=protocol.recall_points is None,
         with_scores=with_scores,
         impl=impl,
     )
 
 
-def average_precision(found: Accumulated, protocol: Protocol) -> NDArray[np.float64]:
-    """Average precision, float64 [T, K, A, M]; NaN where a class has no positives."""
-    if protocol.recall_points is None:
-        return found.all_points
-    return np.asarray(found.precision.mean(axis=1))
+def final_recall(table: MatchTable, *, impl: Implementation | None = None) -> NDArray[np.float64]:
+    """The recall that each class reaches, float64 [T, K, A, M]; NaN where it has no positives.
+
+    Args:
+        table: The match table.
+        impl: "native" or "reference"; None for the best that is built.
+    """
+    return accumulation.recalls(_ranked(table), max_dets=_caps(table.protocol), impl=impl)
+
+
+def precision_samples(found: Accumulated) -> NDArray[np.float64]:
+    """What average precision is the mean of, float64 [T, R, K, A, M]; R is 1 for an area."""
+    if found.all_points is None:
+        return found.precision
+    return found.all_points[:, np.newaxis]
+
+
+def _ranked(table: MatchTable) -> Ranked:
+    return Ranked(
+        status=table.status,
+        rank=table.rank,
+        score=table.score,
+        start=table.start,
+        positives=table.positives,
+    )
 
 
 def _caps(protocol: Protocol) -> NDArray[np.int64]:

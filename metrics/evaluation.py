@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -13,7 +13,7 @@ from detection.formats import read
 from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from detection.tables import Detections, GroundTruth
 from kernels.accumulation import Accumulated
-from metrics.curves import Curve, accumulated, average_precision, curve
+from metrics.curves import Curve, accumulated, curve, final_recall, precision_samples
 from metrics.matching import Implementation, MatchTable, match
 from metrics.protocol import Metric, Protocol
 
@@ -52,14 +52,12 @@ class Evaluation:
         metrics: The protocol's summary, name to value; NaN is undefined.
         per_class: Class name to its scores.
         match_table: What every detection turned out to be.
-        accumulated: Precision and recall of every class, IoU threshold, area range and cap.
     """
 
     protocol: Protocol
     metrics: Mapping[str, float]
     per_class: Mapping[str, ClassScores]
     match_table: MatchTable
-    accumulated: Accumulated = field(repr=False)
 
     @property
     def mAP(self) -> float:
@@ -70,6 +68,11 @@ class Evaluation:
     def undefined_classes(self) -> tuple[str, ...]:
         """The classes without counted ground truth, which the means leave out."""
         return tuple(name for name, scores in self.per_class.items() if scores.positives == 0)
+
+    @property
+    def accumulated(self) -> Accumulated:
+        """Precision and recall of every class, IoU threshold, area range and cap; found anew."""
+        return accumulated(self.match_table)
 
     def curve(
         self,
@@ -148,15 +151,16 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
         impl: "native" or "reference"; None for the best that is built.
     """
     protocol = table.protocol
-    found = accumulated(table, impl=impl)
-    precision = average_precision(found, protocol)
-    detections = np.diff(table.start).tolist()
-    per_class = {
-        name: _class_scores(table, found, precision, k, detections[k])
-        for k, name in enumerate(table.classes)
-    }
-    metrics = {name: _summary(metric, protocol, found) for name, metric in protocol.summary.items()}
-    return Evaluation(protocol, metrics, per_class, table, found)
+    caps = _curve_caps(protocol)
+    precision = precision_samples(accumulated(table, caps=caps, impl=impl))
+    recall = final_recall(table, impl=impl)[:, np.newaxis]
+    metrics = {}
+    for name, metric in protocol.summary.items():
+        cap = metric.cap % len(protocol.max_dets)
+        samples = recall[..., cap] if metric.quantity == "AR" else precision[..., caps.index(cap)]
+        metrics[name] = _summary(metric, protocol, samples)
+    per_class = _per_class(table, precision[:, :, :, 0, -1], recall[:, 0, :, 0, -1])
+    return Evaluation(protocol, metrics, per_class, table)
 
 
 def _tables(
@@ -188,42 +192,53 @@ def _is_list(value: object) -> TypeGuard[Arrays]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _class_scores(
-    table: MatchTable,
-    found: Accumulated,
-    precision: NDArray[np.float64],
-    k: int,
-    detections: int,
-) -> ClassScores:
+def _curve_caps(protocol: Protocol) -> list[int]:
+    """The places of the caps under which precision is wanted; the last is among them."""
+    most = len(protocol.max_dets)
+    wanted = {metric.cap % most for metric in protocol.summary.values() if metric.quantity == "AP"}
+    return sorted({*wanted, most - 1})
+
+
+def _per_class(
+    table: MatchTable, precision: NDArray[np.float64], recall: NDArray[np.float64]
+) -> dict[str, ClassScores]:
+    """Each class's scores, from samples of precision [T, R, K] and the recall [T, K]."""
+    T, R, K = precision.shape
+    samples = np.ascontiguousarray(precision.reshape(T * R, K).T)
     thresholds = table.protocol.iou_thresholds
-    at = precision[:, k, 0, -1]
-    return ClassScores(
-        name=table.classes[k],
-        AP=_mean(found.precision[:, :, k, 0, -1] if found.precision.size else at),
-        AP_at=dict(zip(thresholds, at.tolist(), strict=True)),
-        recall=_mean(found.recall[:, k, 0, -1]),
-        positives=int(table.positives[k, 0]),
-        detections=detections,
+    columns = zip(
+        table.classes,
+        samples.mean(axis=1).tolist(),
+        precision.mean(axis=1).T.tolist(),
+        np.ascontiguousarray(recall.T).mean(axis=1).tolist(),
+        table.positives[:, 0].tolist(),
+        np.diff(table.start).tolist(),
+        strict=True,
     )
+    return {
+        name: ClassScores(name, AP, dict(zip(thresholds, AP_at, strict=True)), *rest)
+        for name, AP, AP_at, *rest in columns
+    }
 
 
-def _summary(metric: Metric, protocol: Protocol, found: Accumulated) -> float:
-    """The mean over thresholds, recall points and classes that are defined, as COCOeval has it."""
+def _summary(metric: Metric, protocol: Protocol, samples: NDArray[np.float64]) -> float:
+    """The mean over thresholds, recall points and classes that are defined, as COCOeval has it.
+
+    Args:
+        metric: Which thresholds and area range.
+        protocol: The protocol.
+        samples: float64 [T, R, K, A], under the metric's cap.
+    """
     names = [limits.name for limits in protocol.area_ranges]
     if metric.area not in names:
         return math.nan
-    thresholds: slice | list[int] = slice(None)
+    samples = samples[..., names.index(metric.area)]
     if metric.iou is not None:
         t = _threshold(protocol, metric.iou)
         if t is None:
             return math.nan
-        thresholds = [t]
-    a = names.index(metric.area)
-    if metric.quantity == "AR":
-        return _mean(found.recall[thresholds][:, :, a, metric.cap])
-    if protocol.recall_points is None:
-        return _mean(found.all_points[thresholds][:, :, a, metric.cap])
-    return _mean(found.precision[thresholds][:, :, :, a, metric.cap])
+        samples = samples[t : t + 1]
+    return _mean(samples)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

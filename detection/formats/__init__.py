@@ -269,7 +269,7 @@ def _warn_of_odd_boxes(detections: Detections, path: Path) -> None:
 def _outside(detections: Detections) -> NDArray[np.bool_]:
     """Which boxes reach outside their image, bool [N]; none where its size is not known."""
     sizes = detections.catalog.sizes.astype(np.float64)
-    is_known = (sizes > 0).all(axis=1)
+    is_known: NDArray[np.bool_] = np.all(sizes > 0, axis=1)
     low, high = np.where(is_known, 0.0, -np.inf), np.where(is_known[:, np.newaxis], sizes, np.inf)
     left, top, right, bottom = in_convention(detections, "continuous").box.T
     image = detections.image

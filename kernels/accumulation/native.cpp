@@ -2,8 +2,10 @@
 //
 // Does what kernels/accumulation/reference.py says, to the last bit. Only true positives need be
 // kept: recall changes there alone, and the interpolated precision is the largest from one of them on.
+// How many of them reach a recall depends on the positives alone: it is found once for all thresholds.
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -48,6 +50,7 @@ struct Settings {
     Input<double, 1> recall_points;
     Input<int64_t, 1> max_dets;
     double epsilon;
+    bool with_areas, with_scores;
     size_t R() const { return recall_points.size(); }
     size_t M() const { return max_dets.size(); }
     // Where [t, k, a, m] and [t, r, k, a, m] lie in memory: as [A, M, T, K] and [A, M, T, R, K], so
@@ -75,16 +78,18 @@ class ClassCurves {
           out_(out),
           wrong_(ranked_.A() * ranked_.T()),
           false_before_(wrong_.size()),
-          rows_(out_.scores.size() ? wrong_.size() : 0) {}
+          rows_(settings.with_scores ? wrong_.size() : 0) {}
 
     void accumulate(size_t m) {
         walk(m);
-        for (size_t a = 0; a < ranked_.A(); ++a)
+        for (size_t a = 0; a < ranked_.A(); ++a) {
+            find_needed(a);
             for (size_t t = 0; t < ranked_.T(); ++t)
                 if (positives(a))
                     defined(t, a, m);
                 else
                     undefined(t, a, m);
+        }
     }
 
   private:
@@ -96,6 +101,7 @@ class ClassCurves {
     std::vector<std::vector<uint32_t>> false_before_;  // [A, T], each true positive
     std::vector<std::vector<int64_t>> rows_;           // [A, T], the same, where scores are wanted
     std::vector<double> precision_;  // at each true positive; then the largest from there on
+    std::vector<size_t> needed_;     // [R], the true positives before the one that reaches a recall
     int64_t first_ = -1;             // the first row that the cap lets through
 
     size_t positives(size_t a) const { return static_cast<size_t>(ranked_.positives(k_, a)); }
@@ -130,11 +136,25 @@ class ClassCurves {
     void undefined(size_t t, size_t a, size_t m) {
         const double none = std::numeric_limits<double>::quiet_NaN();
         const size_t last = settings_.last(t, k_, a, m);
-        out_.recall[last] = out_.all_points[last] = none;
+        out_.recall[last] = none;
+        if (settings_.with_areas) out_.all_points[last] = none;
         for (size_t r = 0; r < settings_.R(); ++r) {
             const size_t at = settings_.point(t, r, k_, a, m);
             out_.precision[at] = none;
-            if (out_.scores.size()) out_.scores[at] = none;
+            if (settings_.with_scores) out_.scores[at] = none;
+        }
+    }
+
+    // Recall points ascend, so one pass finds them all.
+    void find_needed(size_t a) {
+        size_t most = 0, reached = 0;
+        for (size_t t = 0; t < ranked_.T(); ++t)
+            most = std::max(most, false_before_[a * ranked_.T() + t].size());
+        needed_.clear();
+        for (size_t r = 0; r < settings_.R(); ++r) {
+            const double wanted = settings_.recall_points(r), all = static_cast<double>(positives(a));
+            while (reached < most && static_cast<double>(reached + 1) / all < wanted) ++reached;
+            needed_.push_back(reached);
         }
     }
 
@@ -143,23 +163,20 @@ class ClassCurves {
         const auto all = static_cast<double>(positives(a));
         find_precision(j);
         out_.recall[last] = static_cast<double>(precision_.size()) / all;
-        out_.all_points[last] = area(all);
-        size_t reached = 0;  // recall points ascend, so one pass finds them all
+        if (settings_.with_areas) out_.all_points[last] = area(all);
         for (size_t r = 0; r < settings_.R(); ++r) {
-            const double wanted = settings_.recall_points(r);
-            while (reached < precision_.size() && static_cast<double>(reached + 1) / all < wanted)
-                ++reached;
+            const bool is_reached = needed_[r] < precision_.size();
             const size_t at = settings_.point(t, r, k_, a, m);
-            const bool is_reached = reached < precision_.size();
-            out_.precision[at] = is_reached ? precision_[reached] : 0.0;
-            if (!out_.scores.size()) continue;
-            // Recall 0 is reached by the very first detection, whatever its status.
-            if (wanted <= 0)
-                out_.scores[at] = first_ < 0 ? 0.0 : ranked_.score(static_cast<size_t>(first_));
-            else
-                out_.scores[at] =
-                    is_reached ? ranked_.score(static_cast<size_t>(rows_[j][reached])) : 0.0;
+            out_.precision[at] = is_reached ? precision_[needed_[r]] : 0.0;
+            if (settings_.with_scores) out_.scores[at] = score(r, is_reached, j);
         }
+    }
+
+    // Recall 0 is reached by the very first detection, whatever its status.
+    double score(size_t r, bool is_reached, size_t j) const {
+        int64_t row = is_reached ? rows_[j][needed_[r]] : -1;
+        if (settings_.recall_points(r) <= 0) row = first_;
+        return row < 0 ? 0.0 : ranked_.score(static_cast<size_t>(row));
     }
 
     void find_precision(size_t j) {
@@ -184,12 +201,13 @@ class ClassCurves {
     }
 };
 
-Output accumulate_all(const Settings& settings, bool with_scores, int threads) {
+Output accumulate_all(const Settings& settings, int threads) {
     const Ranked& ranked = settings.ranked;
     const size_t curves = ranked.T() * ranked.K() * ranked.A() * settings.M();
     const size_t points = curves * settings.R();
     Output out{upmap::Buffer<double>(points), upmap::Buffer<double>(curves),
-               upmap::Buffer<double>(curves), upmap::Buffer<double>(with_scores ? points : 0)};
+               upmap::Buffer<double>(settings.with_areas ? curves : 0),
+               upmap::Buffer<double>(settings.with_scores ? points : 0)};
     upmap::parallel_for(static_cast<int64_t>(ranked.K()), threads, [&](int64_t k) {
         ClassCurves curves_of_class(settings, static_cast<size_t>(k), out);
         for (size_t m = 0; m < settings.M(); ++m) curves_of_class.accumulate(m);
@@ -198,13 +216,14 @@ Output accumulate_all(const Settings& settings, bool with_scores, int threads) {
 }
 
 nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double, 1> recall_points,
-                     Input<int64_t, 1> max_dets, double epsilon, bool with_scores, int threads) {
+                     Input<int64_t, 1> max_dets, double epsilon, bool with_areas, bool with_scores,
+                     int threads) {
     Ranked ranked(columns, status);
-    Settings settings{ranked, recall_points, max_dets, epsilon};
+    Settings settings{ranked, recall_points, max_dets, epsilon, with_areas, with_scores};
     Output out;
     {
         nb::gil_scoped_release release;
-        out = accumulate_all(settings, with_scores, threads);
+        out = accumulate_all(settings, threads);
     }
     const size_t T = ranked.T(), K = ranked.K(), A = ranked.A();
     const size_t R = settings.R(), M = settings.M();
@@ -217,16 +236,62 @@ nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double,
     auto lasts = [&](upmap::Buffer<double>&& values) {
         return upmap::owned(std::move(values), {T, K, A, M}, {k, 1, m * t * k, t * k});
     };
-    nb::object scores = nb::none();
-    if (with_scores) scores = points(std::move(out.scores));
     return nb::make_tuple(points(std::move(out.precision)), lasts(std::move(out.recall)),
-                          lasts(std::move(out.all_points)), scores);
+                          with_areas ? lasts(std::move(out.all_points)) : nb::none(),
+                          with_scores ? points(std::move(out.scores)) : nb::none());
+}
+
+// The true positives of a class by area range and threshold, under one cap, as a part of all.
+class ClassRecalls {
+  public:
+    ClassRecalls(const Ranked& ranked, size_t k) : ranked_(ranked), k_(k), right_(ranked.A() * ranked.T()) {}
+
+    // Writes recall [A, T] under the cap.
+    void find(int64_t max_dets, double* recall) {
+        std::fill(right_.begin(), right_.end(), 0);
+        for (int64_t row = ranked_.start(k_); row < ranked_.start(k_ + 1); ++row) {
+            if (ranked_.rank(row) >= max_dets) continue;
+            const uint8_t* status = ranked_.status.data() + static_cast<size_t>(row) * right_.size();
+            if (!std::memchr(status, TRUE_POSITIVE, right_.size())) continue;
+            for (size_t j = 0; j < right_.size(); ++j) right_[j] += status[j] == TRUE_POSITIVE;
+        }
+        for (size_t j = 0; j < right_.size(); ++j) {
+            const int64_t all = ranked_.positives(k_, j / ranked_.T());
+            recall[j] = all ? right_[j] / static_cast<double>(all)
+                            : std::numeric_limits<double>::quiet_NaN();
+        }
+    }
+
+  private:
+    const Ranked& ranked_;
+    size_t k_;
+    std::vector<uint32_t> right_;  // [A, T]
+};
+
+nb::object recalls(nb::handle columns, Input<uint8_t, 3> status, Input<int64_t, 1> max_dets,
+                   int threads) {
+    Ranked ranked(columns, status);
+    const size_t T = ranked.T(), K = ranked.K(), A = ranked.A(), M = max_dets.size();
+    upmap::Buffer<double> out(K * M * A * T);
+    {
+        nb::gil_scoped_release release;
+        upmap::parallel_for(static_cast<int64_t>(K), threads, [&](int64_t k) {
+            ClassRecalls of_class(ranked, static_cast<size_t>(k));
+            for (size_t m = 0; m < M; ++m)
+                of_class.find(max_dets(m), out.data() + (static_cast<size_t>(k) * M + m) * A * T);
+        });
+    }
+    const auto t = static_cast<int64_t>(T), a = static_cast<int64_t>(A), m = static_cast<int64_t>(M);
+    return upmap::owned(std::move(out), {T, K, A, M}, {1, m * a * t, t, a * t});
 }
 
 }  // namespace
 
 NB_MODULE(native, module) {
     module.def("accumulate", &accumulate, nb::arg("ranked"), nb::arg("status"), nb::arg("recall_points"),
-               nb::arg("max_dets"), nb::arg("epsilon"), nb::arg("with_scores"), nb::arg("threads"),
+               nb::arg("max_dets"), nb::arg("epsilon"), nb::arg("with_areas"), nb::arg("with_scores"),
+               nb::arg("threads"),
                "See kernels.accumulation.accumulate; returns (precision, recall, all_points, scores).");
+    module.def("recalls", &recalls, nb::arg("ranked"), nb::arg("status"), nb::arg("max_dets"),
+               nb::arg("threads"), "See kernels.accumulation.recalls.");
 }

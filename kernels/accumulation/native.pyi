@@ -9,6 +9,10 @@ def accumulate(
     recall_points: Floats,
     max_dets: NDArray[np.int64],
     epsilon: float,
+    with_areas: bool,
     with_scores: bool,
     threads: int,
 ) -> Arrays: ...
+def recalls(
+    ranked: Ranked, status: NDArray[np.uint8], max_dets: NDArray[np.int64], threads: int
+) -> Floats: ...

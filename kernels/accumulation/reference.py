@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from kernels.accumulation import Arrays, Floats, Ranked
+    from kernels.accumulation import Floats, Ranked
 
 __all__ = ["accumulate"]
 
@@ -24,10 +24,8 @@ def accumulate(
     recall_points: Floats,
     max_dets: NDArray[np.int64],
     epsilon: float,
-    with_scores: bool,
-    threads: int = 0,
-) -> Arrays:
-    """See `kernels.accumulation.accumulate`; `threads` is not used."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Precision, recall, all_points and scores; see `kernels.accumulation.Accumulated`."""
     areas, thresholds, _ = ranked.status.shape
     classes = len(ranked.positives)
     last = (thresholds, classes, areas, len(max_dets))
@@ -49,7 +47,7 @@ def accumulate(
             precision[t, :, k, a, m] = scores[t, :, k, a, m] = 0
             precision[t, reached, k, a, m] = precisions[at[reached]]
             scores[t, reached, k, a, m] = ranked.score[rows[at[reached]]]
-    return precision, recall, all_points, scores if with_scores else None
+    return precision, recall, all_points, scores
 
 
 def _curve(status: NDArray[np.uint8], positives: int, epsilon: float) -> tuple[Floats, Floats]:

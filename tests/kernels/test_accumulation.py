@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.accumulation import IMPLEMENTATIONS, Ranked, accumulate
+from kernels.accumulation import IMPLEMENTATIONS, Ranked, accumulate, recalls
 
 FALSE, TRUE, IGNORED = 0, 1, 2
 
@@ -52,6 +52,18 @@ def test_native_equals_reference_in_every_bit(seed: int, points: int) -> None:
     for name in ("precision", "recall", "all_points", "scores"):
         native, reference = (getattr(result, name) for result in results)
         np.testing.assert_array_equal(native, reference, name)
+    for impl in IMPLEMENTATIONS:
+        alone = recalls(data, max_dets=options["max_dets"], impl=impl)
+        np.testing.assert_array_equal(alone, results[1].recall, impl)
+
+
+def test_only_what_is_asked_for_is_returned(impl: Any) -> None:
+    data = ranked([[[TRUE]]], [[1]], [0, 1])
+    settings = {"recall_points": np.array([0.5]), "max_dets": np.array([1]), "epsilon": 0}
+    result = accumulate(data, with_areas=False, impl=impl, **settings)
+    assert result.all_points is None
+    assert result.scores is None
+    assert result.precision.item() == result.recall.item() == 1
 
 
 def test_a_curve_worked_by_hand(impl: Any) -> None:
@@ -67,6 +79,7 @@ def test_a_curve_worked_by_hand(impl: Any) -> None:
     )
     assert result.precision[0, :, 0, 0, 0].tolist() == [1, 1, 2 / 3, 2 / 3, 0]
     assert result.recall[0, 0, 0, 0] == 0.5
+    assert result.all_points is not None
     assert result.all_points[0, 0, 0, 0] == pytest.approx(0.25 * 1 + 0.25 * 2 / 3)
     assert result.scores is not None
     assert result.scores[0, :, 0, 0, 0].tolist() == [1, 1, 0, 0, 0]
@@ -79,6 +92,7 @@ def test_without_positives_everything_is_undefined(impl: Any) -> None:
     )
     assert np.isnan(result.precision).all()
     assert np.isnan(result.recall).all()
+    assert result.all_points is not None
     assert np.isnan(result.all_points).all()
     assert result.scores is None
 
@@ -89,6 +103,7 @@ def test_without_detections_precision_and_recall_are_zero(impl: Any) -> None:
         data, recall_points=np.array([0.0, 0.5]), max_dets=np.array([1]), epsilon=0, impl=impl
     )
     assert result.precision.ravel().tolist() == [0, 0]
+    assert result.all_points is not None
     assert result.recall.item() == result.all_points.item() == 0
 
 
