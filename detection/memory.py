@@ -1,10 +1,13 @@
 """Tables from memory: one dict of arrays per image, the form that torchvision's detectors return.
 
-Arrays may be numpy's, torch's (on any device) or plain lists; torch is never imported.
+Arrays may be numpy's, torch's (on any device) or plain lists; torch is never imported. Where all
+images bring the same kind of array, a column is made of them in one go; where they do not, or
+something is wrong with one, it is made image by image, and what is wrong is said of its image.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,21 +48,19 @@ def ground_truth_from_arrays(
     >>> table.catalog.classes, table.area.tolist()
     (('3',), [81.0])
     """
-    columns, order = _common_columns(targets, classes, images, pixels)
-    rows, size = len(order), columns["size"]
+    columns, counts, order = _common_columns(targets, classes, images, pixels)
+    rows = len(order)
     _refuse_inverted(columns)
 
     def optional(key: str, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
-        parts = [
-            _checked(image, key, i) if key in image else np.full(_rows(image), np.nan)
-            for i, image in enumerate(targets)
-        ]
-        given = np.concatenate([*parts, np.zeros(0)])[order]
+        if not any(key in image for image in targets):
+            return otherwise
+        given = _optional_column(targets, key, counts)[order]
         return np.where(np.isnan(given), otherwise, given)
 
     return GroundTruth(
         **columns,
-        area=optional("area", box_area(size)),
+        area=optional("area", box_area(columns["size"])),
         difficult=optional("difficult", np.zeros(rows)) != 0,
         crowd=optional("iscrowd", np.zeros(rows)) != 0,
         annotation_id=np.arange(1, rows + 1),
@@ -84,9 +85,9 @@ def detections_from_arrays(
     Raises:
         InputError: If a key is missing, lengths differ, or values are not finite; names the image.
     """
-    columns, order = _common_columns(predictions, classes, images, pixels)
-    parts = [_checked(image, "scores", i) for i, image in enumerate(predictions)]
-    return Detections(**columns, score=np.concatenate([*parts, np.zeros(0)])[order], row=order)
+    columns, counts, order = _common_columns(predictions, classes, images, pixels)
+    score = _column(predictions, "scores", counts)
+    return Detections(**columns, score=score[order], row=order)
 
 
 def _common_columns(
@@ -94,29 +95,25 @@ def _common_columns(
     classes: ClassNames | None,
     images: Sequence[ImageId] | None,
     pixels: Pixels,
-) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """The columns that both tables have, and the place of each row among the inputs."""
+) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The columns that both tables have; each dict's rows; each row's place among the inputs."""
     ids = _image_ids(dicts, images)
-    known = None if classes is None else _numbered(classes)
-    labels = [name for i, image in enumerate(dicts) for name in _labels(image, i, known)]
-    boxes = [_checked(image, "boxes", i, width=4) for i, image in enumerate(dicts)]
-    names = _sorted_classes(set(labels)) if known is None else tuple(known.values())
+    label, names, counts = _labels(dicts, None if classes is None else _numbered(classes))
+    boxes = _column(dicts, "boxes", counts, width=4)
     catalog = Catalog(tuple(ascending(ids)), names)
     place = {image: i for i, image in enumerate(catalog.images)}
-    counts = np.array([len(part) for part in boxes], np.int64)
     image = np.repeat(np.array([place[i] for i in ids], np.int32), counts)
-    order = np.argsort(image, kind="stable")
-    box = np.concatenate([*boxes, np.zeros((0, 4))])[order]
-    index = {name: k for k, name in enumerate(names)}
+    order = np.argsort(image, kind="stable")  # quick where they ascend already
+    box = boxes[order]
     columns = {
         "image": image[order],
-        "label": np.array([index[name] for name in labels], np.int32)[order],
+        "label": label[order],
         "box": box,
         "size": inclusive_size(box) if pixels == "inclusive" else box[:, 2:] - box[:, :2],
         "catalog": catalog,
         "pixels": pixels,
     }
-    return columns, order
+    return columns, counts, order
 
 
 def _refuse_inverted(columns: dict[str, Any]) -> None:
@@ -130,7 +127,7 @@ def _refuse_inverted(columns: dict[str, Any]) -> None:
 def _image_ids(dicts: Sequence[Image], images: Sequence[ImageId] | None) -> list[ImageId]:
     """The ids as Python's integers or strings, one for each dict."""
     for i, image in enumerate(dicts):
-        if not isinstance(image, Mapping):
+        if type(image) is not dict and not isinstance(image, Mapping):
             raise InputError(f"image {i} must be a dict of arrays, not {type(image).__name__}")
     try:
         given = range(len(dicts)) if images is None else images
@@ -158,21 +155,78 @@ def _sorted_classes(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int if are_numbers else None))
 
 
-def _rows(image: Image) -> int:
-    return len(image["labels"])
+def _column(
+    dicts: Sequence[Image], key: str, counts: NDArray[np.int64], width: int | None = None
+) -> NDArray[np.float64]:
+    """The float64 column `key` of all dicts, [n], or [n, width] if that is given."""
+    joined = _joined(dicts, key, width)
+    if joined is not None and np.array_equal(joined[1], counts):
+        values = joined[0].astype(np.float64, copy=False)
+        if (np.isfinite if width is None else bounded)(values).all():
+            return values
+    parts = [_checked(image, key, i, n, width) for i, (image, n) in _counted(dicts, counts)]
+    return np.concatenate([*parts, np.zeros((0,) if width is None else (0, width))])
+
+
+def _optional_column(
+    dicts: Sequence[Image], key: str, counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The same for a key that dicts may lack: NaN where it is missing."""
+    if all(key in image for image in dicts):
+        return _column(dicts, key, counts)
+    parts = [
+        _checked(image, key, i, n) if key in image else np.full(n, np.nan)
+        for i, (image, n) in _counted(dicts, counts)
+    ]
+    return np.concatenate(parts)
+
+
+def _counted(
+    dicts: Sequence[Image], counts: NDArray[np.int64]
+) -> Iterable[tuple[int, tuple[Image, int]]]:
+    return enumerate(zip(dicts, counts.tolist(), strict=True))
+
+
+def _joined(
+    dicts: Sequence[Image], key: str, width: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
+    """`key` of all dicts, end to end, and each one's rows; None if they do not fit together."""
+    parts: list[Any] = [image.get(key) for image in dicts]
+    kinds, torch = set(map(type, parts)), sys.modules.get("torch")
+    if kinds == {np.ndarray}:
+        sizes, join = [part.size for part in parts], np.concatenate
+    elif kinds and torch and all(issubclass(kind, torch.Tensor) for kind in kinds):
+        sizes, join = list(map(torch.numel, parts)), torch.cat
+    else:
+        return None
+    some = [part for part, size in zip(parts, sizes, strict=True) if size]
+    none = [part for part, size in zip(parts, sizes, strict=True) if not size]
+    if len({part.dtype for part in some}) != 1 or any(part.ndim != 1 for part in none if not width):
+        return None
+    try:
+        values = _array(join(some))
+    except (RuntimeError, ValueError):  # of different shapes, or on different devices
+        return None
+    if values.dtype.kind not in "fiub" or values.shape[1:] != ((width,) if width else ()):
+        return None
+    return values, np.array(sizes) // (width or 1)
 
 
 def _array(values: Any) -> NDArray[Any]:
     """A numpy array of a tensor, an array or a list."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values
-        return np.asarray(values.numpy())
+        try:
+            return np.asarray(values.numpy())
+        except TypeError:  # bfloat16, which numpy does not have
+            return np.asarray(values.double().numpy())
     return np.asarray(values)
 
 
-def _checked(image: Image, key: str, index: int, width: int | None = None) -> NDArray[np.float64]:
-    """The float64 array image[key], as long as the labels; [n, width] if that is given."""
+def _checked(
+    image: Image, key: str, index: int, rows: int, width: int | None = None
+) -> NDArray[np.float64]:
+    """The float64 array image[key] of `rows` rows; [rows, width] if a width is given."""
     given = _value(image, key, index)
     try:
         values: NDArray[np.float64] = _array(given).astype(np.float64)
@@ -183,8 +237,8 @@ def _checked(image: Image, key: str, index: int, width: int | None = None) -> ND
     if values.shape[1:] != (() if width is None else (width,)) or values.ndim == 0:
         shape = "[n]" if width is None else f"[n, {width}]"
         raise InputError(f"image {index}: {key!r} must be {shape}, not {list(values.shape)}")
-    if len(values) != _rows(image):
-        raise InputError(f"image {index}: {len(values)} {key} but {_rows(image)} labels")
+    if len(values) != rows:
+        raise InputError(f"image {index}: {len(values)} {key} but {rows} labels")
     if not (np.isfinite if width is None else bounded)(values).all():
         raise InputError(f"image {index}: {key!r} holds a value that is not finite")
     return values
@@ -196,7 +250,28 @@ def _value(image: Image, key: str, index: int) -> Any:
     return image[key]
 
 
-def _labels(image: Image, index: int, classes: dict[int, str] | None) -> list[str]:
+def _labels(
+    dicts: Sequence[Image], known: dict[int, str] | None
+) -> tuple[NDArray[np.int32], tuple[str, ...], NDArray[np.int64]]:
+    """The class of each row, as an index into the class names; these; and the rows of each dict."""
+    joined = _joined(dicts, "labels")
+    if joined is not None and _are_integers(joined[0]):
+        numbers, index = np.unique(joined[0].astype(np.int64), return_inverse=True)
+        if known is None:
+            return index.astype(np.int32), tuple(map(str, numbers.tolist())), joined[1]
+        if known.keys() >= set(numbers.tolist()):
+            place = {number: k for k, number in enumerate(known)}
+            moved = np.array([place[number] for number in numbers.tolist()], np.int32)
+            return moved[index], tuple(known.values()), joined[1]
+    parts = [_label_names(image, i, known) for i, image in enumerate(dicts)]
+    labels = [name for part in parts for name in part]
+    names = _sorted_classes(set(labels)) if known is None else tuple(known.values())
+    place_of = {name: k for k, name in enumerate(names)}
+    label = np.array([place_of[name] for name in labels], np.int32)
+    return label, names, np.array(list(map(len, parts)), np.int64)
+
+
+def _label_names(image: Image, index: int, classes: dict[int, str] | None) -> list[str]:
     """The class name of each row."""
     labels = _array(_value(image, "labels", index))
     if labels.ndim != 1:

@@ -99,6 +99,44 @@ def test_images_in_any_order_are_sorted_and_rows_keep_their_place() -> None:
     assert [table.catalog.classes[k] for k in table.label] == ["2", "3", "1", "2"]
 
 
+def random_images(array: Any) -> list[dict[str, Any]]:
+    """Images of 0 to 3 boxes; `array` makes each array."""
+    rng = np.random.default_rng(0)
+    images = []
+    for n in rng.integers(0, 4, 50).tolist():
+        corners = rng.integers(0, 50, (n, 4)).cumsum(axis=1).astype(float)
+        images.append(
+            {
+                "boxes": array(corners) if n else array([]),
+                "labels": array(rng.choice([-7, 2, 90], n)),
+                "scores": array(rng.integers(0, 100, n) / 128),
+                "iscrowd": array(rng.integers(0, 2, n)),
+            }
+        )
+    return images
+
+
+@pytest.mark.parametrize("array", [np.asarray, real_tensor], ids=["numpy", "torch"])
+@pytest.mark.parametrize("change", ["none", "one is a list", "one has floats", "one lacks a key"])
+@pytest.mark.parametrize("function", [ground_truth_from_arrays, detections_from_arrays])
+def test_columns_made_at_once_equal_those_made_image_by_image(
+    function: Any, change: str, array: Any
+) -> None:
+    images, listed = random_images(array), random_images(list)
+    for some in (images, listed):
+        if change == "one is a list":
+            some[7] = listed[7]
+        if change == "one has floats":
+            some[7]["labels"] = np.asarray(some[7]["labels"], float)
+        if change == "one lacks a key":
+            del some[7]["iscrowd"]
+    for classes in (None, {90: "x", -7: "a", 2: "m", 1: "unused"}):
+        one, other = function(images, classes=classes), function(listed, classes=classes)
+        assert one.catalog == other.catalog
+        for name in one.COLUMNS:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+
+
 def test_marks_and_areas_follow_their_boxes_and_have_defaults() -> None:
     marked = one(difficult=[0, 1], iscrowd=np.array([True, False]), area=[7, 8])
     table = ground_truth_from_arrays([marked, one()], images=["b", "a"])
