@@ -95,15 +95,14 @@ def match(
         threads=threads,
         impl=impl,
     )
-    order = matches.order
     return MatchTable(
         protocol=protocol,
         images=catalog.images,
         classes=catalog.classes,
-        image=detections.image[order],
-        label=detections.label[order],
-        score=detections.score[order],
-        row=detections.row[order],
+        image=matches.image,
+        label=matches.label,
+        score=matches.score,
+        row=matches.row,
         rank=matches.rank,
         status=matches.status,
         positives=matches.positives,
@@ -157,13 +156,12 @@ def _without_dropped(table: GroundTruth, protocol: Protocol) -> GroundTruth:
 
 
 def _detection_boxes(table: Detections) -> Boxes:
-    area = box_area(table.size)
     return Boxes(
         image=table.image,
         label=table.label,
         box=table.box,
-        box_area=area,
-        area=area,
+        box_area=box_area(table.size),
+        area=np.zeros(0),
         score=table.score,
         row=table.row,
         kind=np.zeros(0, np.uint8),

@@ -72,7 +72,7 @@ class Boxes:
         label: int32 [N], 0 to classes - 1.
         box: float64 [N, 4], xyxy px.
         box_area: float64 [N], px^2, what the IoU divides by.
-        area: float64 [N], px^2, what the area ranges read (detections: the box area).
+        area: float64 [N], px^2, what the area ranges read; detections: unused, for it is box_area.
         score: float64 [N]; ground truth: unused.
         row: int64 [N], the order in the file, for ties; ground truth: unused.
         kind: uint8 [N], CLAIMABLE, NEVER_CLAIMED (ignored, ordinary IoU, may be found by many) or
@@ -94,19 +94,33 @@ class Matches:
     """What matching found; detections stand in curve order: by class, then descending score.
 
     Attributes:
-        order: int64 [N], the input row of each detection in curve order.
+        image: int32 [N].
+        label: int32 [N].
+        score: float64 [N].
+        row: int64 [N].
         rank: int32 [N], its rank by score within its image and class, from 0.
         status: uint8 [A, T, N], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED.
         positives: int64 [K, A], counted ground truths.
     """
 
-    order: NDArray[np.int64]
+    image: NDArray[np.int32]
+    label: NDArray[np.int32]
+    score: NDArray[np.float64]
+    row: NDArray[np.int64]
     rank: NDArray[np.int32]
     status: NDArray[np.uint8]
     positives: NDArray[np.int64]
 
 
-Arrays = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]
+Arrays = tuple[
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.uint8],
+    NDArray[np.int64],
+]
 Matcher = Callable[[Boxes, Boxes, Rules, int, int], Arrays]
 
 

@@ -2,8 +2,9 @@
 //
 // Does what kernels/matching/reference.py says, to the last bit: the IoU is computed in the order of
 // operations of the VOC kits and of pycocotools (which agree), and must be compiled without
-// contraction. One task is one class. A detection's status at all thresholds and area ranges is kept
-// together, as they are found together and read together.
+// contraction. One task is one class. Memory decides the time: the boxes of a class lie all over the
+// columns, so they are first brought together, a box with all that is asked of it in one cache line;
+// and a detection's status at all thresholds and area ranges is kept together, as it is found.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -23,6 +24,18 @@ namespace {
 enum Status : uint8_t { FALSE_POSITIVE = 0, TRUE_POSITIVE = 1, IGNORED = 2 };
 enum Kind : uint8_t { CLAIMABLE = 0, NEVER_CLAIMED = 1, CROWD = 2 };
 
+// A box with all that matching asks of it.
+struct Detection {
+    double box[4], area, score;
+    int64_t row;
+    int32_t image;
+};
+struct Truth {
+    double box[4], box_area, area;
+    int32_t image;
+    Kind kind;
+};
+
 struct Boxes {
     Input<int32_t, 1> image, label;
     Input<double, 2> box;
@@ -39,72 +52,105 @@ struct Boxes {
           score(nb::cast<Input<double, 1>>(columns.attr("score"))),
           row(nb::cast<Input<int64_t, 1>>(columns.attr("row"))),
           kind(nb::cast<Input<uint8_t, 1>>(columns.attr("kind"))) {
-        for (size_t length : {image.size(), box.shape(0), box_area.size(), area.size()})
+        for (size_t length : {image.size(), box.shape(0), box_area.size()})
             if (length != label.size()) throw nb::value_error("columns must have equal lengths");
         if (label.size() && box.shape(1) != 4) throw nb::value_error("box must be [N, 4]");
         if (label.size() > INT32_MAX) throw nb::value_error("more than 2^31 - 1 boxes");
     }
-    int64_t size() const { return static_cast<int64_t>(label.size()); }
+    Detection detection(int64_t i) const {
+        const double* b = box.data() + 4 * i;
+        return {{b[0], b[1], b[2], b[3]}, box_area.data()[i], score.data()[i], row.data()[i],
+                image.data()[i]};
+    }
+    Truth truth(int64_t i) const {
+        const double* b = box.data() + 4 * i;
+        return {{b[0], b[1], b[2], b[3]}, box_area.data()[i], area.data()[i], image.data()[i],
+                static_cast<Kind>(kind.data()[i])};
+    }
+};
+
+struct Range {
+    double low, high;
+    bool holds(double area) const { return low <= area && area <= high; }
 };
 
 struct Rules {
-    Input<double, 1> iou_thresholds;
-    Input<double, 2> area_ranges;
+    std::vector<double> iou_thresholds;
+    std::vector<Range> area_ranges;
     double side_offset;
     bool strict, best_only, last_of_equals, ties_by_image;
     int64_t max_dets;
 
     explicit Rules(nb::handle rules)
-        : iou_thresholds(nb::cast<Input<double, 1>>(rules.attr("iou_thresholds"))),
-          area_ranges(nb::cast<Input<double, 2>>(rules.attr("area_ranges"))),
-          side_offset(nb::cast<double>(rules.attr("side_offset"))),
+        : side_offset(nb::cast<double>(rules.attr("side_offset"))),
           strict(nb::cast<bool>(rules.attr("strict"))),
           best_only(nb::cast<bool>(rules.attr("best_only"))),
           last_of_equals(nb::cast<bool>(rules.attr("last_of_equals"))),
           ties_by_image(nb::cast<bool>(rules.attr("ties_by_image"))),
           max_dets(nb::cast<int64_t>(rules.attr("max_dets"))) {
-        if (iou_thresholds.size() == 0 || iou_thresholds.size() > 64)
+        const auto thresholds = nb::cast<Input<double, 1>>(rules.attr("iou_thresholds"));
+        const auto ranges = nb::cast<Input<double, 2>>(rules.attr("area_ranges"));
+        if (thresholds.size() == 0 || thresholds.size() > 64)
             throw nb::value_error("expected 1 to 64 IoU thresholds");
-        if (area_ranges.shape(1) != 2) throw nb::value_error("area_ranges must be [A, 2]");
+        if (ranges.shape(1) != 2) throw nb::value_error("area_ranges must be [A, 2]");
+        iou_thresholds.assign(thresholds.data(), thresholds.data() + thresholds.size());
+        for (size_t a = 0; a < ranges.shape(0); ++a)
+            area_ranges.push_back({ranges(a, 0), ranges(a, 1)});
     }
-    int64_t T() const { return static_cast<int64_t>(iou_thresholds.size()); }
-    int64_t A() const { return static_cast<int64_t>(area_ranges.shape(0)); }
+    size_t T() const { return iou_thresholds.size(); }
+    size_t A() const { return area_ranges.size(); }
     bool passes(double iou, double threshold) const {
         return strict ? iou > threshold : iou >= threshold;
     }
     bool beats(double iou, double best) const { return last_of_equals ? iou >= best : iou > best; }
-    bool inside(double area, int64_t a) const {
-        return area_ranges(a, 0) <= area && area <= area_ranges(a, 1);
-    }
 };
 
-// Rows grouped by class; in `row` order within a class, then input order.
-struct Groups {
-    std::vector<int64_t> start;  // of each class
-    std::vector<int32_t> rows;
-
-    Groups(const Boxes& boxes, const int64_t* row, int64_t classes)
-        : start(classes + 1, 0), rows(boxes.size()) {
-        for (int64_t i = 0; i < boxes.size(); ++i) {
-            if (boxes.label(i) < 0 || boxes.label(i) >= classes)
-                throw nb::value_error("label out of range");
-            ++start[boxes.label(i) + 1];
+// The rows of each class, which `gather` brings together in input order. The rows are cut into parts
+// that threads count, and move, on their own.
+class ByClass {
+  public:
+    ByClass(const Input<int32_t, 1>& label, int64_t classes, int threads)
+        : label_(label.data()), rows_(static_cast<int64_t>(label.size())), threads_(threads) {
+        const int64_t parts = std::clamp<int64_t>(rows_ / (4 * classes + (1 << 16)), 1, 16);
+        next_.assign(static_cast<size_t>(parts), std::vector<int64_t>(classes, 0));
+        over_parts([&](std::vector<int64_t>& counts, int64_t i) {
+            if (label_[i] < 0 || label_[i] >= classes) throw nb::value_error("label out of range");
+            ++counts[label_[i]];
+        });
+        start_.push_back(0);
+        for (int64_t k = 0; k < classes; ++k) {
+            int64_t next = start_.back();
+            for (auto& part : next_) next += std::exchange(part[k], next);
+            start_.push_back(next);
         }
-        std::partial_sum(start.begin(), start.end(), start.begin());
-        std::vector<int64_t> next(start);
-        const bool in_order = !row || std::is_sorted(row, row + boxes.size());
-        for (int32_t i : in_order ? std::vector<int32_t>{} : by_row(row, boxes.size()))
-            rows[next[boxes.label(i)]++] = i;
-        for (int32_t i = 0; in_order && i < boxes.size(); ++i) rows[next[boxes.label(i)]++] = i;
+    }
+    // Where each class begins among all, [K + 1].
+    int64_t start(int64_t k) const { return start_[k]; }
+    int64_t count(int64_t first, int64_t last) const { return start_[last] - start_[first]; }
+
+    // make(i) of the rows i of the classes first .. last - 1, class by class; once for each class.
+    template <class Record, class Make>
+    void gather(int64_t first, int64_t last, Record* records, const Make& make) {
+        over_parts([&](std::vector<int64_t>& next, int64_t i) {
+            const int64_t k = label_[i];
+            if (first <= k && k < last) records[next[k]++ - start_[first]] = make(i);
+        });
     }
 
   private:
-    static std::vector<int32_t> by_row(const int64_t* row, int64_t count) {
-        std::vector<int32_t> order(count);
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](int32_t x, int32_t y) { return row[x] < row[y]; });
-        return order;
+    const int32_t* label_;
+    int64_t rows_;
+    int threads_;
+    std::vector<int64_t> start_;
+    std::vector<std::vector<int64_t>> next_;  // for each part and class, where its next row goes
+
+    template <class Body>
+    void over_parts(const Body& body) {
+        const auto parts = static_cast<int64_t>(next_.size());
+        upmap::parallel_for(parts, threads_, [&](int64_t part) {
+            for (int64_t i = rows_ * part / parts; i < rows_ * (part + 1) / parts; ++i)
+                body(next_[part], i);
+        });
     }
 };
 
@@ -116,15 +162,16 @@ inline uint64_t descending(double score) {
     return bits >> 63 ? bits : ~bits & ~(uint64_t{1} << 63);
 }
 
-// A row with what it is sorted by.
+// A detection or ground truth of the class at hand, with what it is sorted by.
 struct Item {
     uint64_t key;
-    int32_t row, image;
+    int32_t place, image;
 };
 
 // Sorts by key, stably: by comparison if they are few, else byte by byte from the last.
 void sort_by_key(std::vector<Item>& items, std::vector<Item>& spare) {
     auto less = [](const Item& x, const Item& y) { return x.key < y.key; };
+    if (std::is_sorted(items.begin(), items.end(), less)) return;
     if (items.size() < 512) return std::stable_sort(items.begin(), items.end(), less);
     std::vector<std::array<uint32_t, 256>> counts(8);
     for (auto& count : counts) count.fill(0);
@@ -141,50 +188,39 @@ void sort_by_key(std::vector<Item>& items, std::vector<Item>& spare) {
     }
 }
 
-constexpr int64_t AHEAD = 16;  // rows, fetched before they are needed
-
 struct Output {
-    upmap::Buffer<int64_t> order;
+    upmap::Buffer<int32_t> image, label;
+    upmap::Buffer<double> score;
+    upmap::Buffer<int64_t> row;
     upmap::Buffer<int32_t> rank;
     upmap::Buffer<uint8_t> status;     // [N, A, T]
     upmap::Buffer<int64_t> positives;  // [K, A]
 };
 
-// One class: its images' detections are sorted by score, then placed in the class's own order, then
-// matched image by image. Buffers live as long as the task.
+// One class after another: its detections are put in curve order, then matched image by image.
 class ClassMatcher {
   public:
-    ClassMatcher(const Boxes& detections, const Boxes& truths, const Rules& rules, Output& out)
-        : detections_(detections), truths_(truths), rules_(rules), out_(out) {
-        lowest_ = *std::min_element(rules.iou_thresholds.data(),
-                                    rules.iou_thresholds.data() + rules.T());
-    }
+    ClassMatcher(const Rules& rules, Output& out)
+        : rules_(rules),
+          out_(out),
+          lowest_(*std::min_element(rules.iou_thresholds.begin(), rules.iou_thresholds.end())) {}
 
-    // Matches the detections `rows`, whose places in curve order begin at `place`.
-    void match(const int32_t* rows, int64_t count, int64_t place, const int32_t* truths,
-               int64_t truth_count, int64_t label) {
-        count_positives(truths, truth_count, label);
-        gather_items(rows, count);
-        find_places(place);
-        gather_truths(truths, truth_count);
-        size_t g = 0;
-        for (int64_t d = 0; d < count;) {
-            const int64_t begin = d;
-            const int32_t image = items_[d].image;
-            while (d < count && items_[d].image == image) ++d;
-            while (g < by_image_.size() && by_image_[g].image < image) ++g;
-            const size_t first = g;
-            while (g < by_image_.size() && by_image_[g].image == image) ++g;
-            gather_here(first, g);
-            match_image(begin, d);
-        }
+    // Matches a class's detections, in input order, whose places in curve order begin at `place`.
+    void match(int64_t label, Detection* detections, int64_t count, int64_t place,
+               const Truth* truths, int64_t truth_count) {
+        detections_ = detections;
+        truths_ = truths;
+        count_positives(label, truth_count);
+        auto earlier = [](const Detection& x, const Detection& y) { return x.row < y.row; };
+        if (!std::is_sorted(detections, detections + count, earlier))
+            std::stable_sort(detections, detections + count, earlier);
+        order_by_image(count);
+        find_places(static_cast<int32_t>(label), place);
+        order_truths(truth_count);
+        match_images();
     }
 
   private:
-    struct Truth {
-        double box[4], box_area;
-        Kind kind;
-    };
     struct Candidate {
         int32_t truth;
         double iou;
@@ -194,44 +230,47 @@ class ClassMatcher {
         uint64_t right = 0, ignored = 0;
     };
 
-    const Boxes& detections_;
-    const Boxes& truths_;
     const Rules& rules_;
     Output& out_;
-    double lowest_;
-    std::vector<Item> items_;     // the class's detections by image, best first
-    std::vector<Item> by_image_;  // its ground truths by image, input order
-    std::vector<Item> spare_;
-    std::vector<int64_t> places_;     // of each of items_ in curve order
-    std::vector<Truth> here_;         // this image's ground truths, input order
+    const double lowest_;
+    const Detection* detections_ = nullptr;
+    const Truth* truths_ = nullptr;
+    std::vector<Item> by_image_;  // the class's detections by image, best first
+    std::vector<Item> truths_by_image_;  // in input order
+    std::vector<Item> ranked_, spare_;
+    std::vector<int64_t> places_;  // of each of by_image_ in curve order
+    std::vector<Truth> here_;      // this image's ground truths, input order
     std::vector<Candidate> candidates_;  // what passes the lowest threshold with one detection
-    std::vector<uint8_t> ignored_;    // [A, here]
-    std::vector<uint64_t> claimed_;   // [A, here], a bit per threshold
+    std::vector<uint8_t> ignored_;       // [A, here]
+    std::vector<uint64_t> claimed_;      // [A, here], a bit per threshold
 
-    void count_positives(const int32_t* truths, int64_t count, int64_t label) {
-        for (int64_t a = 0; a < rules_.A(); ++a) {
-            int64_t positives = 0;
-            for (int64_t i = 0; i < count; ++i)
-                positives += truths_.kind(truths[i]) == CLAIMABLE &&
-                             rules_.inside(truths_.area(truths[i]), a);
-            out_.positives[label * rules_.A() + a] = positives;
-        }
+    void count_positives(int64_t label, int64_t count) {
+        int64_t* positives = out_.positives.data() + label * static_cast<int64_t>(rules_.A());
+        for (const Range& range : rules_.area_ranges)
+            *positives++ = std::count_if(truths_, truths_ + count, [&](const Truth& truth) {
+                return truth.kind == CLAIMABLE && range.holds(truth.area);
+            });
     }
 
     // Detections by image, and by descending score within one: equal scores keep `row` order.
-    void gather_items(const int32_t* rows, int64_t count) {
-        items_.resize(count);
-        for (int64_t i = 0; i < count; ++i) {
-            const int32_t image = detections_.image(rows[i]);
-            items_[i] = {static_cast<uint32_t>(image), rows[i], image};
+    void order_by_image(int64_t count) {
+        by_image_.resize(count);
+        for (int32_t i = 0; i < count; ++i) {
+            const int32_t image = detections_[i].image;
+            by_image_[i] = {static_cast<uint32_t>(image), i, image};
         }
-        sort_by_key(items_, spare_);
-        for (Item& item : items_) item.key = descending(detections_.score(item.row));
-        for (size_t begin = 0, end; begin < items_.size(); begin = end) {
-            for (end = begin + 1; end < items_.size() && items_[end].image == items_[begin].image;)
-                ++end;
-            sort_few(items_.begin() + begin, items_.begin() + end);
+        sort_by_key(by_image_, spare_);
+        for (Item& item : by_image_) item.key = descending(detections_[item.place].score);
+        for (size_t begin = 0, end; begin < by_image_.size(); begin = end) {
+            end = end_of_image(by_image_, begin);
+            sort_few(by_image_.begin() + begin, by_image_.begin() + end);
         }
+    }
+
+    static size_t end_of_image(const std::vector<Item>& items, size_t begin) {
+        size_t end = begin;
+        while (end < items.size() && items[end].image == items[begin].image) ++end;
+        return end;
     }
 
     static void sort_few(std::vector<Item>::iterator begin, std::vector<Item>::iterator end) {
@@ -248,83 +287,83 @@ class ClassMatcher {
     }
 
     // The place of each detection in curve order: by score, then as the rules say.
-    void find_places(int64_t place) {
-        const auto count = static_cast<int32_t>(items_.size());
-        std::vector<Item> ranked(items_);
-        for (int32_t i = 0; i < count; ++i) ranked[i].image = i;  // where it stands in items_
-        if (!rules_.ties_by_image)
-            std::sort(ranked.begin(), ranked.end(), [&](const Item& x, const Item& y) {
-                const int64_t row = detections_.row(x.row), other = detections_.row(y.row);
-                return row != other ? row < other : x.row < y.row;
-            });
-        sort_by_key(ranked, spare_);
-        places_.resize(items_.size());
+    void find_places(int32_t label, int64_t place) {
+        ranked_ = by_image_;
+        for (size_t i = 0; i < ranked_.size(); ++i)
+            ranked_[i].image = static_cast<int32_t>(i);  // where it stands in by_image_
+        if (!rules_.ties_by_image)  // by row, which is the order of detections_
+            std::sort(ranked_.begin(), ranked_.end(),
+                      [](const Item& x, const Item& y) { return x.place < y.place; });
+        sort_by_key(ranked_, spare_);
+        places_.resize(ranked_.size());
+        for (const Item& item : ranked_) {
+            const Detection& detection = detections_[item.place];
+            out_.image[place] = detection.image;
+            out_.label[place] = label;
+            out_.score[place] = detection.score;
+            out_.row[place] = detection.row;
+            places_[item.image] = place++;
+        }
+    }
+
+    void order_truths(int64_t count) {
+        truths_by_image_.resize(count);
         for (int32_t i = 0; i < count; ++i) {
-            places_[ranked[i].image] = place + i;
-            out_.order[place + i] = ranked[i].row;
+            const int32_t image = truths_[i].image;
+            truths_by_image_[i] = {static_cast<uint32_t>(image), i, image};
+        }
+        sort_by_key(truths_by_image_, spare_);
+    }
+
+    void match_images() {
+        size_t g = 0;
+        for (size_t begin = 0, end; begin < by_image_.size(); begin = end) {
+            end = end_of_image(by_image_, begin);
+            const int32_t image = by_image_[begin].image;
+            while (g < truths_by_image_.size() && truths_by_image_[g].image < image) ++g;
+            const size_t first = g;
+            while (g < truths_by_image_.size() && truths_by_image_[g].image == image) ++g;
+            gather_here(first, g);
+            match_image(begin, end);
         }
     }
 
-    void gather_truths(const int32_t* truths, int64_t count) {
-        by_image_.resize(count);
-        for (int64_t i = 0; i < count; ++i) {
-            const int32_t image = truths_.image(truths[i]);
-            by_image_[i] = {static_cast<uint32_t>(image), truths[i], image};
-        }
-        sort_by_key(by_image_, spare_);
-    }
-
-    void match_image(int64_t begin, int64_t end) {
-        const int64_t kept = std::min(end, begin + rules_.max_dets);
-        const int64_t last = static_cast<int64_t>(items_.size()) - 1;
-        for (int64_t d = begin; d < end; ++d) {
-            prefetch(std::min(d + AHEAD, last));
-            out_.rank[places_[d]] = static_cast<int32_t>(d - begin);
-            uint8_t* status = out_.status.data() + places_[d] * rules_.A() * rules_.T();
-            if (d < kept)
-                match_detection(items_[d].row, status);
-            else
-                std::memset(status, IGNORED, static_cast<size_t>(rules_.A() * rules_.T()));
-        }
-    }
-
-    // Rows lie anywhere in memory: without this, matching would mostly wait for them.
-    void prefetch(int64_t d) const {
-        const int64_t row = items_[d].row;
-        __builtin_prefetch(detections_.box.data() + 4 * row);
-        __builtin_prefetch(detections_.box_area.data() + row);
-        __builtin_prefetch(detections_.area.data() + row);
-        __builtin_prefetch(out_.status.data() + places_[d] * rules_.A() * rules_.T(), 1);
-        __builtin_prefetch(out_.rank.data() + places_[d], 1);
-    }
-
-    // The ground truths by_image_[first .. last - 1], an image's.
+    // The ground truths truths_by_image_[first .. last - 1], an image's.
     void gather_here(size_t first, size_t last) {
         const size_t count = last - first;
         here_.resize(count);
-        ignored_.resize(count * static_cast<size_t>(rules_.A()));
+        ignored_.resize(count * rules_.A());
         claimed_.assign(ignored_.size(), 0);
         for (size_t j = 0; j < count; ++j) {
-            const int64_t g = by_image_[first + j].row;
-            std::memcpy(here_[j].box, truths_.box.data() + 4 * g, sizeof here_[j].box);
-            here_[j].box_area = truths_.box_area(g);
-            here_[j].kind = static_cast<Kind>(truths_.kind(g));
-            for (int64_t a = 0; a < rules_.A(); ++a)
+            const Truth& truth = here_[j] = truths_[truths_by_image_[first + j].place];
+            for (size_t a = 0; a < rules_.A(); ++a)
                 ignored_[a * count + j] =
-                    here_[j].kind != CLAIMABLE || !rules_.inside(truths_.area(g), a);
+                    truth.kind != CLAIMABLE || !rules_.area_ranges[a].holds(truth.area);
         }
     }
 
-    void match_detection(int32_t row, uint8_t* status) {
-        const int64_t T = rules_.T();
-        find_candidates(row);
-        for (int64_t a = 0; a < rules_.A(); ++a, status += T) {
-            const Status otherwise =
-                rules_.inside(detections_.area(row), a) ? FALSE_POSITIVE : IGNORED;
-            std::memset(status, otherwise, static_cast<size_t>(T));
+    void match_image(size_t begin, size_t end) {
+        const size_t width = rules_.A() * rules_.T();
+        for (size_t d = begin; d < end; ++d) {
+            const auto rank = static_cast<int32_t>(d - begin);
+            out_.rank[places_[d]] = rank;
+            uint8_t* status = out_.status.data() + static_cast<size_t>(places_[d]) * width;
+            if (rank < rules_.max_dets)
+                match_detection(detections_[by_image_[d].place], status);
+            else
+                std::memset(status, IGNORED, width);
+        }
+    }
+
+    void match_detection(const Detection& detection, uint8_t* status) {
+        const size_t T = rules_.T();
+        find_candidates(detection);
+        for (size_t a = 0; a < rules_.A(); ++a, status += T) {
+            const bool is_inside = rules_.area_ranges[a].holds(detection.area);
+            std::memset(status, is_inside ? FALSE_POSITIVE : IGNORED, T);
             if (candidates_.empty()) continue;
             const Outcome found = candidates_.size() == 1 ? outcome_of_one(a) : outcome_of_many(a);
-            for (int64_t t = 0; t < T; ++t)
+            for (size_t t = 0; t < T; ++t)
                 if (found.right >> t & 1)
                     status[t] = TRUE_POSITIVE;
                 else if (found.ignored >> t & 1)
@@ -332,16 +371,16 @@ class ClassMatcher {
         }
     }
 
-    void find_candidates(int32_t row) {
+    void find_candidates(const Detection& detection) {
         candidates_.clear();
-        const double* p = detections_.box.data() + 4 * static_cast<int64_t>(row);
+        const double* p = detection.box;
         for (size_t j = 0; j < here_.size(); ++j) {
             const double* q = here_[j].box;
             double width = std::min(p[2], q[2]) - std::max(p[0], q[0]) + rules_.side_offset;
             if (!(width > 0)) continue;
             double height = std::min(p[3], q[3]) - std::max(p[1], q[1]) + rules_.side_offset;
             if (!(height > 0)) continue;
-            double common = width * height, area = detections_.box_area(row);
+            double common = width * height, area = detection.area;
             if (here_[j].kind != CROWD) area = area + here_[j].box_area - common;
             double iou = common / area;
             if (iou > 0 && iou >= lowest_) candidates_.push_back({static_cast<int32_t>(j), iou});
@@ -349,21 +388,21 @@ class ClassMatcher {
     }
 
     // What nearly all are: a detection that overlaps one ground truth. All thresholds at once.
-    Outcome outcome_of_one(int64_t a) {
+    Outcome outcome_of_one(size_t a) {
         const Candidate& only = candidates_[0];
         const size_t at = a * here_.size() + only.truth;
         uint64_t hits = 0;
-        for (int64_t t = 0; t < rules_.T(); ++t)
-            hits |= uint64_t{rules_.passes(only.iou, rules_.iou_thresholds(t))} << t;
+        for (size_t t = 0; t < rules_.T(); ++t)
+            hits |= uint64_t{rules_.passes(only.iou, rules_.iou_thresholds[t])} << t;
         const uint64_t taken = here_[only.truth].kind == CLAIMABLE ? claimed_[at] : 0;
         claimed_[at] |= hits;
         if (!ignored_[at]) return {hits & ~taken, 0};
         return {0, rules_.best_only ? hits : hits & ~taken};
     }
 
-    Outcome outcome_of_many(int64_t a) {
+    Outcome outcome_of_many(size_t a) {
         Outcome found;
-        for (int64_t t = 0; t < rules_.T(); ++t) {
+        for (size_t t = 0; t < rules_.T(); ++t) {
             const Status state = outcome(a, t);
             found.right |= uint64_t{state == TRUE_POSITIVE} << t;
             found.ignored |= uint64_t{state == IGNORED} << t;
@@ -371,7 +410,7 @@ class ClassMatcher {
         return found;
     }
 
-    Status outcome(int64_t a, int64_t t) {
+    Status outcome(size_t a, size_t t) {
         const uint8_t* ignored = ignored_.data() + a * here_.size();
         uint64_t* claimed = claimed_.data() + a * here_.size();
         const Candidate* found;
@@ -394,33 +433,59 @@ class ClassMatcher {
 
     // The candidate of largest IoU among the eligible, if it passes threshold t.
     template <class Eligible>
-    const Candidate* best(int64_t t, const Eligible& eligible) const {
+    const Candidate* best(size_t t, const Eligible& eligible) const {
         const Candidate* found = nullptr;
         for (const Candidate& c : candidates_)
             if (eligible(c) && (!found || rules_.beats(c.iou, found->iou))) found = &c;
-        return found && rules_.passes(found->iou, rules_.iou_thresholds(t)) ? found : nullptr;
+        return found && rules_.passes(found->iou, rules_.iou_thresholds[t]) ? found : nullptr;
     }
 };
 
+constexpr int64_t MOST_TOGETHER = 1 << 19;  // boxes: 32 MB
+
+// Where each part of the work ends: as many classes as keep within MOST_TOGETHER, at least one.
+int64_t end_of_batch(const ByClass& detections, const ByClass& truths, int64_t first, int64_t classes) {
+    int64_t last = first + 1;
+    while (last < classes && detections.count(first, last + 1) + truths.count(first, last + 1) <=
+                                 MOST_TOGETHER)
+        ++last;
+    return last;
+}
+
+// The classes first .. last - 1, those with most detections first.
+std::vector<int64_t> largest_first(const ByClass& detections, int64_t first, int64_t last) {
+    std::vector<int64_t> classes(static_cast<size_t>(last - first));
+    std::iota(classes.begin(), classes.end(), first);
+    std::stable_sort(classes.begin(), classes.end(), [&](int64_t x, int64_t y) {
+        return detections.count(x, x + 1) > detections.count(y, y + 1);
+    });
+    return classes;
+}
+
 Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rules, int64_t classes,
                  int threads) {
-    const auto N = static_cast<size_t>(detections.size());
-    const auto A = static_cast<size_t>(rules.A()), T = static_cast<size_t>(rules.T());
-    Output out{upmap::Buffer<int64_t>(N), upmap::Buffer<int32_t>(N), upmap::Buffer<uint8_t>(N * A * T),
-               upmap::Buffer<int64_t>(static_cast<size_t>(classes) * A)};
-    const Groups by_class(detections, detections.row.data(), classes);
-    const Groups truth_by_class(truths, nullptr, classes);
-    auto count = [&](int64_t k) { return by_class.start[k + 1] - by_class.start[k]; };
-    std::vector<int64_t> largest_first(classes);
-    std::iota(largest_first.begin(), largest_first.end(), 0);
-    std::stable_sort(largest_first.begin(), largest_first.end(),
-                     [&](int64_t x, int64_t y) { return count(x) > count(y); });
-    upmap::parallel_for(classes, threads, [&](int64_t task) {
-        int64_t k = largest_first[task], first = truth_by_class.start[k];
-        ClassMatcher(detections, truths, rules, out)
-            .match(by_class.rows.data() + by_class.start[k], count(k), by_class.start[k],
-                   truth_by_class.rows.data() + first, truth_by_class.start[k + 1] - first, k);
-    });
+    const size_t N = detections.label.size();
+    Output out{upmap::Buffer<int32_t>(N), upmap::Buffer<int32_t>(N), upmap::Buffer<double>(N),
+               upmap::Buffer<int64_t>(N), upmap::Buffer<int32_t>(N),
+               upmap::Buffer<uint8_t>(N * rules.A() * rules.T()),
+               upmap::Buffer<int64_t>(static_cast<size_t>(classes) * rules.A())};
+    ByClass found(detections.label, classes, threads), there(truths.label, classes, threads);
+    for (int64_t first = 0, last; first < classes; first = last) {
+        last = end_of_batch(found, there, first, classes);
+        upmap::Buffer<Detection> records(static_cast<size_t>(found.count(first, last)));
+        upmap::Buffer<Truth> truth_records(static_cast<size_t>(there.count(first, last)));
+        found.gather(first, last, records.data(), [&](int64_t i) { return detections.detection(i); });
+        there.gather(first, last, truth_records.data(), [&](int64_t i) { return truths.truth(i); });
+        const std::vector<int64_t> order = largest_first(found, first, last);
+        upmap::parallel_workers(last - first, threads, [&] {
+            return [&, matcher = ClassMatcher(rules, out)](int64_t task) mutable {
+                const int64_t k = order[static_cast<size_t>(task)];
+                matcher.match(k, records.data() + found.count(first, k), found.count(k, k + 1),
+                              found.start(k), truth_records.data() + there.count(first, k),
+                              there.count(k, k + 1));
+            };
+        });
+    }
     return out;
 }
 
@@ -429,7 +494,7 @@ nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::hand
     Boxes detections(detection_columns), truths(truth_columns);
     if (detections.score.size() != detections.label.size() ||
         detections.row.size() != detections.label.size() ||
-        truths.kind.size() != truths.label.size())
+        truths.area.size() != truths.label.size() || truths.kind.size() != truths.label.size())
         throw nb::value_error("columns must have equal lengths");
     Rules rules(rule_values);
     Output out;
@@ -437,12 +502,13 @@ nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::hand
         nb::gil_scoped_release release;
         out = match_all(detections, truths, rules, classes, threads);
     }
-    const size_t N = detections.label.size(), K = classes;
-    const auto A = rules.A(), T = rules.T();
-    return nb::make_tuple(
-        upmap::owned(std::move(out.order), {N}), upmap::owned(std::move(out.rank), {N}),
-        upmap::owned(std::move(out.status), {size_t(A), size_t(T), N}, {T, 1, A * T}),
-        upmap::owned(std::move(out.positives), {K, size_t(A)}));
+    const size_t N = detections.label.size(), A = rules.A(), T = rules.T();
+    const auto a = static_cast<int64_t>(A), t = static_cast<int64_t>(T);
+    return nb::make_tuple(upmap::owned(std::move(out.image), {N}), upmap::owned(std::move(out.label), {N}),
+                          upmap::owned(std::move(out.score), {N}), upmap::owned(std::move(out.row), {N}),
+                          upmap::owned(std::move(out.rank), {N}),
+                          upmap::owned(std::move(out.status), {A, T, N}, {t, 1, a * t}),
+                          upmap::owned(std::move(out.positives), {static_cast<size_t>(classes), A}));
 }
 
 }  // namespace
@@ -450,5 +516,5 @@ nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::hand
 NB_MODULE(native, module) {
     module.def("match", &match, nb::arg("detections"), nb::arg("ground_truth"), nb::arg("rules"),
                nb::arg("classes"), nb::arg("threads"),
-               "See kernels.matching.match; returns (order, rank, status, positives).");
+               "See kernels.matching.match; returns the columns of Matches.");
 }

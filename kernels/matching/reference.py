@@ -40,13 +40,16 @@ def match(
         for a, limits in enumerate(rules.area_ranges):
             ignored = [not _counts(ground_truth, g, limits) for g in truths[key]]
             kinds = [int(ground_truth.kind[g]) for g in truths[key]]
-            inside = [_inside(detections.area[row], limits) for row in kept]
+            inside = [_inside(detections.box_area[row], limits) for row in kept]
             for t, threshold in enumerate(rules.iou_thresholds):
                 outcome = _outcomes(overlaps, ignored, kinds, float(threshold), rules)
                 for place, state, is_inside in zip(places, outcome, inside, strict=False):
                     unmatched_outside = state == FALSE_POSITIVE and not is_inside
                     status[a, t, place] = IGNORED if unmatched_outside else state
-    return np.array(order, np.int64), rank, status, _positives(ground_truth, rules, classes)
+    columns = (detections.image, detections.label, detections.score, detections.row)
+    image, label, score, rows_in_order = (column[order] for column in columns)
+    positives = _positives(ground_truth, rules, classes)
+    return image, label, score, rows_in_order, rank, status, positives
 
 
 def _curve_order(detections: Boxes, rules: Rules) -> list[int]:

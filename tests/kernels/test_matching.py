@@ -68,8 +68,8 @@ def rules(**changes: Any) -> Rules:
 
 def statuses(found: Matches) -> list[int]:
     """At the first threshold and area range, in input order."""
-    statuses = np.empty(len(found.order), int)
-    statuses[found.order] = found.status[0, 0]
+    statuses = np.empty(len(found.row), int)
+    statuses[found.row] = found.status[0, 0]
     return statuses.tolist()
 
 
@@ -94,7 +94,7 @@ def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed:
         **dict(zip(names, choices, strict=True)),
     )
     native, reference = (match(found, truth, chosen, 3, impl=i) for i in ("native", "reference"))
-    for name in ("order", "rank", "status", "positives"):
+    for name in ("image", "label", "score", "row", "rank", "status", "positives"):
         np.testing.assert_array_equal(getattr(native, name), getattr(reference, name), name)
 
 
@@ -117,7 +117,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     found, truth = random_boxes(rng, 500), random_boxes(rng, 200)
     one, many = (match(found, truth, rules(), 3, threads=n, impl="native") for n in (1, threads))
     np.testing.assert_array_equal(one.status, many.status)
-    np.testing.assert_array_equal(one.order, many.order)
+    np.testing.assert_array_equal(one.row, many.row)
 
 
 def test_a_second_detection_of_a_claimed_object_is_false(impl: Any) -> None:
@@ -169,8 +169,8 @@ def test_equal_scores_keep_file_order_or_image_order(impl: Any) -> None:
     found = boxes([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
     by_file = match(found, boxes([]), rules(), 1, impl=impl)
     by_image = match(found, boxes([]), rules(ties_by_image=True), 1, impl=impl)
-    assert by_file.order.tolist() == [0, 1, 2]
-    assert by_image.order.tolist() == [1, 2, 0]
+    assert by_file.row.tolist() == [0, 1, 2]
+    assert by_image.row.tolist() == [1, 2, 0]
 
 
 def test_detections_beyond_the_cap_are_ignored(impl: Any) -> None:
