@@ -188,6 +188,8 @@ void sort_by_key(std::vector<Item>& items, std::vector<Item>& spare) {
     }
 }
 
+constexpr size_t AHEAD = 8;  // detections, fetched before they are matched
+
 struct Output {
     upmap::Buffer<int32_t> image, label;
     upmap::Buffer<double> score;
@@ -345,6 +347,8 @@ class ClassMatcher {
     void match_image(size_t begin, size_t end) {
         const size_t width = rules_.A() * rules_.T();
         for (size_t d = begin; d < end; ++d) {
+            const Item& later = by_image_[std::min(d + AHEAD, by_image_.size() - 1)];
+            upmap::prefetch(detections_ + later.place);
             const auto rank = static_cast<int32_t>(d - begin);
             out_.rank[places_[d]] = rank;
             uint8_t* status = out_.status.data() + static_cast<size_t>(places_[d]) * width;
