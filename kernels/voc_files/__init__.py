@@ -1,4 +1,4 @@
-"""VOC files to columns: the objects of many annotations, and the detections of many results files.
+"""VOC files to columns: the objects of many annotations, the detections of many results files.
 
 `reference.py` says with expat, and with Python's own words and numbers, what is read and what is
 refused; `native.cpp` reads the files of the usual kind without making an object for an element, and
@@ -131,7 +131,7 @@ def _reference_results(paths: Sequence[Path], images: dict[str, int], threads: i
     return reference.results(paths, images)
 
 
-def _joined(some: Columns, others: Columns, key: str, places: NDArray[np.int64]) -> Columns:
+def _joined(some: Columns, others: Columns, key: str, places: NDArray[np.int32]) -> Columns:
     """The rows of both in order of `key`, which in `others` counts the files at `places`."""
     others[key] = places[others[key]]
     order = np.argsort(np.concatenate([some[key], others[key]]), kind="stable")

@@ -16,6 +16,7 @@ namespace upmap::voc {
 
 constexpr double LARGEST = 1e150;            // px, of a coordinate
 constexpr double LARGEST_IMAGE = 1ull << 31;  // px, of a side
+constexpr size_t MAX_DEPTH = 100;            // of elements
 
 struct Object {
     std::string_view name;  // within the text
@@ -205,6 +206,7 @@ class AnnotationReader {
 
     void start(std::string_view element) {
         if (above_.empty() && element != "annotation") throw Refused{};
+        if (above_.size() == MAX_DEPTH) throw Refused{};
         above_.push_back(element);
         if (above_.size() == 2 && element == "object") found_.emplace_back();
     }

@@ -56,10 +56,10 @@ class ClassNames {
 // The objects of some images that follow on one another.
 struct Annotations {
     ClassNames classes;
-    std::vector<int32_t> image, label;
+    std::vector<int32_t> image, label, unread;
     std::vector<double> box;
     std::vector<uint8_t> difficult;
-    std::vector<int64_t> image_size, unread;
+    std::vector<int64_t> image_size;
 
     void push(const AnnotationReader& found, int32_t i) {
         for (const Object& object : found.objects) {
@@ -135,8 +135,7 @@ nb::dict annotations(nb::bytes folder, nb::list names, int threads) {
 }
 
 struct Detections : Results {
-    std::vector<int32_t> file;
-    std::vector<int64_t> unread;
+    std::vector<int32_t> file, unread;
 };
 
 Detections detections_of(const std::string& path, int32_t i, const ImagePlaces& places) {
