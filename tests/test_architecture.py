@@ -47,6 +47,13 @@ def test_evaluating_the_sample_is_light() -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
+def test_what_the_native_readers_read_costs_no_parser_and_no_progress_bar() -> None:
+    if kernels.voc_files.native is None:
+        pytest.skip("kernels.voc_files.native is not built")
+    statement = "from metrics.evaluate import main; main([])"
+    assert loaded_by(statement) & {"json", "pyexpat", "tqdm", "xml"} == set()
+
+
 def test_the_modules_under_test_are_those_of_this_checkout() -> None:
     for name in PACKAGES:
         module = importlib.import_module(name)

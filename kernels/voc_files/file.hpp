@@ -29,7 +29,8 @@ class File {
     // False for what is not a file, or cannot be read, or grows meanwhile.
     bool read(const std::string& path) {
         length_ = 0;
-        if (path.empty() || !read_bytes(path.c_str())) return false;
+        const bool is_path = !path.empty() && path.find('\0') == path.npos;
+        if (!is_path || !read_bytes(path.c_str())) return false;
         std::memset(bytes_.data() + length_, 0, PADDING);
         return true;
     }

@@ -27,6 +27,8 @@ std::string_view utf8(nb::handle string) {
     return {bytes ? bytes : "", static_cast<size_t>(size)};
 }
 
+std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+
 // A column of all parts, end to end.
 template <class T, class Part>
 nb::object array(const std::vector<Part>& parts, std::vector<T> Part::* column, size_t width = 0) {
@@ -107,14 +109,13 @@ std::vector<std::string> paths_of(std::string_view folder, const nb::list& names
     std::vector<std::string> paths;
     for (nb::handle name : names) {
         const std::string_view bytes = utf8(name);
-        const bool is_name = !bytes.empty() && bytes.find('\0') == bytes.npos;
-        paths.push_back(is_name ? std::string(folder).append("/").append(bytes).append(".xml") : "");
+        paths.push_back(bytes.empty() ? "" : std::string(folder).append("/").append(bytes).append(".xml"));
     }
     return paths;
 }
 
 nb::dict annotations(nb::bytes folder, nb::list names, int threads) {
-    const auto paths = paths_of({folder.c_str(), folder.size()}, names);
+    const auto paths = paths_of(view(folder), names);
     std::vector<Annotations> parts((paths.size() + FILES - 1) / FILES);
     {
         nb::gil_scoped_release release;
@@ -153,7 +154,7 @@ nb::dict results(nb::list paths, nb::dict images, int threads) {
     ImagePlaces places;
     for (auto [name, place] : images) places.add(utf8(name), nb::cast<int32_t>(place));
     std::vector<std::string> files;
-    for (nb::handle path : paths) files.emplace_back(nb::cast<nb::bytes>(path).c_str());
+    for (nb::handle path : paths) files.emplace_back(view(nb::cast<nb::bytes>(path)));
     std::vector<Detections> parts(files.size());
     {
         nb::gil_scoped_release release;

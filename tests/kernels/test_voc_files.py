@@ -210,8 +210,10 @@ def test_what_is_no_file_is_an_oserror(impl: Any, name: str, tmp_path: Path) -> 
 
 
 def test_a_name_that_holds_a_zero_is_not_cut_there(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(fuzz.ANNOTATION)
+    (tmp_path / "a").write_bytes(b"")
     assert native.annotations(os.fsencode(tmp_path), ["a\0"], 1)["unread"].tolist() == [0]
+    assert native.results([os.fsencode(tmp_path / "a\0")], {}, 1)["unread"].tolist() == [0]
+    assert native.results([os.fsencode(tmp_path / "a")], {}, 1)["unread"].tolist() == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
