@@ -5,7 +5,7 @@ from typing import TypeVar
 
 __all__ = ["OPERATIONS", "chosen"]
 
-OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce")
+OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
 Implementation = TypeVar("Implementation")
 

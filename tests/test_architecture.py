@@ -14,6 +14,7 @@ import pytest
 
 import kernels.accumulation
 import kernels.matching
+import kernels.voc_files
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "detection", "kernels", "metrics", "segmentation")
@@ -46,6 +47,13 @@ def test_evaluating_the_sample_is_light() -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
+def test_what_the_native_readers_read_costs_no_parser_and_no_progress_bar() -> None:
+    if kernels.voc_files.native is None:
+        pytest.skip("kernels.voc_files.native is not built")
+    statement = "from metrics.evaluate import main; main([])"
+    assert loaded_by(statement) & {"json", "pyexpat", "tqdm", "xml"} == set()
+
+
 def test_the_modules_under_test_are_those_of_this_checkout() -> None:
     for name in PACKAGES:
         module = importlib.import_module(name)
@@ -54,15 +62,16 @@ def test_the_modules_under_test_are_those_of_this_checkout() -> None:
 
 
 def test_the_native_kernels_are_built_and_come_first() -> None:
-    built = [operation.native for operation in (kernels.accumulation, kernels.matching)]
+    operations = (kernels.accumulation, kernels.matching, kernels.voc_files)
+    built = [operation.native for operation in operations]
     if None in built and shutil.which("c++") is None and "CI" not in os.environ:
         pytest.skip("no C++ compiler, so no native kernels")
     assert None not in built, "the native kernels are not built: pip install -e ."
-    for operation in (kernels.accumulation, kernels.matching):
+    for operation in operations:
         assert next(iter(operation.IMPLEMENTATIONS)) == "native"
 
 
-@pytest.mark.parametrize("operation", ["accumulation", "matching"])
+@pytest.mark.parametrize("operation", ["accumulation", "matching", "voc_files"])
 def test_the_stub_of_a_native_module_names_what_it_has(operation: str) -> None:
     native = pytest.importorskip(f"kernels.{operation}.native")
     stub = ast.parse((ROOT / "kernels" / operation / "native.pyi").read_text("utf-8"))

@@ -5,22 +5,21 @@ Source: the results format of the VOC2007 and VOC2012 development kits: on each 
 """
 
 import re
-import reprlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.boxes import in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import text
+from detection.formats.files import reason
 from detection.formats.voc_xml import shortest, writable, written_image_names
-from detection.tables import Catalog, Detections, bounded, images_by_name
+from detection.tables import Catalog, Detections, images_by_name
+from kernels import voc_files
+from kernels.voc_files import Results, VocError
 
 __all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
 
-COLUMNS = ("image_id", "score", "xmin", "ymin", "xmax", "ymax")
 NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt")
 
 
@@ -53,18 +52,15 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     """
     files = _class_files(path, image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    place = images_by_name(catalog)
-    columns = [_columns(file, place) for file in files.values()]
-    numbers = np.concatenate([column for _, column in columns])
-    counts = [len(column) for _, column in columns]
-    box = numbers[:, 1:]
+    found = _read(list(files.values()), images_by_name(catalog))
+    label = np.array([classes.index(name) for name in files], np.int32)
     return Detections(
-        image=np.concatenate([column for column, _ in columns]),
-        label=np.repeat([classes.index(name) for name in files], counts),
-        box=box,
-        size=inclusive_size(box),
-        score=numbers[:, 0],
-        row=np.arange(len(numbers)),
+        image=found.image,
+        label=label[found.file],
+        box=found.box,
+        size=inclusive_size(found.box),
+        score=found.score,
+        row=np.arange(len(found.score)),
         catalog=_with_classes(catalog, classes),
         pixels="inclusive",
     )
@@ -109,56 +105,13 @@ def _class_files(path: Path, image_set: str | None) -> dict[str, Path]:
     return classes
 
 
-def _columns(path: Path, place: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One file: the image of each line, and its score and corners, float64 [n, 5]."""
-    lines = text(path).split("\n")
-    rows = [line.split() for line in lines]
-    if set(map(len, rows)) - {0, len(COLUMNS)}:
-        number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) not in (0, 6))
-        expected = f"expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}), got {len(row)}"
-        raise InputError(expected, path, str(number))
-    columns = list(zip(*filter(None, rows), strict=True))
-    if not columns:
-        return np.zeros(0, np.int64), np.zeros((0, 5))
-    image = np.array([place.get(name, -1) for name in columns[0]], np.int64)
-    if image.min() < 0:
-        raise _unknown_images(path, rows, place)
-    numbers = _numbers(columns[1:])
-    if numbers is None:
-        raise _bad_number(path, rows)
-    return image, numbers
-
-
-def _numbers(columns: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
-    """The score and corners; None if one is no number, or not finite, or out of range."""
+def _read(files: list[Path], images: dict[str, int]) -> Results:
     try:
-        numbers = np.array([list(map(float, column)) for column in columns], np.float64).T
-    except ValueError:
-        return None
-    if any("_" in " ".join(column) for column in columns):  # Python reads 1_0 as 10
-        return None
-    return numbers if bounded(numbers).all() else None
-
-
-def _unknown_images(path: Path, rows: list[list[str]], place: dict[str, int]) -> InputError:
-    unknown = [(i, row[0]) for i, row in enumerate(rows, 1) if row and row[0] not in place]
-    names = sorted({name for _, name in unknown})
-    return InputError(
-        f"{len(unknown)} detections on {len(names)} images that are not in the image set: "
-        f"{listed(names)}",
-        path,
-        str(unknown[0][0]),
-    )
-
-
-def _bad_number(path: Path, rows: list[list[str]]) -> InputError:
-    """What is wrong with the first line that holds something other than a finite number."""
-    for number, row in enumerate(rows, start=1):
-        for name, word in zip(COLUMNS[1:], row[1:], strict=False):
-            if _numbers([(word,)]) is None:
-                shown = reprlib.repr(word)
-                return InputError(f"{name} is not a finite number: {shown}", path, str(number))
-    raise AssertionError("called for a file without a bad number")
+        return voc_files.results(files, images)
+    except VocError as error:
+        raise InputError(error.message, error.path, error.where) from None
+    except OSError as error:
+        raise InputError(reason(error), error.filename) from None
 
 
 def _with_classes(catalog: Catalog, classes: tuple[str, ...]) -> Catalog:

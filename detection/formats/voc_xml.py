@@ -3,22 +3,20 @@
 Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCinit.m).
 """
 
-import math
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from xml.parsers import expat
 
 import numpy as np
 
 from detection.boxes import box_area, in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import contents, is_file, progress, text
-from detection.tables import LARGEST, Catalog, GroundTruth, image_names
+from detection.formats.files import is_file, progress, reason, text
+from detection.tables import Catalog, GroundTruth, image_names
+from kernels import voc_files
+from kernels.voc_files import Annotations, VocError
 
 __all__ = [
     "image_sets",
@@ -32,9 +30,7 @@ __all__ = [
 ]
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-LARGEST_IMAGE = 2**31  # px, of a side
 CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
-Corners = tuple[float, float, float, float]
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -49,7 +45,7 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
         path: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
         image_set: A name (ImageSets/Main/<name>.txt, or <name>.txt beside Annotations), or a file
             with an image id first on each line; None for every XML file there is.
-        show_progress: Whether to draw a progress bar on a terminal.
+        show_progress: Whether to draw a progress bar on a terminal, if Python is to read the files.
 
     Raises:
         InputError: If a file is missing or malformed; names the file and the line.
@@ -58,12 +54,8 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     if layout is None:
         raise InputError("neither a VOC devkit folder nor a folder of XML files", path)
     root, annotations = layout
-    names = _images(root, annotations, image_set)
-    records = [
-        _record(annotations / f"{name}.xml")
-        for name in progress(sorted(names), "annotations", len(names), show_progress)
-    ]
-    return _table(sorted(names), records)
+    names = sorted(_images(root, annotations, image_set))
+    return _table(names, _read(annotations, names, show_progress))
 
 
 def image_sets(path: Path) -> dict[str, Path]:
@@ -172,133 +164,31 @@ def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     return listed_images(file)
 
 
-@dataclass(slots=True)
-class _Object:
-    line: int
-    fields: dict[str, str] = field(default_factory=dict)
+def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
+    def watched(names: list[str]) -> Iterable[str]:
+        return progress(names, "annotations", len(names), show_progress)
 
-
-@dataclass(slots=True)
-class _Record:
-    size: tuple[int, int]
-    objects: list[tuple[str, bool, Corners]]
-
-
-def _record(path: Path) -> _Record:
-    """One image: its size in px, and the class, mark and inclusive corners of each object."""
-    objects, size = _elements(path)
-    return _Record(
-        (_side(size, "width", path), _side(size, "height", path)),
-        [_object(found, path) for found in objects],
-    )
-
-
-def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
-    """The text of every element that matters: per object, and of <size>.
-
-    The parts of an object (heads, hands) have a <name> and a <bndbox> of their own, deeper down.
-    """
-    parser = expat.ParserCreate()
-    above: list[str] = []
-    objects: list[_Object] = []
-    size: dict[str, str] = {}
-    words: list[str] = []
-
-    def start(name: str, attributes: object) -> None:
-        if not above and name != "annotation":
-            line = str(parser.CurrentLineNumber)
-            raise InputError(f"expected <annotation>, got <{name}>", path, line)
-        above.append(name)
-        words.clear()
-        if name == "object" and len(above) == 2:
-            objects.append(_Object(parser.CurrentLineNumber))
-
-    def end(name: str) -> None:
-        above.pop()
-        place = above[1:]
-        if place == ["object"] or place == ["object", "bndbox"]:
-            objects[-1].fields.setdefault(name, "".join(words).strip())
-        elif place == ["size"]:
-            size[name] = "".join(words).strip()
-        words.clear()
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = words.append
-    _parse(parser, path)
-    return objects, size
-
-
-def _parse(parser: expat.XMLParserType, path: Path) -> None:
-    """Feeds a file to `parser`, without ever expanding an entity."""
-
-    def refuse_entity(*declaration: object) -> None:
-        line = str(parser.CurrentLineNumber)
-        raise InputError("entity declarations are refused", path, line)
-
-    parser.buffer_text = True
-    parser.EntityDeclHandler = refuse_entity
     try:
-        parser.Parse(contents(path), True)
-    except expat.ExpatError as error:
-        reason = expat.ErrorString(error.code)
-        raise InputError(f"malformed XML: {reason}", path, str(error.lineno)) from None
-    except InputError:
-        raise
-    except (LookupError, ValueError) as error:  # from a codec that Python lacks, or expat refuses
-        raise InputError(f"{error}; expected UTF-8", path, "1") from None
+        return voc_files.annotations(folder, names, watched=watched)
+    except VocError as error:
+        raise InputError(error.message, error.path, error.where) from None
+    except OSError as error:
+        raise InputError(reason(error), error.filename) from None
 
 
-def _object(found: _Object, path: Path) -> tuple[str, bool, Corners]:
-    where = str(found.line)
-    for name in ("name", *SIDES):
-        if not found.fields.get(name):
-            raise InputError(f"an object has no <{name}>", path, where)
-    xmin, ymin, xmax, ymax = (_number(found.fields[side], side, path, where) for side in SIDES)
-    if xmax < xmin or ymax < ymin:
-        corners = " ".join(found.fields[side] for side in SIDES)
-        raise InputError(f"an object's box is inverted: {corners}", path, where)
-    difficult = found.fields.get("difficult") == "1"
-    return found.fields["name"], difficult, (xmin, ymin, xmax, ymax)
-
-
-def _number(word: str, name: str, path: Path, where: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value) or "_" in word:  # Python reads 1_0 as 10
-        raise InputError(f"<{name}> is not a number: {reprlib.repr(word)}", path, where)
-    if abs(value) > LARGEST:
-        raise InputError(f"<{name}> is out of range: {reprlib.repr(word)}", path, where)
-    return value
-
-
-def _side(size: dict[str, str], name: str, path: Path) -> int:
-    """A side of the image in px; 0 where the file does not say."""
-    value = _number(size.get(name) or "0", name, path, "size")
-    if not 0 <= value <= LARGEST_IMAGE:
-        raise InputError(f"<{name}> is out of range: {size[name]!r}", path, "size")
-    return int(value)
-
-
-def _table(names: list[str], records: list[_Record]) -> GroundTruth:
-    objects = [found for record in records for found in record.objects]
-    classes = tuple(sorted({name for name, _, _ in objects}))
-    place = {name: k for k, name in enumerate(classes)}
-    box = np.array([corners for _, _, corners in objects], np.float64).reshape(-1, 4)
-    size = inclusive_size(box)
-    sizes = np.array([record.size for record in records], np.int64).reshape(-1, 2)
+def _table(names: list[str], found: Annotations) -> GroundTruth:
+    size = inclusive_size(found.box)
+    catalog = Catalog(tuple(names), tuple(found.class_name), sizes=found.image_size)
     return GroundTruth(
-        image=np.repeat(np.arange(len(records)), [len(record.objects) for record in records]),
-        label=np.array([place[name] for name, _, _ in objects], np.int32),
-        box=box,
+        image=found.image,
+        label=found.label,
+        box=found.box,
         size=size,
         area=box_area(size),
-        difficult=np.array([difficult for _, difficult, _ in objects], bool),
-        crowd=np.zeros(len(objects), bool),
-        annotation_id=np.arange(1, len(objects) + 1),
-        catalog=Catalog(tuple(names), classes, sizes=sizes),
+        difficult=found.difficult,
+        crowd=np.zeros(len(size), bool),
+        annotation_id=np.arange(1, len(size) + 1),
+        catalog=catalog,
         pixels="inclusive",
     )
 

@@ -1,0 +1,232 @@
+"""The oracle of reading VOC's files: expat and Python's own words and numbers, one file at a time.
+
+Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCevaldet.m).
+"""
+
+import math
+import os
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.voc_files import LARGEST, LARGEST_IMAGE, VocError
+
+__all__ = ["annotations", "results"]
+
+BOM = b"\xef\xbb\xbf"
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+COLUMNS = ("image_id", "score", *SIDES)
+MOST_NAMES = 5  # of unknown images, in a message
+Corners = tuple[float, float, float, float]
+Row = list[str]
+
+
+def annotations(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, Any]:
+    """See `kernels.voc_files.annotations`; labels count the class names as they come."""
+    records = [_record(Path(folder) / f"{name}.xml") for name in names]
+    objects = [(i, *found) for i, record in enumerate(records) for found in record.objects]
+    class_name = list(dict.fromkeys(name for _, name, _, _ in objects))
+    place = {name: k for k, name in enumerate(class_name)}
+    return {
+        "class_name": class_name,
+        "image": np.array([i for i, _, _, _ in objects], np.int32),
+        "label": np.array([place[name] for _, name, _, _ in objects], np.int32),
+        "box": np.array([box for _, _, _, box in objects], np.float64).reshape(-1, 4),
+        "difficult": np.array([difficult for _, _, difficult, _ in objects], np.uint8),
+        "image_size": np.array([record.size for record in records], np.int64).reshape(-1, 2),
+    }
+
+
+def results(paths: Sequence[str | os.PathLike[str]], images: dict[str, int]) -> dict[str, Any]:
+    """See `kernels.voc_files.results`."""
+    columns = [_columns(Path(path), images) for path in paths]
+    numbers = np.concatenate([np.zeros((0, 5)), *(numbers for _, numbers in columns)])
+    counts = [len(image) for image, _ in columns]
+    return {
+        "file": np.repeat(np.arange(len(paths), dtype=np.int32), counts),
+        "image": np.concatenate([np.zeros(0, np.int32), *(image for image, _ in columns)]),
+        "score": numbers[:, 0].copy(),
+        "box": numbers[:, 1:].copy(),
+    }
+
+
+@dataclass(slots=True)
+class _Object:
+    line: int
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Record:
+    size: tuple[int, int]
+    objects: list[tuple[str, bool, Corners]]
+
+
+def _record(path: Path) -> _Record:
+    """One image: its size in px, and the class, mark and inclusive corners of each object."""
+    objects, size = _elements(path)
+    return _Record(
+        (_side(size, "width", path), _side(size, "height", path)),
+        [_object(found, path) for found in objects],
+    )
+
+
+def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
+    """The text of every element that matters: per object, and of <size>.
+
+    The parts of an object (heads, hands) have a <name> and a <bndbox> of their own, deeper down.
+    """
+    parser = expat.ParserCreate()
+    above: list[str] = []
+    objects: list[_Object] = []
+    size: dict[str, str] = {}
+    words: list[str] = []
+
+    def start(name: str, attributes: object) -> None:
+        if not above and name != "annotation":
+            line = str(parser.CurrentLineNumber)
+            raise VocError(f"expected <annotation>, got <{name}>", str(path), line)
+        above.append(name)
+        words.clear()
+        if name == "object" and len(above) == 2:
+            objects.append(_Object(parser.CurrentLineNumber))
+
+    def end(name: str) -> None:
+        above.pop()
+        place = above[1:]
+        if place == ["object"] or place == ["object", "bndbox"]:
+            objects[-1].fields.setdefault(name, "".join(words).strip())
+        elif place == ["size"]:
+            size[name] = "".join(words).strip()
+        words.clear()
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = words.append
+    _parse(parser, path)
+    return objects, size
+
+
+def _parse(parser: expat.XMLParserType, path: Path) -> None:
+    """Feeds a file to `parser`, without ever expanding an entity."""
+
+    def refuse_entity(*declaration: object) -> None:
+        line = str(parser.CurrentLineNumber)
+        raise VocError("entity declarations are refused", str(path), line)
+
+    parser.buffer_text = True
+    parser.EntityDeclHandler = refuse_entity
+    try:
+        parser.Parse(_contents(path), True)
+    except expat.ExpatError as error:
+        reason = expat.ErrorString(error.code)
+        raise VocError(f"malformed XML: {reason}", str(path), str(error.lineno)) from None
+    except VocError:
+        raise
+    except (LookupError, ValueError) as error:  # from a codec that Python lacks, or expat refuses
+        raise VocError(f"{error}; expected UTF-8", str(path), "1") from None
+
+
+def _contents(path: Path) -> bytes:
+    return path.read_bytes().removeprefix(BOM)
+
+
+def _object(found: _Object, path: Path) -> tuple[str, bool, Corners]:
+    where = str(found.line)
+    for name in ("name", *SIDES):
+        if not found.fields.get(name):
+            raise VocError(f"an object has no <{name}>", str(path), where)
+    xmin, ymin, xmax, ymax = (_number(found.fields[side], side, path, where) for side in SIDES)
+    if xmax < xmin or ymax < ymin:
+        corners = " ".join(found.fields[side] for side in SIDES)
+        raise VocError(f"an object's box is inverted: {corners}", str(path), where)
+    difficult = found.fields.get("difficult") == "1"
+    return found.fields["name"], difficult, (xmin, ymin, xmax, ymax)
+
+
+def _number(word: str, name: str, path: Path, where: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value) or "_" in word:  # Python reads 1_0 as 10
+        raise VocError(f"<{name}> is not a number: {reprlib.repr(word)}", str(path), where)
+    if abs(value) > LARGEST:
+        raise VocError(f"<{name}> is out of range: {reprlib.repr(word)}", str(path), where)
+    return value
+
+
+def _side(size: dict[str, str], name: str, path: Path) -> int:
+    """A side of the image in px; 0 where the file does not say."""
+    value = _number(size.get(name) or "0", name, path, "size")
+    if not 0 <= value <= LARGEST_IMAGE:
+        raise VocError(f"<{name}> is out of range: {size[name]!r}", str(path), "size")
+    return int(value)
+
+
+def _columns(path: Path, images: dict[str, int]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """One file: the image of each line, and its score and corners, float64 [n, 5]."""
+    rows = [line.split() for line in _text(path).split("\n")]
+    if set(map(len, rows)) - {0, len(COLUMNS)}:
+        number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) not in (0, 6))
+        expected = f"expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}), got {len(row)}"
+        raise VocError(expected, str(path), str(number))
+    columns = list(zip(*filter(None, rows), strict=True))
+    if not columns:
+        return np.zeros(0, np.int32), np.zeros((0, 5))
+    image = np.array([images.get(name, -1) for name in columns[0]], np.int32)
+    if image.min() < 0:
+        raise _unknown_images(path, rows, images)
+    numbers = _numbers(columns[1:])
+    if numbers is None:
+        raise _bad_number(path, rows)
+    return image, numbers
+
+
+def _text(path: Path) -> str:
+    data = _contents(path)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
+        raise VocError(found, str(path), str(line)) from None
+
+
+def _numbers(columns: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
+    """The score and corners; None if one is no number, or not finite, or out of range."""
+    try:
+        numbers = np.array([list(map(float, column)) for column in columns], np.float64).T
+    except ValueError:
+        return None
+    if any("_" in " ".join(column) for column in columns):  # Python reads 1_0 as 10
+        return None
+    return numbers if (np.abs(numbers) <= LARGEST).all() else None
+
+
+def _unknown_images(path: Path, rows: list[Row], images: dict[str, int]) -> VocError:
+    unknown = [(i, row[0]) for i, row in enumerate(rows, 1) if row and row[0] not in images]
+    names = sorted({name for _, name in unknown})
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return VocError(
+        f"{len(unknown)} detections on {len(names)} images that are not in the image set: "
+        f"{', '.join(names[:MOST_NAMES])}{more}",
+        str(path),
+        str(unknown[0][0]),
+    )
+
+
+def _bad_number(path: Path, rows: list[Row]) -> VocError:
+    """What is wrong with the first line that holds something other than a finite number."""
+    for number, row in enumerate(rows, start=1):
+        for name, word in zip(COLUMNS[1:], row[1:], strict=False):
+            if _numbers([(word,)]) is None:
+                shown = reprlib.repr(word)
+                return VocError(f"{name} is not a finite number: {shown}", str(path), str(number))
+    raise AssertionError("called for a file without a bad number")
