@@ -13,50 +13,28 @@ using namespace upmap::json;
 
 namespace {
 
-// One column of all pieces, end to end; the pieces' own are given back one by one.
-template <class T, class Columns, class Column>
-upmap::Buffer<T> joined(std::vector<Piece<Columns>>& pieces, const Column& column) {
-    size_t count = 0;
-    for (auto& piece : pieces) count += column(piece.columns).size();
-    upmap::Buffer<T> all(count);
-    T* next = all.data();
-    for (auto& piece : pieces) {
-        auto& part = column(piece.columns);
-        if (!part.empty()) std::memcpy(next, part.data(), part.size() * sizeof(T));
-        next += part.size();
-        part = {};
-    }
-    return all;
-}
-
-template <class T, class Columns>
-nb::object array(Section<Columns>& section, std::vector<T> Columns::* column, size_t width = 0) {
-    auto all = joined<T>(section.pieces, [&](Columns& c) -> auto& { return c.*column; });
-    const size_t count = all.size();
-    if (!width) return upmap::owned(std::move(all), {count});
-    return upmap::owned(std::move(all), {count / width, width});
-}
-
 nb::object text(const std::string& bytes) {
     return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
 }
 
-template <class Columns, class Column>
-nb::list texts(Section<Columns>& section, const Column& column) {
-    nb::list all;
-    for (auto& piece : section.pieces)
-        for (const std::string& bytes : column(piece.columns)) all.append(text(bytes));
-    return all;
-}
-
+// The columns of a section by name: arrays of numbers, lists of text; ids are the one or the other.
 template <class Columns>
-nb::object ids(Section<Columns>& section, Ids Columns::* column) {
-    nb::list found = texts(section, [&](Columns& c) -> auto& { return (c.*column).texts; });
-    if (found.size()) return found;
-    auto all = joined<int64_t>(section.pieces,
-                               [&](Columns& c) -> auto& { return (c.*column).numbers; });
-    const size_t count = all.size();
-    return upmap::owned(std::move(all), {count});
+void add_columns(nb::dict& columns, Section<Columns>& section) {
+    size_t c = 0;
+    section.texts.each([&](const char* name, auto& column, size_t width) {
+        using Number = typename std::decay_t<decltype(column)>::value_type;
+        upmap::Buffer<Number> numbers(std::move(section.numbers[c++]));
+        if (width == 1)
+            columns[name] = upmap::owned(std::move(numbers), {section.records});
+        else
+            columns[name] = upmap::owned(std::move(numbers), {section.records, width});
+    });
+    section.texts.each_text([&](const char* name, auto& column) {
+        if (column.empty() && columns.contains(name)) return;
+        nb::list all;
+        for (const std::string& bytes : column) all.append(text(bytes));
+        columns[name] = all;
+    });
 }
 
 // Whether `read` took the file; false also if it is no file, or no JSON.
@@ -77,19 +55,9 @@ nb::object instances(const std::string& path, int threads) {
     if (!was_read(path, [&](Text text) { return read_instances(text, threads, found); }))
         return nb::none();
     nb::dict columns;
-    columns["image_id"] = ids(found.images, &Images::id);
-    columns["file_name"] = texts(found.images, [](Images& c) -> auto& { return c.file_name; });
-    columns["image_size"] = array(found.images, &Images::size, 2);
-    columns["category_id"] = ids(found.categories, &Categories::id);
-    columns["category_name"] = texts(found.categories, [](Categories& c) -> auto& { return c.name; });
-    columns["annotation_id"] = ids(found.annotations, &Annotations::id);
-    columns["annotation_image_id"] = ids(found.annotations, &Annotations::image_id);
-    columns["annotation_category_id"] = ids(found.annotations, &Annotations::category_id);
-    columns["box"] = array(found.annotations, &Annotations::box, 4);
-    columns["size"] = array(found.annotations, &Annotations::size, 2);
-    columns["area"] = array(found.annotations, &Annotations::area);
-    columns["crowd"] = array(found.annotations, &Annotations::crowd);
-    columns["difficult"] = array(found.annotations, &Annotations::difficult);
+    add_columns(columns, found.images);
+    add_columns(columns, found.categories);
+    add_columns(columns, found.annotations);
     return columns;
 }
 
@@ -98,11 +66,7 @@ nb::object results(const std::string& path, int threads) {
     if (!was_read(path, [&](Text text) { return read_results(text, threads, found); }))
         return nb::none();
     nb::dict columns;
-    columns["image_id"] = ids(found, &Results::image_id);
-    columns["category_id"] = ids(found, &Results::category_id);
-    columns["box"] = array(found, &Results::box, 4);
-    columns["size"] = array(found, &Results::size, 2);
-    columns["score"] = array(found, &Results::score);
+    add_columns(columns, found);
     return columns;
 }
 

@@ -2,20 +2,25 @@
 //
 // An array is read in pieces, by several threads at once. Where a piece begins is a guess (the next
 // "}, {"), which the piece before it confirms by arriving there, or refutes by stepping over it; what
-// a refuted guess led to is thrown away. So the result does not depend on the guesses.
+// a refuted guess led to is thrown away. So the result does not depend on the guesses. A thread reads
+// a piece into small columns of its own, and once the pieces before are known, moves them to their
+// place in the whole: the large memory is touched once.
 #pragma once
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <vector>
 
+#include "kernels/buffer.hpp"
 #include "kernels/coco_json/scanner.hpp"
 #include "kernels/parallel.hpp"
 
 namespace upmap::json {
 
-constexpr int64_t PIECE = 2 << 20;  // bytes: some milliseconds of work
+constexpr int64_t PIECE = 1 << 19;  // bytes: a millisecond of work, whose columns stay in the cache
 constexpr double LARGEST_EXACT = 9007199254740992.0;  // 2^53: up to here a float is a whole number
 
 // The bytes that are read, and what to do once a range of them is done with.
@@ -75,9 +80,11 @@ inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
            value.kind == Kind::MISSING;
 }
 
-// Each kind of record: its keys, and `push`, which takes their values and says whether they will do.
+// Each kind of record: its keys; `push`, which takes their values and says whether they will do; the
+// columns of numbers by name and width, and of text; and how short a record may be that will do, bytes.
 struct Images {
     static constexpr std::array<std::string_view, 4> KEYS{"id", "file_name", "width", "height"};
+    static constexpr int64_t SHORTEST = 8;
     Ids id;
     std::vector<std::string> file_name;
     std::vector<double> size;
@@ -87,11 +94,22 @@ struct Images {
         const bool has_width = push_number(size, v[2], 0), has_height = push_number(size, v[3], 0);
         return has_id && has_name && has_width && has_height;
     }
+    template <class Visit>
+    void each(const Visit& visit) {
+        visit("image_id", id.numbers, 1);
+        visit("image_size", size, 2);
+    }
+    template <class Visit>
+    void each_text(const Visit& visit) {
+        visit("image_id", id.texts);
+        visit("file_name", file_name);
+    }
     const Ids& image_ids() const { return id; }
 };
 
 struct Categories {
     static constexpr std::array<std::string_view, 2> KEYS{"id", "name"};
+    static constexpr int64_t SHORTEST = 8;
     Ids id;
     std::vector<std::string> name;
 
@@ -99,12 +117,21 @@ struct Categories {
         const bool has_id = id.push(v[0], false), has_name = push_text(name, v[1]);
         return has_id && has_name;
     }
+    template <class Visit>
+    void each(const Visit& visit) {
+        visit("category_id", id.numbers, 1);
+    }
+    template <class Visit>
+    void each_text(const Visit& visit) {
+        visit("category_name", name);
+    }
     const Ids& image_ids() const { return id; }
 };
 
 struct Annotations {
     static constexpr std::array<std::string_view, 7> KEYS{"id",   "image_id", "category_id", "bbox",
                                                           "area", "iscrowd",  "difficult"};
+    static constexpr int64_t SHORTEST = 50;
     Ids id, image_id, category_id;
     std::vector<double> box, size, area;  // area NaN where there is none
     std::vector<uint8_t> crowd, difficult;
@@ -118,11 +145,27 @@ struct Annotations {
         const bool has_flags = push_flag(crowd, v[5]) & push_flag(difficult, v[6]);
         return has_ids && has_box && has_area && has_flags;
     }
+    template <class Visit>
+    void each(const Visit& visit) {
+        visit("annotation_id", id.numbers, 1);
+        visit("annotation_image_id", image_id.numbers, 1);
+        visit("annotation_category_id", category_id.numbers, 1);
+        visit("box", box, 4);
+        visit("size", size, 2);
+        visit("area", area, 1);
+        visit("crowd", crowd, 1);
+        visit("difficult", difficult, 1);
+    }
+    template <class Visit>
+    void each_text(const Visit& visit) {
+        visit("annotation_image_id", image_id.texts);
+    }
     const Ids& image_ids() const { return image_id; }
 };
 
 struct Results {
     static constexpr std::array<std::string_view, 4> KEYS{"image_id", "category_id", "bbox", "score"};
+    static constexpr int64_t SHORTEST = 50;
     Ids image_id, category_id;
     std::vector<double> box, size, score;
 
@@ -131,6 +174,18 @@ struct Results {
         const bool has_box = push_box(box, size, v[2]);
         const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::MISSING;
         return has_ids && has_box && has_score;
+    }
+    template <class Visit>
+    void each(const Visit& visit) {
+        visit("image_id", image_id.numbers, 1);
+        visit("category_id", category_id.numbers, 1);
+        visit("box", box, 4);
+        visit("size", size, 2);
+        visit("score", score, 1);
+    }
+    template <class Visit>
+    void each_text(const Visit& visit) {
+        visit("image_id", image_id.texts);
     }
     const Ids& image_ids() const { return image_id; }
 };
@@ -192,26 +247,39 @@ class KeyReader {
 // key that stands twice counts as it stands last, so a wrong array may be replaced by a right one.
 template <class Columns>
 struct Piece {
-    const char* begin = nullptr;
     const char* stop = nullptr;  // where the next record begins, or behind the array's "]"
+    int64_t records = 0;
     bool is_last = false, is_malformed = false, is_right = true;
     Columns columns;
+
+    bool is_end() const { return is_last || is_malformed; }
+    void clear() {
+        stop = nullptr;
+        records = 0;
+        is_last = is_malformed = false;
+        is_right = true;
+        columns.each([](const char*, auto& column, size_t) { column.clear(); });
+        columns.each_text([](const char*, auto& column) { column.clear(); });
+    }
 };
 
 template <class Columns>
 class PieceReader {
   public:
-    PieceReader(Piece<Columns>& piece, int depth) : piece_(piece), cursor_(piece.begin, depth) {}
+    explicit PieceReader(int depth) : depth_(depth), cursor_(nullptr, depth) {}
 
-    // Reads records until one begins at `limit` or beyond, the array ends, or `is_wanted` says no.
+    // Reads records from `begin` on until one begins at `limit` or beyond, the array ends, or
+    // `is_wanted` says no.
     template <class IsWanted>
-    void read(const char* limit, const IsWanted& is_wanted) {
+    void read(Piece<Columns>& piece, const char* begin, const char* limit, const IsWanted& is_wanted) {
+        piece.clear();
+        cursor_ = Cursor(begin, depth_);
         try {
             while (is_wanted()) {
-                record();
+                record(piece);
                 cursor_.space();
-                piece_.is_last = !cursor_.accept(',');
-                if (piece_.is_last) {
+                piece.is_last = !cursor_.accept(',');
+                if (piece.is_last) {
                     cursor_.close(']');
                     break;
                 }
@@ -219,27 +287,28 @@ class PieceReader {
                 if (cursor_.p >= limit) break;
             }
         } catch (const Malformed&) {
-            piece_.is_malformed = true;
+            piece.is_malformed = true;
         }
-        piece_.stop = cursor_.p;
+        piece.stop = cursor_.p;
     }
 
   private:
-    Piece<Columns>& piece_;
+    int depth_;
     Cursor cursor_;
     KeyReader<Columns> keys_;
     std::array<Value, Columns::KEYS.size()> values_;
     std::deque<std::string> decoded_;
 
-    void record() {
+    void record(Piece<Columns>& piece) {
+        ++piece.records;
         if (*cursor_.p != '{') {
             cursor_.skip();
-            piece_.is_right = false;
+            piece.is_right = false;
             return;
         }
         for (Value& value : values_) value.kind = Kind::MISSING, value.text = {};
         fields();
-        if (!piece_.columns.push(values_)) piece_.is_right = false;
+        if (!piece.columns.push(values_)) piece.is_right = false;
         if (!decoded_.empty()) decoded_.clear();
     }
 
@@ -276,11 +345,15 @@ inline const char* guessed_start(const char* from, const char* end) {
     return end;
 }
 
-// An array of records, in pieces, each behind the one before.
+// An array of records: its columns of numbers in the order of `each`, and of text.
 template <class Columns>
 struct Section {
-    std::vector<Piece<Columns>> pieces;
-    bool is_there = false, is_right = false;
+    bool is_there = false, is_right = false, has_numbers = false;
+    size_t records = 0;
+    std::vector<Buffer<char>> numbers;
+    Columns texts;  // of which only these are used
+
+    bool has_texts() const { return !texts.image_ids().texts.empty(); }
 };
 
 template <class Columns>
@@ -297,80 +370,138 @@ class SectionReader {
         cursor.open('[');
         cursor.space();
         section.is_right = true;
+        make_room(section, *cursor.p == ']' ? 0 : text_.end - cursor.p);
         if (*cursor.p == ']') return cursor.close(']');
         cut(cursor.p);
-        read_guessed();
-        cursor.p = confirmed(section);
+        read_pieces(section);
+        if (is_malformed_) throw Malformed{};
+        cursor.p = next_;
         --cursor.depth;
     }
 
   private:
     const Text& text_;
     int depth_, threads_;
-    std::vector<Piece<Columns>> pieces_;
+    std::vector<const char*> begins_;  // of the pieces, all but the first guessed
     std::atomic<size_t> last_{SIZE_MAX};  // pieces behind this one are not wanted
 
+    std::mutex lock_;  // of all below
+    std::condition_variable turned_;
+    size_t turn_ = 0;             // the piece that is to be added
+    const char* next_ = nullptr;  // where the record behind those added begins
+    bool is_over_ = false, is_malformed_ = false;
+
+    // As much as the text could hold: what is not used of it is never touched.
+    static void make_room(Section<Columns>& section, int64_t bytes) {
+        const auto most = static_cast<size_t>(bytes / Columns::SHORTEST + 1);
+        section.texts.each([&](const char*, auto& column, size_t width) {
+            section.numbers.emplace_back(most * width * sizeof(column[0]));
+        });
+    }
+
     void cut(const char* begin) {
-        pieces_.emplace_back();
-        pieces_[0].begin = begin;
+        next_ = begin;
+        begins_.push_back(begin);
         while (text_.end - begin > 2 * PIECE) {
             begin = guessed_start(begin + PIECE, text_.end);
             if (begin == text_.end) return;
-            pieces_.emplace_back();
-            pieces_.back().begin = begin;
+            begins_.push_back(begin);
         }
     }
 
     // Where piece i is to stop; the last one goes on until the array ends.
     const char* limit(size_t i) const {
-        return i + 1 < pieces_.size() ? pieces_[i + 1].begin : text_.end + 1;
+        return i + 1 < begins_.size() ? begins_[i + 1] : text_.end + 1;
     }
 
-    void read_guessed() {
-        parallel_for(static_cast<int64_t>(pieces_.size()), threads_, [&](int64_t task) {
-            const auto i = static_cast<size_t>(task);
-            if (last_ < i) return;
-            if (text_.expected) text_.expected(pieces_[i].begin, limit(i));
-            PieceReader<Columns>(pieces_[i], depth_).read(limit(i), [&] { return last_ >= i; });
-            if (text_.done) text_.done(pieces_[i].begin, limit(i));
-            if (!pieces_[i].is_last && !pieces_[i].is_malformed) return;
-            size_t seen = last_;
-            while (i < seen && !last_.compare_exchange_weak(seen, i)) {
-            }
+    void read_pieces(Section<Columns>& section) {
+        upmap::parallel_workers(static_cast<int64_t>(begins_.size()), threads_, [&] {
+            auto piece = std::make_unique<Piece<Columns>>();
+            return [&, piece = std::move(piece), reader = PieceReader<Columns>(depth_)](int64_t task) mutable {
+                try {
+                    read_piece(static_cast<size_t>(task), *piece, reader, section);
+                } catch (...) {
+                    end();
+                    throw;
+                }
+            };
         });
     }
 
-    // Keeps the pieces that follow on one another, reading anew what was guessed wrong.
-    const char* confirmed(Section<Columns>& section) {
-        const char* next = pieces_[0].begin;
-        for (size_t i = 0; i < pieces_.size(); ++i) {
-            Piece<Columns>& piece = pieces_[i];
-            if (i + 1 < pieces_.size() && limit(i) <= next) continue;  // stepped over
-            if (piece.begin != next || !piece.stop || (piece.stop < limit(i) && !piece.is_last)) {
-                piece = {};
-                piece.begin = next;
-                PieceReader<Columns>(piece, depth_).read(limit(i), [] { return true; });
-            }
-            if (piece.is_malformed) throw Malformed{};
-            section.is_right &= piece.is_right;
-            next = piece.stop;
-            const bool is_last = piece.is_last;
-            section.pieces.push_back(std::move(piece));
-            if (is_last) break;
+    void end() {
+        std::lock_guard<std::mutex> guard(lock_);
+        is_over_ = true;
+        turned_.notify_all();
+    }
+
+    void read_piece(size_t i, Piece<Columns>& piece, PieceReader<Columns>& reader,
+                    Section<Columns>& section) {
+        piece.clear();
+        if (last_ >= i) {
+            if (text_.expected) text_.expected(begins_[i], limit(i));
+            reader.read(piece, begins_[i], limit(i), [&] { return last_ >= i; });
+            if (piece.is_end()) lower_last(i);
         }
-        return next;
+        std::unique_lock<std::mutex> guard(lock_);
+        turned_.wait(guard, [&] { return turn_ == i || is_over_; });
+        if (is_over_) return;
+        const bool is_stepped_over = i + 1 < begins_.size() && limit(i) <= next_;
+        size_t first = 0;
+        if (!is_stepped_over) {
+            if (begins_[i] != next_ || (piece.stop < limit(i) && !piece.is_end())) {  // guessed wrong
+                reader.read(piece, next_, limit(i), [] { return true; });
+                last_ = piece.is_end() ? i : SIZE_MAX;
+            }
+            first = add(piece, section);
+        }
+        ++turn_;
+        turned_.notify_all();
+        guard.unlock();
+        if (!is_stepped_over) move_numbers(piece, first, section);
+        if (text_.done) text_.done(begins_[i], limit(i));
+    }
+
+    void lower_last(size_t i) {
+        size_t seen = last_;
+        while (i < seen && !last_.compare_exchange_weak(seen, i)) {
+        }
+    }
+
+    // Takes note of a piece, and moves its texts; returns the place of its first record.
+    size_t add(Piece<Columns>& piece, Section<Columns>& section) {
+        const size_t first = section.records;
+        is_malformed_ = piece.is_malformed;
+        is_over_ = piece.is_end();
+        section.is_right &= piece.is_right;
+        section.has_numbers |= !piece.columns.image_ids().numbers.empty();
+        section.records += static_cast<size_t>(piece.records);
+        next_ = piece.stop;
+        std::vector<std::vector<std::string>*> all;
+        section.texts.each_text([&](const char*, auto& column) { all.push_back(&column); });
+        size_t c = 0;
+        piece.columns.each_text([&](const char*, auto& column) {
+            auto& to = *all[c++];
+            to.insert(to.end(), std::make_move_iterator(column.begin()),
+                      std::make_move_iterator(column.end()));
+        });
+        return first;
+    }
+
+    // Of a piece that is not right the columns differ in length; nobody will ask for them.
+    static void move_numbers(Piece<Columns>& piece, size_t first, Section<Columns>& section) {
+        if (!piece.is_right || piece.is_malformed) return;
+        size_t c = 0;
+        piece.columns.each([&](const char*, auto& column, size_t width) {
+            char* to = section.numbers[c++].data() + first * width * sizeof(column[0]);
+            if (!column.empty()) std::memcpy(to, column.data(), column.size() * sizeof(column[0]));
+        });
     }
 };
 
 // Whether an array is there, all of its records are right, and image ids are all of one kind.
 template <class Columns>
 bool is_right(const Section<Columns>& section) {
-    bool has_numbers = false, has_texts = false;
-    for (const auto& piece : section.pieces) {
-        has_numbers |= !piece.columns.image_ids().numbers.empty();
-        has_texts |= !piece.columns.image_ids().texts.empty();
-    }
-    return section.is_there && section.is_right && !(has_numbers && has_texts);
+    return section.is_there && section.is_right && !(section.has_numbers && section.has_texts());
 }
 
 struct Instances {
