@@ -445,7 +445,7 @@ class ClassMatcher {
     }
 };
 
-constexpr int64_t MOST_TOGETHER = 1 << 19;  // boxes: 32 MB
+constexpr int64_t MOST_TOGETHER = 1 << 20;  // boxes: 64 MB
 
 // Where each part of the work ends: as many classes as keep within MOST_TOGETHER, at least one.
 int64_t end_of_batch(const ByClass& detections, const ByClass& truths, int64_t first, int64_t classes) {
