@@ -20,7 +20,10 @@
 
 namespace upmap::json {
 
-constexpr int64_t PIECE = 1 << 19;  // bytes: a millisecond of work, whose columns stay in the cache
+#if !defined(UPMAP_JSON_PIECE)
+#define UPMAP_JSON_PIECE (1 << 19)  // a test may cut finer
+#endif
+constexpr int64_t PIECE = UPMAP_JSON_PIECE;  // bytes: a millisecond of work, whose columns stay in the cache
 constexpr double LARGEST_EXACT = 9007199254740992.0;  // 2^53: up to here a float is a whole number
 
 // The bytes that are read, and what to do once a range of them is done with.

@@ -1,0 +1,57 @@
+// Memory for columns.
+#pragma once
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace upmap {
+
+// Memory that is not written before it is filled: a large array costs no pass over zeros, and where
+// the system can, few page faults.
+template <class T>
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(size_t count) : data_(static_cast<T*>(allocated(count * sizeof(T)))), count_(count) {}
+    // The same memory as values of another type.
+    template <class U>
+    explicit Buffer(Buffer<U>&& other)
+        : count_(other.size() * sizeof(U) / sizeof(T)) {
+        data_.reset(reinterpret_cast<T*>(other.release()));
+    }
+    T* data() { return data_.get(); }
+    const T* data() const { return data_.get(); }
+    size_t size() const { return count_; }
+    T& operator[](size_t i) { return data_.get()[i]; }
+    const T& operator[](size_t i) const { return data_.get()[i]; }
+    T* release() { return data_.release(); }
+
+  private:
+    struct Free {
+        void operator()(void* memory) const noexcept { std::free(memory); }
+    };
+    std::unique_ptr<T, Free> data_;
+    size_t count_ = 0;
+
+    static void* allocated(size_t bytes) {
+        void* memory = nullptr;
+#if defined(MADV_HUGEPAGE)
+        constexpr size_t HUGE = 2 << 20;
+        if (bytes >= 2 * HUGE) {
+            if (posix_memalign(&memory, HUGE, bytes)) throw std::bad_alloc();
+            madvise(memory, bytes / HUGE * HUGE, MADV_HUGEPAGE);
+            return memory;
+        }
+#endif
+        memory = std::malloc(bytes ? bytes : 1);
+        if (!memory) throw std::bad_alloc();
+        return memory;
+    }
+};
+
+}  // namespace upmap
