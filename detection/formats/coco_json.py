@@ -3,11 +3,14 @@
 Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 reads them.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +28,9 @@ from detection.tables import (
     images_by_name,
     with_images,
 )
-from kernels import coco_json
-from kernels.coco_json import Ids, Instances, JsonError, Results
+
+if TYPE_CHECKING:
+    from kernels.coco_json import Ids, Instances, Results
 
 __all__ = [
     "is_detections",
@@ -40,7 +44,6 @@ __all__ = [
 LARGEST_IMAGE = 2**31  # px, of a side
 LARGEST_LOOK_UP = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
-Columns = TypeVar("Columns", Instances, Results)
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -67,8 +70,11 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     Raises:
         InputError: If the file is not such a file; names the key.
     """
+    from kernels.coco_json import instances
+
     path, image_set = _chosen_file(path, image_set)
-    found = _read(coco_json.instances, path)
+    with _explained(path):
+        found = instances(path)
     catalog = _catalog(found, path)
     _refuse_unbounded(found, path, "annotations")
     _refuse_negative(found, path)
@@ -101,7 +107,10 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     Raises:
         InputError: If the file is not such a file, or an id is not in `catalog`.
     """
-    found = _read(coco_json.results, path)
+    from kernels.coco_json import results
+
+    with _explained(path):
+        found = results(path)
     _refuse_unbounded(found, path, "")
     return Detections(
         image=_index(found.image_id, "image_id", catalog.images, path, ""),
@@ -167,9 +176,13 @@ def _chosen_file(path: Path, image_set: str | None) -> tuple[Path, str | None]:
     raise InputError(f"{wanted}; there are {', '.join(files)}", path)
 
 
-def _read(reader: Callable[[Path], Columns], path: Path) -> Columns:
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says what is wrong with the file that is read within, as an InputError."""
+    from kernels.coco_json import JsonError
+
     try:
-        return reader(path)
+        yield
     except JsonError as error:
         raise InputError(error.message, path, error.where) from None
     except OSError as error:
@@ -183,10 +196,10 @@ def _catalog(found: Instances, path: Path) -> Catalog:
     _refuse_odd_sizes(found.image_size, path)
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return Catalog(
-        images=tuple(ids[i] for i in order),
+        images=tuple([ids[i] for i in order]),
         classes=_class_names(dict(sorted(zip(classes, found.category_name, strict=True)))),
         class_ids=tuple(sorted(classes)),
-        file_names=tuple(found.file_name[i] or f"{ids[i]}.jpg" for i in order),
+        file_names=tuple([found.file_name[i] or f"{ids[i]}.jpg" for i in order]),
         sizes=found.image_size[order].astype(np.int64),
     )
 
@@ -287,8 +300,8 @@ def _areas(found: Instances, path: Path) -> NDArray[np.float64]:
 
 
 def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
-    ascending = np.sort(ids)
-    if (ascending[1:] == ascending[:-1]).any():
+    in_order = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
+    if (in_order[1:] == in_order[:-1]).any():
         _refuse_duplicates(ids.tolist(), "annotation ids", path, "annotations")
     if (ids == 0).any():
         warnings.warn(

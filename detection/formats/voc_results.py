@@ -4,9 +4,12 @@ Source: the results format of the VOC2007 and VOC2012 development kits: on each 
 `image_id score xmin ymin xmax ymax`, 1-based inclusive pixels.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +18,9 @@ from detection.errors import InputError, listed
 from detection.formats.files import reason
 from detection.formats.voc_xml import shortest, writable, written_image_names
 from detection.tables import Catalog, Detections, images_by_name
-from kernels import voc_files
-from kernels.voc_files import Results, VocError
+
+if TYPE_CHECKING:
+    from kernels.voc_files import Results
 
 __all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
 
@@ -106,9 +110,11 @@ def _class_files(path: Path, image_set: str | None) -> dict[str, Path]:
 
 
 def _read(files: list[Path], images: dict[str, int]) -> Results:
+    from kernels import voc_files
+
     try:
         return voc_files.results(files, images)
-    except VocError as error:
+    except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
         raise InputError(reason(error), error.filename) from None

@@ -3,11 +3,14 @@
 Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCinit.m).
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +18,9 @@ from detection.boxes import box_area, in_convention, inclusive_size
 from detection.errors import InputError, listed
 from detection.formats.files import is_file, progress, reason, text
 from detection.tables import Catalog, GroundTruth, image_names
-from kernels import voc_files
-from kernels.voc_files import Annotations, VocError
+
+if TYPE_CHECKING:
+    from kernels.voc_files import Annotations
 
 __all__ = [
     "image_sets",
@@ -165,12 +169,14 @@ def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
 
 
 def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
+    from kernels import voc_files
+
     def watched(names: list[str]) -> Iterable[str]:
         return progress(names, "annotations", len(names), show_progress)
 
     try:
         return voc_files.annotations(folder, names, watched=watched)
-    except VocError as error:
+    except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
         raise InputError(reason(error), error.filename) from None

@@ -20,7 +20,7 @@ except ImportError:
 __all__ = ["IMPLEMENTATIONS", "Accumulated", "Ranked", "accumulate", "recalls"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Ranked:
     """Matched detections in curve order (by class, then descending score).
 
@@ -39,7 +39,7 @@ class Ranked:
     positives: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Accumulated:
     """Precision and recall of every class; NaN where a class has no positives.
 

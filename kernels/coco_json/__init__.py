@@ -37,7 +37,7 @@ class JsonError(ValueError):
         super().__init__(f"{where}: {message}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Instances:
     """The columns of an instances file: I images, K categories, M annotations, in file order.
 
@@ -72,7 +72,7 @@ class Instances:
     difficult: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Results:
     """The columns of a results file of N detections, in file order.
 

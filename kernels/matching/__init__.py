@@ -37,7 +37,7 @@ CLAIMABLE, NEVER_CLAIMED, CROWD = 0, 1, 2  # kind of a ground truth
 MAX_THRESHOLDS = 64  # the native kernel keeps one bit per threshold and ground truth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Rules:
     """The choices of an evaluation protocol that decide a match.
 
@@ -63,7 +63,7 @@ class Rules:
     max_dets: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Boxes:
     """Columns of detections or of ground truth, one row a box.
 
@@ -89,7 +89,7 @@ class Boxes:
     kind: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Matches:
     """What matching found; detections stand in curve order: by class, then descending score.
 

@@ -46,10 +46,15 @@ def match(
                 for place, state, is_inside in zip(places, outcome, inside, strict=False):
                     unmatched_outside = state == FALSE_POSITIVE and not is_inside
                     status[a, t, place] = IGNORED if unmatched_outside else state
-    columns = (detections.image, detections.label, detections.score, detections.row)
-    image, label, score, rows_in_order = (column[order] for column in columns)
-    positives = _positives(ground_truth, rules, classes)
-    return image, label, score, rows_in_order, rank, status, positives
+    return (
+        detections.image[order],
+        detections.label[order],
+        detections.score[order],
+        detections.row[order],
+        rank,
+        status,
+        _positives(ground_truth, rules, classes),
+    )
 
 
 def _curve_order(detections: Boxes, rules: Rules) -> list[int]:

@@ -49,7 +49,7 @@ class VocError(ValueError):
         super().__init__(f"{path}:{where}: {message}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Annotations:
     """The objects of I annotations, M in all, in the order of the files and within them.
 
@@ -70,7 +70,7 @@ class Annotations:
     image_size: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Results:
     """The detections of some results files, N in all, in the order of the files and within them.
 
