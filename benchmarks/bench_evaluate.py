@@ -57,7 +57,7 @@ SIZES = {  # of what is like COCO val2017 the number of detections is the name
         images=80_000, classes=365, ground_truths=1_200_000, detections=3_000_000, polygons=False
     )
 }
-NEED_MORE_MEMORY = {OBJECTS365: ("pycocotools", "faster-coco-eval")}  # than 12 GB
+NEED_MORE_MEMORY = {OBJECTS365: ("pycocotools", "faster-coco-eval")}  # than 14 GB
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,11 +154,8 @@ def _split(
     order = np.argsort(table.image, kind="stable")
     ends = np.searchsorted(table.image[order], np.arange(len(table.catalog.images)), "right")
     box = (np.round(table.box * GRID) / GRID).astype(np.float32)
-    every: dict[str, NDArray[Any]] = {
-        "boxes": box,
-        "labels": table.label.astype(np.int64),
-    } | columns
-    parts = {name: np.split(values[order], ends[:-1]) for name, values in every.items()}
+    columns |= {"boxes": box, "labels": table.label.astype(np.int64)}
+    parts = {name: np.split(values[order], ends[:-1]) for name, values in columns.items()}
     return [
         {name: torch.from_numpy(part[i].copy()) for name, part in parts.items()}
         for i in range(len(ends))

@@ -340,6 +340,10 @@ def test_the_aps_of_the_plain_evaluator_must_be_ours(sample):
     assert bench_voc.largest_difference(ours, theirs) == 0
     with pytest.raises(BenchmarkError, match="star: AP 0"):
         bench_voc.largest_difference(ours, theirs | {"star": theirs["star"] + 1e-11})
+    undefined = bench_voc.printed_aps("moon n/a")
+    assert bench_voc.largest_difference(ours | undefined, theirs | undefined) == 0
+    with pytest.raises(BenchmarkError, match="moon: AP nan is not"):
+        bench_voc.largest_difference(ours | undefined, theirs | {"moon": 0.5})
     with pytest.raises(BenchmarkError, match="of one side only: moon"):
         bench_voc.largest_difference(ours, theirs | {"moon": 0.5})
 
