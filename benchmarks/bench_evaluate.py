@@ -1,19 +1,17 @@
-"""COCO evaluation of files on disk, side by side with pycocotools: `python -m metrics.evaluate`.
+"""COCO evaluation of files on disk, side by side with its peers: `python -m metrics.evaluate`.
 
-Run as `python -m benchmarks.bench_evaluate`. Both arms are whole processes that read the same two
-files and print the twelve numbers of COCOeval.summarize; before, all of their numbers and arrays
-are found to be equal bit for bit.
+Run as `python -m benchmarks.bench_evaluate`. Every arm is a whole process that reads the same two
+files and prints the twelve numbers of COCOeval.summarize. Before, our twelve numbers are found to
+equal every arm's to the last bit (faster-coco-eval's to 1e-15), and all arrays pycocotools'; where
+another peer's arrays differ from ours, by how much is said.
 """
 
 import argparse
-import contextlib
-import io
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,66 +19,130 @@ from numpy.typing import NDArray
 from benchmarks.coco_like import Size, write
 from benchmarks.harness import (
     RESULTS,
-    Arm,
+    SLOW_REPEATS,
     BenchmarkError,
-    Provenance,
     Run,
-    Timing,
     append_rows,
     interleaved_runs,
+    interleaved_steps,
+    log,
+    names,
     provenance,
     row,
     timing,
+    timing_table,
+    whole_numbers,
 )
+from benchmarks.peers import OURS, PEERS, Answers, Peer, answers, evaluation_arm
 from detection.formats import read_detections, read_ground_truth
 from metrics import COCO, evaluation, match, mean_average_precision
 from metrics.curves import accumulated
 
-__all__ = ["arms", "differences", "main", "phases"]
+__all__ = [
+    "OBJECTS365",
+    "Difference",
+    "compared",
+    "differences",
+    "main",
+    "measured",
+    "our_answers",
+    "phases",
+    "size_named",
+]
 
-PEER = "pycocotools"
 PHASE_REPEATS = 5
-PEER_PROGRAM = """\
-import sys
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
-truth = COCO(sys.argv[1])
-peer = COCOeval(truth, truth.loadRes(sys.argv[2]), "bbox")
-peer.evaluate()
-peer.accumulate()
-peer.summarize()
-"""
-
-
-def arms(instances: Path, detections: Path) -> tuple[Arm, Arm]:
-    """Ours and pycocotools', each from two files to twelve printed numbers."""
-    files = (str(instances), str(detections))
-    return (
-        Arm("upmap", (sys.executable, "-m", "metrics.evaluate", *files, "--protocol", "coco")),
-        Arm(PEER, (sys.executable, "-c", PEER_PROGRAM, *files)),
+OBJECTS365 = "objects365"
+SIZES = {  # of what is like COCO val2017 the number of detections is the name
+    OBJECTS365: Size(
+        images=80_000, classes=365, ground_truths=1_200_000, detections=3_000_000, polygons=False
     )
+}
+NEED_MORE_MEMORY = {OBJECTS365: ("pycocotools", "faster-coco-eval")}  # than 14 GB
 
 
-def differences(instances: Path, detections: Path) -> list[str]:
-    """What of ours is not bit for bit what pycocotools has; empty if all is equal.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a peer's array is not ours.
 
-    Args:
-        instances: Ground truth as an instances file.
-        detections: A results file.
+    Attributes:
+        array: Its name.
+        count: How many values differ in at least one bit.
+        total: Of how many.
+        largest: The largest absolute difference.
     """
+
+    array: str
+    count: int
+    total: int
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.array}: {self.count} of {self.total} values differ, by up to {self.largest}"
+
+
+def size_named(name: str) -> Size:
+    """The data set that a name on the command line stands for.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name in SIZES:
+        return SIZES[name]
+    if not name.isdecimal():
+        raise ValueError(f"a size is a number of detections or {', '.join(SIZES)}, not {name!r}")
+    return Size(detections=int(name))
+
+
+def our_answers(instances: Path, detections: Path) -> Answers:
+    """What `peers.answers` gives, of ours; where ours is NaN, COCO has -1."""
     ours = mean_average_precision(instances, detections, protocol=COCO)
     found = accumulated(ours.match_table, with_scores=True)
-    peer = _peer_evaluation(instances, detections)
-    pairs: list[tuple[str, Any, Any]] = [
-        (name, value, peer.stats[i]) for i, (name, value) in enumerate(ours.metrics.items())
-    ]
-    if len(pairs) != len(peer.stats):
-        return [f"{len(pairs)} numbers instead of {len(peer.stats)}"]
-    for name in ("precision", "recall", "scores"):
-        pairs.append((name, getattr(found, name), peer.eval[name]))
-    messages = [_difference(name, our_values, its) for name, our_values, its in pairs]
-    return [message for message in messages if message]
+    arrays = {name: getattr(found, name) for name in ("precision", "recall", "scores")}
+    arrays["stats"] = np.array(list(ours.metrics.values()))
+    return {name: np.where(np.isnan(values), -1.0, values) for name, values in arrays.items()}
+
+
+def differences(ours: Answers, theirs: Answers) -> list[Difference]:
+    """In which of the arrays that a peer has it is not bit for bit ours.
+
+    Args:
+        ours: All of our arrays.
+        theirs: A peer's.
+
+    Raises:
+        BenchmarkError: If an array has another shape.
+    """
+    found = []
+    for name, values in theirs.items():
+        if values.shape != ours[name].shape:
+            raise BenchmarkError(f"{name} has the shape {ours[name].shape}, not {values.shape}")
+        count = int(np.count_nonzero(_bits(values) != _bits(ours[name])))
+        largest = float(np.abs(values - ours[name]).max(initial=0))
+        found.append(Difference(name, count, values.size, largest))
+    return [one for one in found if one.count]
+
+
+def compared(arms: Sequence[str], instances: Path, detections: Path) -> dict[str, list[Difference]]:
+    """In what the peers differ from us, where they may.
+
+    Args:
+        arms: Their names; ours may be among them.
+        instances: Ground truth as an instances file.
+        detections: A results file.
+
+    Raises:
+        BenchmarkError: If a peer's twelve numbers are not ours within its tolerance, or one of
+            pycocotools' arrays not to the last bit.
+    """
+    ours = our_answers(instances, detections)
+    found = {}
+    for peer in (PEERS[name] for name in arms if name != OURS):
+        log(f"comparing with {peer.name}")
+        unequal = differences(ours, answers(peer, instances, detections))
+        if refused := [one for one in unequal if not _may_differ(peer, one)]:
+            raise BenchmarkError(f"not equal to {peer.name}: {'; '.join(map(str, refused))}")
+        found[peer.name] = unequal
+    return found
 
 
 def phases(
@@ -105,129 +167,125 @@ def phases(
         "match": lambda: match(truth, found, COCO),
         "accumulate and summarise": lambda: evaluation(table),
     }
-    runs: dict[str, list[Run]] = {name: [] for name in steps}
-    for _ in range(repeats):
-        for name, step in steps.items():
-            runs[name].append(_step_run(step))
-    return runs
+    return interleaved_steps(steps, repeats=repeats)
+
+
+def measured(
+    benchmark: str,
+    arms: Sequence[str],
+    size: Size,
+    *,
+    name: str,
+    repeats: int,
+    slow_repeats: int = SLOW_REPEATS,
+    with_phases: bool = True,
+) -> list[dict[str, str]]:
+    """Makes a data set, finds the arms equal, times them, prints a table; returns the rows.
+
+    Args:
+        benchmark: What the results call it.
+        arms: The arms' names.
+        size: The data set's.
+        name: What the results call the size.
+        repeats: How often each arm is run.
+        slow_repeats: How often a slow one; see `interleaved_runs`.
+        with_phases: Whether our phases are timed as well.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log(f"{benchmark} {name}: making the data set")
+        files = write(Path(folder), size)
+        unequal = compared(arms, *files)
+        runs = interleaved_runs(
+            [evaluation_arm(arm, *files) for arm in arms],
+            repeats=repeats,
+            slow_repeats=slow_repeats,
+            progress=log,
+        )
+        steps = phases(*files) if with_phases else {}
+    _print_tables(size, unequal, runs, steps)
+    return _rows(benchmark, name, runs) + _rows(f"{benchmark} phases", name, steps)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns 1 if the arms disagree or one fails, else 0."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    sizes, repeats = options.detections, options.repeats
-    if len(repeats) not in (1, len(sizes)):
-        parser.error(f"--repeats takes one number or {len(sizes)}, one for each size")
-    repeats = repeats * len(sizes) if len(repeats) == 1 else repeats
+    if len(options.repeats) not in (1, len(options.sizes)):
+        parser.error(f"--repeats takes one number or {len(options.sizes)}, one for each size")
+    if unknown := {*options.arms} - {OURS, *PEERS}:
+        parser.error(f"no arm {min(unknown)!r}; there are {OURS}, {', '.join(PEERS)}")
+    repeats = options.repeats * (len(options.sizes) if len(options.repeats) == 1 else 1)
     try:
-        made_with = provenance(PEER)
-        for detections, times in zip(sizes, repeats, strict=True):
-            rows = _rows_of_size(Size(detections=detections), times, made_with)
-            append_rows(rows, options.out)
+        sizes = [size_named(name) for name in options.sizes]
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        for name, size, times in zip(options.sizes, sizes, repeats, strict=True):
+            arms = options.arms or _arms_at(name)
+            settings = {"name": name, "repeats": times, "slow_repeats": options.slow_repeats}
+            append_rows(measured("evaluate", arms, size, **settings), options.out)
     except BenchmarkError as error:
-        _log(f"error: {error}")
+        log(f"error: {error}")
         return 1
     return 0
 
 
-def _rows_of_size(size: Size, repeats: int, made_with: Provenance) -> list[dict[str, str]]:
-    """Makes a data set, finds the arms equal, times them and prints a table."""
-    count = size.detections
-    with tempfile.TemporaryDirectory() as folder:
-        _log(f"{count:,} detections: making the data set")
-        files = write(Path(folder), size)
-        _log(f"{count:,} detections: comparing with {PEER}")
-        if unequal := differences(*files):
-            raise BenchmarkError(f"not equal to {PEER}: {'; '.join(unequal)}")
-        both = interleaved_runs(arms(*files), repeats=repeats, progress=_log)
-        steps = phases(*files)
-    timings = {name: timing(runs) for name, runs in both.items()}
-    print(_comparison_table(size, timings), _phase_table(steps), sep="\n\n", end="\n\n", flush=True)
-    return [row("evaluate", name, count, one, made_with) for name, one in timings.items()] + [
-        row("evaluate phases", name, count, timing(runs), made_with) for name, runs in steps.items()
+def _may_differ(peer: Peer, difference: Difference) -> bool:
+    is_number = difference.array == "stats"
+    return difference.largest <= peer.tolerance if is_number else not peer.is_exact
+
+
+def _arms_at(size: str) -> list[str]:
+    """All arms that a size is not too large for."""
+    missing = NEED_MORE_MEMORY.get(size, ())
+    if missing:
+        log(f"{size}: without {' and '.join(missing)}, which need much memory; --arms adds them")
+    return [arm for arm in (OURS, *PEERS) if arm not in missing]
+
+
+def _rows(benchmark: str, size: str, runs: Mapping[str, Sequence[Run]]) -> list[dict[str, str]]:
+    """A row for each arm; a peer's with its version."""
+    return [
+        row(benchmark, arm, size, timing(of_arm), provenance(arm if arm in PEERS else None))
+        for arm, of_arm in runs.items()
     ]
 
 
-def _peer_evaluation(instances: Path, detections: Path) -> Any:
-    from pycocotools.coco import COCO as PeerFile
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = PeerFile(str(instances))
-        peer = COCOeval(truth, truth.loadRes(str(detections)), "bbox")
-        peer.evaluate()
-        peer.accumulate()
-        peer.summarize()
-    return peer
-
-
-def _difference(name: str, ours: Any, peer: Any) -> str:
-    """What differs, in words; empty if nothing does. Where ours is NaN the peer has -1."""
-    left = np.asarray(ours, np.float64)
-    left = np.where(np.isnan(left), -1.0, left)
-    right = np.asarray(peer, np.float64)
-    if left.shape != right.shape:
-        return f"{name} has the shape {left.shape} instead of {right.shape}"
-    differ = np.count_nonzero(_bits(left) != _bits(right))
-    return f"{name}: {differ} of {left.size} values differ" if differ else ""
+def _print_tables(
+    size: Size,
+    unequal: Mapping[str, Sequence[Difference]],
+    runs: Mapping[str, Sequence[Run]],
+    steps: Mapping[str, Sequence[Run]],
+) -> None:
+    title = (
+        f"{size.images:,} images, {size.ground_truths:,} ground truths, "
+        f"{size.detections:,} detections"
+    )
+    print(timing_table(title, {name: timing(of_arm) for name, of_arm in runs.items()}), end="\n\n")
+    for name, found in unequal.items():
+        said = "; ".join(map(str, found)) or "equal to upmap in every bit of every array it gives"
+        print(f"{name}: {said}")
+    if steps:
+        phase_timings = {name: timing(of_phase) for name, of_phase in steps.items()}
+        print("\n" + timing_table("our phases, in a warm process", phase_timings))
+    print(flush=True)
 
 
 def _bits(values: NDArray[np.float64]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(values).view(np.uint64)
-
-
-def _step_run(step: Callable[[], object]) -> Run:
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = step()
-    run = Run(time.perf_counter() - wall, time.process_time() - cpu, float("nan"))
-    del result  # kept until here, so that freeing it is not measured
-    return run
-
-
-def _comparison_table(size: Size, timings: Mapping[str, Timing]) -> str:
-    lines = [
-        f"{size.images:,} images, {size.ground_truths:,} ground truths, "
-        f"{size.detections:,} detections",
-        f"{'arm':<26}{'median s':>10}{'p20 s':>9}{'p80 s':>9}{'CPU s':>9}{'peak MB':>9}"
-        f"{'ratio':>8}",
-    ]
-    fastest = min(one.wall_median_s for one in timings.values())
-    for name, one in timings.items():
-        lines.append(
-            f"{name:<26}{one.wall_median_s:>10.3f}{one.wall_p20_s:>9.3f}{one.wall_p80_s:>9.3f}"
-            f"{one.cpu_median_s:>9.3f}{one.peak_rss_mb:>9.0f}{one.wall_median_s / fastest:>7.1f}x"
-        )
-    return "\n".join(lines)
-
-
-def _phase_table(steps: Mapping[str, Sequence[Run]]) -> str:
-    lines = [f"{'phase, in a warm process':<26}{'best s':>10}{'median s':>18}{'CPU s':>9}"]
-    for name, runs in steps.items():
-        one = timing(runs)
-        best = min(run.wall_s for run in runs)
-        lines.append(f"{name:<26}{best:>10.4f}{one.wall_median_s:>18.4f}{one.cpu_median_s:>9.4f}")
-    return "\n".join(lines)
+    return np.ascontiguousarray(values, np.float64).view(np.uint64)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_evaluate")
     add = parser.add_argument
-    add("--detections", type=_counts, default=(43_000, 500_000), metavar="N,N")
-    add("--repeats", type=_counts, default=(7,), metavar="R,R", help="one, or one for each size")
+    sizes = ("43000", "500000", OBJECTS365)
+    add("--sizes", type=names, default=sizes, metavar="N,N", help=f"[{','.join(sizes)}]")
+    add("--arms", type=names, default=(), metavar="A,A", help=f"of {OURS} and its peers [all]")
+    add("--repeats", type=whole_numbers, default=(7,), metavar="R,R", help="for each size [7]")
+    text = f"of an arm whose warm-up takes long [{SLOW_REPEATS}]"
+    add("--slow-repeats", type=int, default=SLOW_REPEATS, metavar="R", help=text)
     add("--out", type=Path, default=RESULTS, metavar="CSV", help="rows are added to it")
     return parser
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    words = text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise argparse.ArgumentTypeError(f"expected whole numbers from 1, got {text!r}")
-    return tuple(int(word) for word in words)
-
-
-def _log(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""Commands timed side by side as whole processes, and the CSV of results with their provenance.
+"""Arms timed side by side, and the CSV of results with their provenance.
 
-Arms are interleaved (A B A B ...) so that what else the machine does falls on all of them alike.
+Arms are interleaved (A B A B ...) so that what else the machine does falls on all of them alike. An
+arm is a whole process, or a step within this one.
 """
 
+import argparse
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
@@ -27,16 +31,23 @@ __all__ = [
     "Timing",
     "append_rows",
     "interleaved_runs",
+    "interleaved_steps",
+    "log",
+    "names",
     "one_run",
     "provenance",
     "row",
     "timing",
+    "timing_table",
+    "whole_numbers",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.csv"
 LAUNCHER = Path(__file__).with_name("launch.py")
 BYTES_PER_MB = 10**6
+SLOW_S = 40.0  # an arm that takes longer than this is run less often
+SLOW_REPEATS = 2
 
 
 class BenchmarkError(RuntimeError):
@@ -50,10 +61,13 @@ class Arm:
     Attributes:
         name: How the results call it.
         command: The program, by its full path, and its arguments; run in the repository root.
+        report: Where the command writes wall and CPU seconds of the part of it that counts, as two
+            numbers; None where the whole process counts. Its peak memory is always the whole's.
     """
 
     name: str
     command: tuple[str, ...]
+    report: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,8 @@ def interleaved_runs(
     arms: Sequence[Arm],
     *,
     repeats: int,
+    slow_repeats: int = SLOW_REPEATS,
+    slow_s: float = SLOW_S,
     progress: Callable[[str], object] = lambda message: None,
 ) -> dict[str, list[Run]]:
     """Runs each arm once to warm up, then all of them in turn, `repeats` times.
@@ -134,6 +150,8 @@ def interleaved_runs(
     Args:
         arms: At least one, of different names.
         repeats: How often.
+        slow_repeats: In how many of the turns an arm takes part whose warm-up took long.
+        slow_s: What is long, s.
         progress: Told of every run.
 
     Returns:
@@ -147,12 +165,39 @@ def interleaved_runs(
     runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
     if len(runs) != len(arms):
         raise ValueError("arms must have different names")
+    turns = dict.fromkeys(runs, repeats)
     for turn in range(repeats + 1):
-        for arm in arms:
+        for arm in [arm for arm in arms if turn <= turns[arm.name]]:
             run = one_run(arm)
             progress(f"{arm.name} {turn or 'warm-up'}/{repeats}: {run.wall_s:.2f} s")
             if turn:
                 runs[arm.name].append(run)
+            elif run.wall_s > slow_s:
+                turns[arm.name] = min(repeats, slow_repeats)
+    return runs
+
+
+def interleaved_steps(
+    steps: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    progress: Callable[[str], object] = lambda message: None,
+) -> dict[str, list[Run]]:
+    """Calls each step in turn, `repeats` times, within this process.
+
+    Args:
+        steps: Name to what is timed; the caller warms them up.
+        repeats: How often.
+        progress: Told of every call.
+
+    Returns:
+        Name to its runs; their peak memory is not measured.
+    """
+    runs: dict[str, list[Run]] = {name: [] for name in steps}
+    for turn in range(repeats):
+        for name, step in steps.items():
+            runs[name].append(_step_run(step))
+            progress(f"{name} {turn + 1}/{repeats}: {runs[name][-1].wall_s:.3f} s")
     return runs
 
 
@@ -246,13 +291,80 @@ def one_run(arm: Arm) -> Run:
     """
     # -I and -S keep the launcher small: see there.
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), *arm.command]
-    done = subprocess.run(launcher, capture_output=True, text=True, cwd=ROOT, check=False)
+    # Every arm may keep its bytecode, or its modules are compiled anew in each run.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        launcher, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
     if done.returncode:
         tail = "\n".join(done.stderr.splitlines()[-10:])
         raise BenchmarkError(f"{arm.name} exited with {done.returncode}: {tail}")
     measured = json.loads(done.stdout)
     peak = measured["peak_rss"] / BYTES_PER_MB
-    return Run(wall_s=measured["wall_s"], cpu_s=measured["cpu_s"], peak_rss_mb=peak)
+    wall, cpu = measured["wall_s"], measured["cpu_s"]
+    if arm.report is not None:
+        wall, cpu = map(float, arm.report.read_text().split())
+    return Run(wall_s=wall, cpu_s=cpu, peak_rss_mb=peak)
+
+
+def timing_table(title: str, timings: Mapping[str, Timing]) -> str:
+    """Timings as text, each beside the fastest.
+
+    Args:
+        title: The first line.
+        timings: Name of the arm to its numbers.
+    """
+    lines = [
+        title,
+        f"{'arm':<32}{'repeats':>8}{'median s':>10}{'p20 s':>9}{'p80 s':>9}{'CPU s':>9}"
+        f"{'peak MB':>9}{'ratio':>9}",
+    ]
+    fastest = min(one.wall_median_s for one in timings.values())
+    for name, one in timings.items():
+        peak = "" if math.isnan(one.peak_rss_mb) else f"{one.peak_rss_mb:.0f}"
+        lines.append(
+            f"{name:<32}{one.repeats:>8}{one.wall_median_s:>10.4f}{one.wall_p20_s:>9.4f}"
+            f"{one.wall_p80_s:>9.4f}{one.cpu_median_s:>9.4f}{peak:>9}"
+            f"{one.wall_median_s / fastest:>8.2f}x"
+        )
+    return "\n".join(lines)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Numbers from 1 with commas between, as a command line gives them.
+
+    Raises:
+        ArgumentTypeError: If there is anything else.
+
+    >>> whole_numbers("7,3")
+    (7, 3)
+    """
+    words = names(text)
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1, got {text!r}")
+    return tuple(int(word) for word in words)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words with commas between, as a command line gives them.
+
+    >>> names("one, two")
+    ('one', 'two')
+    """
+    return tuple(word.strip() for word in text.split(","))
+
+
+def log(message: str) -> None:
+    """Says to stderr how far the benchmark is."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _step_run(step: Callable[[], object]) -> Run:
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = step()
+    run = Run(time.perf_counter() - wall, time.process_time() - cpu, math.nan)
+    del result  # kept until here, so that freeing it is not measured
+    return run
 
 
 def _commit() -> str:

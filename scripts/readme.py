@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from segmentation.report import table
@@ -17,6 +17,9 @@ from segmentation.report import table
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.csv"
 OUTPUT = re.compile(r"(<!-- output: (.+?) -->\n```text\n).*?(```\n)", re.DOTALL)
+OURS = "upmap"
+UNMEASURED = "Not measured yet.\n"
+Row = dict[str, str]  # of a results file, column to value
 RESIDUE = re.compile(r"0\.0e\+00|\d\.\de-1\d")  # last bits, which may depend on the processor
 
 
@@ -34,30 +37,169 @@ def output(command: str) -> str:
     ).stdout
 
 
-def benchmark_table() -> str:
-    """The newest rows of bench_evaluate as Markdown."""
+def latest(benchmark: str) -> dict[str, dict[str, Row]]:
+    """Size to arm to row of `results.csv`; of a size only what its last row's commit measured."""
     with RESULTS.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["benchmark"] == "evaluate"]
-    newest = {(row["size"], row["arm"]): row for row in rows}
-    sizes = sorted({size for size, _ in newest}, key=int)
+        rows = [row for row in csv.DictReader(file) if row["benchmark"] == benchmark]
+    commit = {row["size"]: row["commit"] for row in rows}
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["commit"] == commit[row["size"]]:
+            found.setdefault(row["size"], {})[row["arm"]] = row
+    return dict(sorted(found.items(), key=lambda pair: (not pair[0].isdecimal(), pair[0].zfill(9))))
+
+
+def compared(benchmark: str) -> dict[str, dict[str, Row]]:
+    """The same, of sizes that we and a peer were measured at."""
+    sizes = latest(benchmark).items()
+    return {size: arms for size, arms in sizes if OURS in arms and len(arms) > 1}
+
+
+def fastest_peer(arms: dict[str, Row]) -> Row:
+    """The row of the fastest arm but ours."""
+    return min((row for arm, row in arms.items() if arm != OURS), key=seconds)
+
+
+def seconds(row: Row) -> float:
+    """The median wall time of a row."""
+    return float(row["wall_median_s"])
+
+
+def duration(value: float) -> str:
+    """A time with three digits, in ms where it is short."""
+    if value < 0.1:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def memory(row: Row) -> str:
+    """The peak memory of a row; nothing where it was not measured."""
+    return f"{float(row['peak_rss_mb']):,.0f} MB" if row["peak_rss_mb"] else ""
+
+
+def size_title(size: str) -> str:
+    """What the results' name of a size means."""
+    if size == "objects365":
+        return "3,000,000 detections, like Objects365"
+    return f"{int(size):,} detections"
+
+
+def measured_with(rows: Iterable[Row]) -> str:
+    """Where the rows come from, a sentence."""
+    places = {
+        f"commit {row['commit']}, Python {row['python']}, numpy {row['numpy']}, "
+        f"{row['cores']} cores ({row['cpu']})"
+        for row in rows
+    }
+    return f"Measured at {'; '.join(sorted(places))}.\n"
+
+
+def benchmark_table() -> str:
+    """The newest rows of bench_evaluate in short: ours, the fastest peer and pycocotools."""
     lines = [
-        "| detections | upmap | pycocotools | ratio | peak memory |",
-        "|---|---|---|---|---|",
+        "| data | upmap | fastest peer | times | pycocotools | times | peak memory, least peer's |",
+        "|---" * 7 + "|",
     ]
-    for size in sizes:
-        ours, theirs = newest[size, "upmap"], newest[size, "pycocotools"]
-        seconds = [float(row["wall_median_s"]) for row in (ours, theirs)]
-        memory = [float(row["peak_rss_mb"]) for row in (ours, theirs)]
+    rows = []
+    for size, arms in compared("evaluate").items():
+        ours, best, base = arms[OURS], fastest_peer(arms), arms.get("pycocotools")
+        least = min(float(row["peak_rss_mb"]) for arm, row in arms.items() if arm != OURS)
+        slow = f"{duration(seconds(base))} | {times(base, ours)}" if base else "| "
         lines.append(
-            f"| {int(size):,} | {seconds[0]:.2f} s | {seconds[1]:.1f} s "
-            f"| {seconds[1] / seconds[0]:.0f}x | {memory[0]:.0f} MB, {memory[1]:.0f} MB |"
+            f"| {size_title(size)} | {duration(seconds(ours))} "
+            f"| {duration(seconds(best))}, {best['arm']} | {times(best, ours)} | {slow} "
+            f"| {memory(ours)}, {least:,.0f} MB |"
         )
-    last = newest[sizes[-1], "upmap"]
-    return (
-        "COCO-val2017-like data (5,000 images, 80 classes, ground truth with polygons), whole "
-        "process from files to the 12 numbers, median, "
-        f"on {last['cores']} cores ({last['cpu']}):\n\n" + "\n".join(lines) + "\n"
-    )
+        rows.append(ours)
+    return "\n".join(lines) + "\n\n" + measured_with(rows)
+
+
+def times(row: Row, ours: Row) -> str:
+    """How many times ours a row's time is."""
+    return f"{seconds(row) / seconds(ours):.3g}x"
+
+
+def arms_tables(benchmark: str) -> str:
+    """The newest rows of a benchmark, a table for each size, the fastest arm first."""
+    sizes = compared(benchmark)
+    parts = [f"**{size_title(size)}**\n\n{arms_table(arms)}" for size, arms in sizes.items()]
+    rows = [row for arms in sizes.values() for row in arms.values()]
+    return "\n".join([*parts, measured_with(rows)]) if rows else UNMEASURED
+
+
+def arms_table(arms: dict[str, Row]) -> str:
+    """One size's arms."""
+    lines = [
+        "| arm | median | 20 to 80 % | CPU | peak memory | runs | upmap / it |",
+        "|---" * 7 + "|",
+    ]
+    for arm, row in sorted(arms.items(), key=lambda pair: seconds(pair[1])):
+        p20, p80 = (duration(float(row[f"wall_{key}_s"])) for key in ("p20", "p80"))
+        ratio = seconds(arms[OURS]) / seconds(row)
+        lines.append(
+            f"| {arm_title(arm, row)} | {duration(seconds(row))} | {p20} to {p80} "
+            f"| {duration(float(row['cpu_median_s']))} | {memory(row)} | {row['repeats']} "
+            f"| {ratio:.3g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def arm_title(arm: str, row: Row) -> str:
+    """An arm's name, with its version where it is a package."""
+    name, _, version = row["peer"].partition(" ")
+    return arm.replace(name, f"{name} {version}", 1) if name and arm.startswith(name) else arm
+
+
+def phases_table() -> str:
+    """The newest rows of our phases, a column for each size."""
+    sizes = latest("evaluate phases")
+    if not sizes:
+        return UNMEASURED
+    heads = "".join(f" {size_title(size)} |" for size in sizes)
+    lines = [f"| phase |{heads}", "|---" * (1 + len(sizes)) + "|"]
+    for phase in dict.fromkeys(phase for phases in sizes.values() for phase in phases):
+        cells = [
+            duration(seconds(phases[phase])) if phase in phases else "" for phases in sizes.values()
+        ]
+        lines.append(f"| {' | '.join([phase, *cells])} |")
+    rows = [row for phases in sizes.values() for row in phases.values()]
+    return "\n".join(lines) + "\n\n" + measured_with(rows)
+
+
+def growth_table() -> str:
+    """The newest rows of bench_growth: cost per detection, over what the smallest size costs."""
+    sizes = latest("growth")
+    if not sizes:
+        return UNMEASURED
+    peers = sorted({arm for arms in sizes.values() for arm in arms} - {OURS})
+    heads = "".join(f" {peer} |" for peer in peers)
+    lines = [
+        f"| detections | upmap | µs/detection | peak memory | bytes/detection |{heads}",
+        "|---" * (5 + len(peers)) + "|",
+    ]
+    smallest, base = next((size, arms[OURS]) for size, arms in sizes.items())
+    for size, arms in sizes.items():
+        ours, more = arms[OURS], int(size) - int(smallest)
+        theirs = "".join(f" {cost(arms[peer]) if peer in arms else ''} |" for peer in peers)
+        lines.append(
+            f"| {int(size):,} | {duration(seconds(ours))} "
+            f"| {slope(ours, base, 'wall_median_s', more)} | {memory(ours)} "
+            f"| {slope(ours, base, 'peak_rss_mb', more)} |{theirs}"
+        )
+    rows = [row for arms in sizes.values() for row in arms.values()]
+    return "\n".join(lines) + "\n\n" + measured_with(rows)
+
+
+def cost(row: Row) -> str:
+    """Time and memory of a row."""
+    return f"{duration(seconds(row))}, {memory(row)}"
+
+
+def slope(row: Row, base: Row, column: str, detections: int) -> str:
+    """Of what a column has over the base, in millionths for each detection more."""
+    if not detections:
+        return ""
+    return f"{1e6 * (float(row[column]) - float(base[column])) / detections:.3g}"
 
 
 def comparison_table() -> str:
@@ -119,6 +261,14 @@ PARTS = {
         (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
         part("benchmark", benchmark_table),
         part("comparison", comparison_table),
+    ),
+    "docs/performance.md": (
+        part("evaluate", lambda: arms_tables("evaluate")),
+        part("phases", phases_table),
+        part("load", lambda: arms_tables("load")),
+        part("voc2007", lambda: arms_tables("voc2007")),
+        part("memory", lambda: arms_tables("memory")),
+        part("growth", growth_table),
     ),
     "docs/training.md": (part("precision", precision_table),),
     "docs/kernels.md": (

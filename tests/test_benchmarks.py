@@ -4,12 +4,13 @@ import csv
 import json
 import math
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
 
-from benchmarks import bench_evaluate
-from benchmarks.bench_evaluate import arms, differences, phases
+from benchmarks import bench_evaluate, bench_growth, bench_load, bench_voc
+from benchmarks.bench_evaluate import OBJECTS365, compared, differences, our_answers, phases
 from benchmarks.coco_like import CROWD_SHARE, Size, main, write
 from benchmarks.harness import (
     COLUMNS,
@@ -19,10 +20,15 @@ from benchmarks.harness import (
     Run,
     append_rows,
     interleaved_runs,
+    interleaved_steps,
+    one_run,
     row,
     timing,
+    timing_table,
 )
+from benchmarks.peers import OURS, PEERS, evaluation_arm, loading_arm
 from detection.formats import read
+from metrics import COCO, VOC2007, mean_average_precision
 
 SMALL = Size(images=40, classes=5, ground_truths=400, detections=900)
 MADE_WITH = Provenance("1a2b3c4+", "3.11.0", "2.0.0", "peer 1.0", "a processor", 2)
@@ -115,21 +121,51 @@ def test_the_generator_runs_from_the_command_line(small, tmp_path, capsys):
     assert "detections.json" in capsys.readouterr().out
 
 
-def test_our_evaluation_equals_pycocotools_bit_for_bit(small):
-    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
-    assert differences(*small) == []
+def skip_without(name):
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not installed; the extra bench has it")
 
 
-def test_a_difference_in_one_bit_is_found(small, monkeypatch):
-    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
-    peer = bench_evaluate._peer_evaluation(*small)
-    peer.stats[0] = np.nextafter(peer.stats[0], 1)
-    peer.eval["recall"][0, 0, 0, 2] = np.nextafter(peer.eval["recall"][0, 0, 0, 2], 1)
-    monkeypatch.setattr(bench_evaluate, "_peer_evaluation", lambda *files: peer)
-    found = differences(*small)
-    assert found[0] == "AP: 1 of 1 values differ"
-    assert found[1].startswith("recall: 1 of")
-    assert len(found) == 2
+@pytest.mark.parametrize("name", PEERS)
+def test_our_evaluation_equals_the_peers(small, name):
+    skip_without(name)
+    assert list(compared([OURS, name], *small)) == [name]
+
+
+def test_no_array_of_pycocotools_differs(small):
+    skip_without("pycocotools")
+    assert compared(["pycocotools"], *small) == {"pycocotools": []}
+
+
+def test_a_difference_in_one_bit_is_found(small):
+    ours = our_answers(*small)
+    theirs = {name: values.copy() for name, values in ours.items()}
+    theirs["stats"][0] = np.nextafter(theirs["stats"][0], 1)
+    theirs["recall"][0, 0, 0, 2] = np.nextafter(theirs["recall"][0, 0, 0, 2], 1)
+    found = differences(ours, theirs)
+    assert [(one.array, one.count) for one in found] == [("recall", 1), ("stats", 1)]
+    assert all(0 < one.largest < 1e-15 for one in found)
+    with pytest.raises(BenchmarkError, match="recall has the shape"):
+        differences(ours, {"recall": theirs["recall"][0]})
+
+
+def test_arrays_may_differ_where_that_is_known_but_the_twelve_numbers_never(small, monkeypatch):
+    def other(array):
+        answers = our_answers(*small)
+        answers[array] = answers[array] + 1e-9
+        monkeypatch.setattr(bench_evaluate, "answers", lambda peer, *files: answers)
+
+    other("precision")
+    assert [one.array for one in compared(["hotcoco"], *small)["hotcoco"]] == ["precision"]
+    with pytest.raises(BenchmarkError, match="not equal to pycocotools: precision: "):
+        compared(["pycocotools"], *small)
+    other("stats")
+    with pytest.raises(BenchmarkError, match="not equal to faster-coco-eval: stats: "):
+        compared(["faster-coco-eval"], *small)
+    with pytest.raises(BenchmarkError, match="not equal to hotcoco: stats: 12 of 12"):
+        compared(["hotcoco"], *small)
 
 
 def test_every_phase_is_measured_as_often_as_asked(small):
@@ -208,17 +244,128 @@ def test_a_results_file_with_other_columns_is_refused(tmp_path):
         append_rows([], path)
 
 
-def test_both_arms_of_the_evaluation_benchmark_run(small):
-    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
-    runs = interleaved_runs(arms(*small), repeats=1)
-    assert list(runs) == ["upmap", "pycocotools"]
+@pytest.mark.parametrize("name", [OURS, *PEERS])
+def test_every_arm_of_the_evaluation_runs(small, name):
+    if name != OURS:
+        skip_without(name)
+    assert one_run(evaluation_arm(name, *small)).wall_s > 0
+
+
+@pytest.mark.parametrize("name", bench_load.READERS)
+def test_an_arm_of_the_reading_counts_its_reading_alone(small, tmp_path, name):
+    if name != OURS:
+        skip_without(name)
+    arm = loading_arm(name, *small, tmp_path / "seconds")
+    run = one_run(arm)
+    assert f"{run.wall_s} {run.cpu_s}" == arm.report.read_text()
+    assert run.peak_rss_mb > 1
+
+
+def test_slow_arms_are_run_less_often():
+    both = [Arm(name, (sys.executable, "-c", "pass")) for name in "AB"]
+    runs = interleaved_runs(both, repeats=3, slow_repeats=1, slow_s=0.0)
+    assert [len(found) for found in runs.values()] == [1, 1]
+
+
+def test_arms_keep_their_bytecode(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    program = "import sys; sys.exit(sys.dont_write_bytecode)"
+    assert one_run(Arm("writes", (sys.executable, "-c", program))).wall_s > 0
+
+
+def test_steps_are_called_in_turn():
+    called = []
+    steps = {name: lambda name=name: called.append(name) for name in "AB"}
+    runs = interleaved_steps(steps, repeats=2)
+    assert called == ["A", "B"] * 2
+    assert all(math.isnan(run.peak_rss_mb) for found in runs.values() for run in found)
+
+
+def test_a_table_of_timings_compares_with_the_fastest():
+    both = {"one": timing([Run(1.0, 1.0, 10.0)]), "two": timing([Run(2.5, 1.0, math.nan)])}
+    lines = timing_table("title", both).splitlines()
+    assert [line.split()[-1] for line in lines] == ["title", "ratio", "1.00x", "2.50x"]
+
+
+def test_rows_of_one_size_name_each_peer_and_its_version(monkeypatch):
+    monkeypatch.setattr(bench_evaluate, "PEERS", {"pytest": None})
+    runs = {name: [Run(1.0, 1.0, 1.0)] for name in (OURS, "pytest")}
+    rows = bench_evaluate._rows("b", "1", runs)
+    assert [one["peer"] for one in rows] == ["", f"pytest {metadata.version('pytest')}"]
+
+
+def test_sizes_have_names():
+    assert bench_evaluate.size_named("1234") == Size(detections=1234)
+    assert bench_evaluate.size_named(OBJECTS365).classes == 365
+    with pytest.raises(ValueError, match="objects365"):
+        bench_evaluate.size_named("large")
+
+
+def test_all_grows_in_proportion():
+    small, large = map(bench_growth.proportional, (1_000, 3_000))
+    assert (small.images, small.ground_truths) == (50, 500)
+    assert (large.images, large.ground_truths) == (150, 1_500)
+
+
+@pytest.mark.parametrize("benchmark", [bench_evaluate, bench_load, bench_growth])
+def test_an_arm_that_there_is_not_is_refused(benchmark, capsys):
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main(["--arms", "upmap,nobody"])
+    assert stop.value.code == 2
+    assert "no arm 'nobody'; there are upmap, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("benchmark", [bench_evaluate, bench_load, bench_growth])
+def test_ours_alone_is_measured(benchmark, tmp_path, capsys):
+    out = tmp_path / "results.csv"
+    options = ["--arms", "upmap", "--sizes", "600", "--repeats", "1", "--out", str(out)]
+    assert benchmark.main(options) == 0
+    assert "600 detections" in capsys.readouterr().out
+    with out.open(newline="") as file:
+        assert {(one["size"], one["peer"]) for one in csv.DictReader(file)} == {("600", "")}
 
 
 def test_one_number_of_repeats_for_each_size_is_asked_for(capsys):
     with pytest.raises(SystemExit) as stop:
-        bench_evaluate.main(["--detections", "1,2,3", "--repeats", "1,2"])
+        bench_evaluate.main(["--sizes", "1,2,3", "--repeats", "1,2"])
     assert stop.value.code == 2
     assert "one for each size" in capsys.readouterr().err
+
+
+def test_the_aps_of_the_plain_evaluator_must_be_ours(sample):
+    result = mean_average_precision(sample / "voc", sample / "voc" / "results", protocol=VOC2007)
+    ours = {name: scores.AP for name, scores in result.per_class.items()} | {"mAP": result.mAP}
+    printed = "\n".join(f"{name} {value!r}" for name, value in ours.items())
+    theirs = bench_voc.printed_aps(printed)
+    assert bench_voc.largest_difference(ours, theirs) == 0
+    with pytest.raises(BenchmarkError, match="star: AP 0"):
+        bench_voc.largest_difference(ours, theirs | {"star": theirs["star"] + 1e-11})
+    undefined = bench_voc.printed_aps("moon n/a")
+    assert bench_voc.largest_difference(ours | undefined, theirs | undefined) == 0
+    with pytest.raises(BenchmarkError, match="moon: AP nan is not"):
+        bench_voc.largest_difference(ours | undefined, theirs | {"moon": 0.5})
+    with pytest.raises(BenchmarkError, match="of one side only: moon"):
+        bench_voc.largest_difference(ours, theirs | {"moon": 0.5})
+
+
+def test_without_the_real_data_the_voc_benchmark_is_skipped(tmp_path, capsys):
+    assert bench_voc.main(["--data", str(tmp_path), "--out", str(tmp_path / "none.csv")]) == 0
+    assert "skipped: there is no " in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_tensors_in_memory_give_the_numbers_of_torchmetrics(small):
+    skip_without("torchmetrics")
+    skip_without("faster-coco-eval")
+    from benchmarks import bench_memory
+
+    targets, predictions = bench_memory.tensors(*small)
+    assert [len(targets), sum(map(len, (image["boxes"] for image in predictions)))] == [40, 900]
+    result = mean_average_precision(targets, predictions, protocol=COCO)
+    theirs = bench_memory._torchmetrics(targets, predictions, "pycocotools")
+    bench_memory.refuse_unequal(result.metrics, theirs)
+    with pytest.raises(BenchmarkError, match="AP75 is "):
+        bench_memory.refuse_unequal(result.metrics, theirs | {"map_75": 0.0})
 
 
 def test_precisions_must_score_alike() -> None:
