@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 
@@ -63,11 +63,13 @@ class Arm:
         command: The program, by its full path, and its arguments; run in the repository root.
         report: Where the command writes wall and CPU seconds of the part of it that counts, as two
             numbers; None where the whole process counts. Its peak memory is always the whole's.
+        variables: Environment variables that it is run with, besides this process's.
     """
 
     name: str
     command: tuple[str, ...]
     report: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ COLUMNS = (
     "benchmark",
     "arm",
     "size",
-    *(field.name for field in fields(Timing)),
-    *(field.name for field in fields(Provenance) if field.name != "commit"),
+    *(column.name for column in fields(Timing)),
+    *(column.name for column in fields(Provenance) if column.name != "commit"),
 )
 
 
@@ -251,8 +253,8 @@ def row(
         measured: Its numbers; times are written in 0.1 ms, an unmeasured one as nothing.
         made_with: Its provenance.
     """
-    numbers = {field.name: _text(getattr(measured, field.name)) for field in fields(Timing)}
-    origin = {field.name: str(getattr(made_with, field.name)) for field in fields(Provenance)}
+    numbers = {one.name: _text(getattr(measured, one.name)) for one in fields(Timing)}
+    origin = {one.name: str(getattr(made_with, one.name)) for one in fields(Provenance)}
     values = {"benchmark": benchmark, "arm": arm, "size": str(size)} | numbers | origin
     return {column: values[column] for column in COLUMNS}
 
@@ -293,6 +295,7 @@ def one_run(arm: Arm) -> Run:
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), *arm.command]
     # Every arm may keep its bytecode, or its modules are compiled anew in each run.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment.update(arm.variables)
     done = subprocess.run(
         launcher, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )

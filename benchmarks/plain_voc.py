@@ -2,35 +2,41 @@
 
 Run as `python -m benchmarks.plain_voc DEVKIT DETECTIONS`: a folder with Annotations and the list of
 the image set `test`, and a folder of comp<N>_det_test_<class>.txt. It shares no code with the
-packages: it is what they are compared with, in its numbers and in its time. Twelve decimals are
-printed; the bits behind them depend on the order in which eleven precisions are summed.
+packages: it is what they are compared with, in its numbers and in its time. A class is evaluated
+as VOCevaldet.m does it, which reads every annotation for it; `--read-once` keeps them for the
+others. Twelve decimals are printed; the bits behind them depend on the order in which eleven
+precisions are summed.
 
 Source: VOCevaldet.m and VOCap.m of the kit.
 """
 
-import sys
+import argparse
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 Box = tuple[float, ...]
+Truth = dict[str, list[tuple[str, bool, Box]]]  # of each image: class, difficult, corners
 IMAGE_SET = "test"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 MIN_OVERLAP = 0.5
 POINTS = 11  # of recall
 
 
-def main(devkit: Path, detections: Path) -> None:
-    """Prints a line with the average precision of each class, and their mean."""
-    truth = ground_truth(devkit)
-    classes = sorted({name for objects in truth.values() for name, _, _ in objects})
-    scores = {name: average_precision(name, truth, detections) for name in classes}
+def main(devkit: Path, detections: Path, *, read_once: bool = False) -> None:
+    """Prints a line with the average precision of each class that has results, and their mean."""
+    read: Callable[[Path], Truth] = cache(ground_truth) if read_once else ground_truth
+    files = detections.glob(f"comp*_det_{IMAGE_SET}_*.txt")
+    classes = sorted({path.stem.split("_", 3)[3] for path in files})
+    scores = {name: average_precision(name, read(devkit), detections) for name in classes}
     defined = [score for score in scores.values() if score is not None]
     for name, score in scores.items():
         print(name, "n/a" if score is None else f"{score:.12f}")
     print(f"mAP {sum(defined) / len(defined):.12f}")
 
 
-def ground_truth(devkit: Path) -> dict[str, list[tuple[str, bool, Box]]]:
+def ground_truth(devkit: Path) -> Truth:
     """The class, mark and corners of each object of each image."""
     lines = image_list(devkit).read_text(encoding="utf-8").splitlines()
     images = [line.split()[0] for line in lines if line.strip()]
@@ -55,9 +61,7 @@ def objects(path: Path) -> list[tuple[str, bool, Box]]:
     return found
 
 
-def average_precision(
-    name: str, truth: dict[str, list[tuple[str, bool, Box]]], folder: Path
-) -> float | None:
+def average_precision(name: str, truth: Truth, folder: Path) -> float | None:
     """The mean over recalls 0, 0.1 .. 1 of the highest precision at that recall or a higher one."""
     boxes: dict[str, list[Box]] = {}
     difficult: dict[str, list[bool]] = {}
@@ -123,4 +127,8 @@ def best_overlap(box: Box, others: list[Box]) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plain_voc")
+    parser.add_argument("devkit", type=Path)
+    parser.add_argument("detections", type=Path)
+    parser.add_argument("--read-once", action="store_true", help="keep the annotations")
+    main(**vars(parser.parse_args()))

@@ -69,6 +69,7 @@ class File {
             const ssize_t count = ::read(file.number, room(most), most);
             if (count == 0) return true;
             if (count > 0) length_ += static_cast<size_t>(count);
+            if (length_ == size && count > 0) return true;  // less than was asked for: its end
             if (count < 0 && errno != EINTR) return false;
         }
         return false;
