@@ -8,7 +8,7 @@ __all__ = ["OPERATIONS", "PREFERENCE", "chosen"]
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
-PREFERENCE = "UPMAP_IMPL"  # the environment variable that names what is used where it exists
+PREFERENCE = "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
 
 Implementation = TypeVar("Implementation")
 
@@ -16,23 +16,22 @@ Implementation = TypeVar("Implementation")
 def chosen(
     implementations: Mapping[str, Implementation | None], impl: str | None
 ) -> Implementation:
-    """The implementation called `impl`, or the best that is built.
+    """The implementation called `impl`, or what the environment names, or the best that is built.
 
     Args:
         implementations: Name to function, the best first; None for one that is not built here.
-        impl: A name, or None for what the environment prefers, else the first that is built.
+        impl: A name or None.
 
     Raises:
         ValueError: If the name is unknown, or names one that is not built.
     """
-    if impl is None:
-        preferred = implementations.get(os.environ.get(PREFERENCE, ""))
-        if preferred is not None:
-            return preferred
+    source = PREFERENCE if impl is None else "impl"
+    name = impl or os.environ.get(PREFERENCE)
+    if not name:
         return next(function for function in implementations.values() if function is not None)
-    if impl not in implementations:
-        raise ValueError(f"impl={impl!r} is unknown; there are {', '.join(implementations)}")
-    function = implementations[impl]
+    if name not in implementations:
+        raise ValueError(f"{source}={name!r} is unknown; there are {', '.join(implementations)}")
+    function = implementations[name]
     if function is None:
-        raise ValueError(f"impl={impl!r} is not built here; `python -m kernels` says why")
+        raise ValueError(f"{source}={name!r} is not built here; `python -m kernels` says why")
     return function

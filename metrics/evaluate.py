@@ -12,7 +12,7 @@ from detection.errors import InputError, listed
 from detection.formats import FORMATS, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
 from detection.tables import Detections, GroundTruth, with_classes
-from kernels import matching
+from kernels import chosen, matching
 from metrics.comparison import Comparison, agrees
 from metrics.evaluation import Evaluation, mean_average_precision
 from metrics.matching import Implementation
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
     protocols = chosen_protocols(options)
+    check_kernels(options)
     ground_truth, detections = tables(options)
     if options.impl is None and matching.native is None:
         print("note: without the native kernels this is slow: python -m kernels", file=sys.stderr)
@@ -79,6 +80,14 @@ def program(options: Options) -> int:
     checks = cross_checks(ground_truth, detections, protocols) if options.cross_check else []
     write_reports(options, inputs(options, ground_truth, detections), evaluations, checks)
     return int(not all(agrees(rows) for rows in checks))
+
+
+def check_kernels(options: Options) -> None:
+    """Refuses kernels that are asked for, by an option or the environment, and not there."""
+    try:
+        chosen(matching.IMPLEMENTATIONS, options.impl)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def cross_checks(

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+import kernels.accumulation
+import kernels.coco_json
+import kernels.matching
+import kernels.voc_files
 from metrics import COCO, VOC2007, mean_average_precision
 from metrics.evaluate import main
 
@@ -233,6 +237,30 @@ def test_misuse_is_one_clear_line_and_status_2(
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("files", ["voc", "coco"])
+def test_the_environment_may_ask_for_the_oracles_and_gets_the_same_numbers(
+    files: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = request.getfixturevalue(files)
+    native = report(capsys, *arguments)
+    monkeypatch.setenv("UPMAP_IMPL", "reference")
+    for kernel in (kernels.coco_json, kernels.matching, kernels.accumulation, kernels.voc_files):
+        monkeypatch.setitem(kernel.IMPLEMENTATIONS, "native", None)  # would fail if it were called
+    assert report(capsys, *arguments) == native
+
+
+def test_an_unknown_name_in_the_environment_is_refused(
+    voc: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UPMAP_IMPL", "refrence")
+    assert main(voc) == 2
+    expected = "UPMAP_IMPL='refrence' is unknown; there are native, reference"
+    assert expected in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
