@@ -14,6 +14,8 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/text.hpp"
+
 namespace upmap::json {
 
 constexpr size_t PADDING = 64;   // bytes
@@ -52,8 +54,6 @@ inline int before_first(uint64_t mask) {
 #endif
     return mask ? __builtin_ctzll(mask) >> 3 : 8;
 }
-
-inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
 
 // How many of the next eight bytes are digits.
 inline int digit_run(const char* p) {
@@ -256,20 +256,11 @@ class Cursor {
         }
     }
 
-    // One character beyond ASCII: the shortest form only, no surrogates, up to U+10FFFF.
     void utf8() {
-        const auto lead = static_cast<unsigned char>(*p);
-        const int tails = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
-        if (lead < 0xC2 || lead > 0xF4) throw Malformed{};
-        uint32_t code = lead & (0x3F >> tails);
-        for (int i = 1; i <= tails; ++i) {
-            const auto c = static_cast<unsigned char>(p[i]);
-            if ((c & 0xC0) != 0x80) throw Malformed{};
-            code = code << 6 | (c & 0x3F);
-        }
-        const uint32_t least = tails == 3 ? 0x10000 : tails == 2 ? 0x800 : 0x80;
-        if (code < least || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) throw Malformed{};
-        p += tails + 1;
+        uint32_t code;
+        const int length = utf8_character(p, code);
+        if (!length) throw Malformed{};
+        p += length;
     }
 
     void key_and_colon() {
