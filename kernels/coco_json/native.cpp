@@ -17,23 +17,28 @@ nb::object text(const std::string& bytes) {
     return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
 }
 
-// The columns of a section by name: arrays of numbers, lists of text; ids are the one or the other.
+// The columns of a section by name: lists of text, arrays of numbers; ids are the one or the other.
 template <class Columns>
 void add_columns(nb::dict& columns, Section<Columns>& section) {
+    section.columns.each_text([&](const char* name, auto& column) {
+        nb::list all;
+        for (const std::string& bytes : column) all.append(text(bytes));
+        columns[name] = all;
+    });
     size_t c = 0;
-    section.texts.each([&](const char* name, auto& column, size_t width) {
+    section.columns.each([&](const char* name, auto& column, size_t width) {
         using Number = typename std::decay_t<decltype(column)>::value_type;
-        upmap::Buffer<Number> numbers(std::move(section.numbers[c++]));
+        const size_t place = c++;
+        if (columns.contains(name) && nb::len(columns[name])) return;  // ids that are text
+        upmap::Buffer<Number> numbers(column.size());
+        if constexpr (Section<Columns>::HAS_MANY)
+            numbers = upmap::Buffer<Number>(std::move(section.numbers[place]));
+        else
+            std::copy(column.begin(), column.end(), numbers.data());
         if (width == 1)
             columns[name] = upmap::owned(std::move(numbers), {section.records});
         else
             columns[name] = upmap::owned(std::move(numbers), {section.records, width});
-    });
-    section.texts.each_text([&](const char* name, auto& column) {
-        if (column.empty() && columns.contains(name)) return;
-        nb::list all;
-        for (const std::string& bytes : column) all.append(text(bytes));
-        columns[name] = all;
     });
 }
 

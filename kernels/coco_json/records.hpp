@@ -84,10 +84,11 @@ inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
 }
 
 // Each kind of record: its keys; `push`, which takes their values and says whether they will do; the
-// columns of numbers by name and width, and of text; and how short a record may be that will do, bytes.
+// columns of numbers by name and width, and of text; and how short a record may be that will do, bytes,
+// or 0 where there are few.
 struct Images {
     static constexpr std::array<std::string_view, 4> KEYS{"id", "file_name", "width", "height"};
-    static constexpr int64_t SHORTEST = 8;
+    static constexpr int64_t SHORTEST = 0;
     Ids id;
     std::vector<std::string> file_name;
     std::vector<double> size;
@@ -112,7 +113,7 @@ struct Images {
 
 struct Categories {
     static constexpr std::array<std::string_view, 2> KEYS{"id", "name"};
-    static constexpr int64_t SHORTEST = 8;
+    static constexpr int64_t SHORTEST = 0;
     Ids id;
     std::vector<std::string> name;
 
@@ -348,15 +349,17 @@ inline const char* guessed_start(const char* from, const char* end) {
     return end;
 }
 
-// An array of records: its columns of numbers in the order of `each`, and of text.
+// An array of records. Of many, the columns of numbers lie in memory of their own, in the order of
+// `each`; the texts, and all columns of few, are in `columns`.
 template <class Columns>
 struct Section {
+    static constexpr bool HAS_MANY = Columns::SHORTEST > 0;
     bool is_there = false, is_right = false, has_numbers = false;
     size_t records = 0;
     std::vector<Buffer<char>> numbers;
-    Columns texts;  // of which only these are used
+    Columns columns;
 
-    bool has_texts() const { return !texts.image_ids().texts.empty(); }
+    bool has_texts() const { return !columns.image_ids().texts.empty(); }
 };
 
 template <class Columns>
@@ -373,7 +376,8 @@ class SectionReader {
         cursor.open('[');
         cursor.space();
         section.is_right = true;
-        make_room(section, *cursor.p == ']' ? 0 : text_.end - cursor.p);
+        if constexpr (Section<Columns>::HAS_MANY)
+            make_room(section, *cursor.p == ']' ? 0 : text_.end - cursor.p);
         if (*cursor.p == ']') return cursor.close(']');
         cut(cursor.p);
         read_pieces(section);
@@ -394,10 +398,10 @@ class SectionReader {
     const char* next_ = nullptr;  // where the record behind those added begins
     bool is_over_ = false, is_malformed_ = false;
 
-    // As much as the text could hold: what is not used of it is never touched.
+    // As much as the text could hold of right records: what is not used of it is never touched.
     static void make_room(Section<Columns>& section, int64_t bytes) {
         const auto most = static_cast<size_t>(bytes / Columns::SHORTEST + 1);
-        section.texts.each([&](const char*, auto& column, size_t width) {
+        section.columns.each([&](const char*, auto& column, size_t width) {
             section.numbers.emplace_back(most * width * sizeof(column[0]));
         });
     }
@@ -449,18 +453,20 @@ class SectionReader {
         turned_.wait(guard, [&] { return turn_ == i || is_over_; });
         if (is_over_) return;
         const bool is_stepped_over = i + 1 < begins_.size() && limit(i) <= next_;
-        size_t first = 0;
+        const size_t first = section.records;
         if (!is_stepped_over) {
             if (begins_[i] != next_ || (piece.stop < limit(i) && !piece.is_end())) {  // guessed wrong
                 reader.read(piece, next_, limit(i), [] { return true; });
                 last_ = piece.is_end() ? i : SIZE_MAX;
             }
-            first = add(piece, section);
+            add(piece, section);
         }
+        // There is room for right records only: behind a wrong one nothing is kept.
+        const bool is_kept = Section<Columns>::HAS_MANY && !is_stepped_over && section.is_right;
         ++turn_;
         turned_.notify_all();
         guard.unlock();
-        if (!is_stepped_over) move_numbers(piece, first, section);
+        if (is_kept) move_numbers(piece, first, section);
         if (text_.done) text_.done(begins_[i], limit(i));
     }
 
@@ -470,29 +476,29 @@ class SectionReader {
         }
     }
 
-    // Takes note of a piece, and moves its texts; returns the place of its first record.
-    size_t add(Piece<Columns>& piece, Section<Columns>& section) {
-        const size_t first = section.records;
+    // Takes note of a piece, and moves its texts; of few records also the numbers.
+    void add(Piece<Columns>& piece, Section<Columns>& section) {
         is_malformed_ = piece.is_malformed;
         is_over_ = piece.is_end();
-        section.is_right &= piece.is_right;
+        section.is_right &= piece.is_right && !piece.is_malformed;
         section.has_numbers |= !piece.columns.image_ids().numbers.empty();
         section.records += static_cast<size_t>(piece.records);
         next_ = piece.stop;
-        std::vector<std::vector<std::string>*> all;
-        section.texts.each_text([&](const char*, auto& column) { all.push_back(&column); });
+        std::vector<void*> whole;
+        auto remember = [&](const char*, auto& column, auto...) { whole.push_back(&column); };
         size_t c = 0;
-        piece.columns.each_text([&](const char*, auto& column) {
-            auto& to = *all[c++];
+        auto append = [&](const char*, auto& column, auto...) {
+            auto& to = *static_cast<std::decay_t<decltype(column)>*>(whole[c++]);
             to.insert(to.end(), std::make_move_iterator(column.begin()),
                       std::make_move_iterator(column.end()));
-        });
-        return first;
+        };
+        section.columns.each_text(remember);
+        if constexpr (!Section<Columns>::HAS_MANY) section.columns.each(remember);
+        piece.columns.each_text(append);
+        if constexpr (!Section<Columns>::HAS_MANY) piece.columns.each(append);
     }
 
-    // Of a piece that is not right the columns differ in length; nobody will ask for them.
     static void move_numbers(Piece<Columns>& piece, size_t first, Section<Columns>& section) {
-        if (!piece.is_right || piece.is_malformed) return;
         size_t c = 0;
         piece.columns.each([&](const char*, auto& column, size_t width) {
             char* to = section.numbers[c++].data() + first * width * sizeof(column[0]);

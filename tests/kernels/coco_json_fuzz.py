@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INSTANCES", "RESULTS", "SPELLINGS", "flipped", "mutated", "spelled", "truncated"]
+__all__ = [
+    "INSTANCES",
+    "RESULTS",
+    "SPELLINGS",
+    "flipped",
+    "mutated",
+    "spelled",
+    "truncated",
+    "wrong_first",
+]
 
 INSTANCES: dict[str, Any] = {
     "info": {"year": 2017, "notes": ["\u00e9\U0001f600", None, True, {"deep": [[], {}]}]},
@@ -128,6 +137,12 @@ def flipped(data: bytes, seed: int) -> bytes:
     return bytes(changed)
 
 
+def wrong_first(wrong: int, right: int) -> bytes:
+    """Results of which the first are no records, and much shorter than one, and the others are."""
+    record = json.dumps(RESULTS[0])
+    return f"[{'1,' * wrong}{','.join([record] * right)}]".encode()
+
+
 def _key(key: str, generator: random.Random) -> str:
     if generator.random() < 0.03:
         return generator.choice((f'"{key}x"', '""', '"\\ud800"', '"id"', '"bbox"', "1", f'"{key}'))
@@ -145,6 +160,9 @@ def main(folder: Path, count: int) -> None:
             cases += [mutated(seed)[part], flipped(text.encode(), seed)]
         for i, data in enumerate(cases):
             (folder / name / f"{i:06d}.json").write_bytes(data)
+    for wrong, right in ((500, 50), (5000, 5000)):
+        file = folder / "results" / f"wrong-{wrong}-{right}.json"
+        file.write_bytes(wrong_first(wrong, right))
 
 
 if __name__ == "__main__":

@@ -171,6 +171,13 @@ def test_a_fault_in_any_piece_is_found(place: float, spoilt: bytes, tmp_path: Pa
     assert disagreement("results", cut, tmp_path / "a", 2) == ""
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_many_short_values_before_right_records_are_refused(threads: int, tmp_path: Path) -> None:
+    data = fuzz.wrong_first(1_000_000, 30_000)
+    assert disagreement("results", data, tmp_path / "a", threads) == ""
+    assert native.results(str(tmp_path / "a"), threads) is None
+
+
 def test_the_arrays_of_a_large_instances_file_may_stand_in_any_order(tmp_path: Path) -> None:
     rows = json.loads(long_results(60_000))
     for i, row in enumerate(rows):
