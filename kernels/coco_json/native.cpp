@@ -29,7 +29,7 @@ void add_columns(nb::dict& columns, Section<Columns>& section) {
     section.columns.each([&](const char* name, auto& column, size_t width) {
         using Number = typename std::decay_t<decltype(column)>::value_type;
         const size_t place = c++;
-        if (columns.contains(name) && nb::len(columns[name])) return;  // ids that are text
+        if (columns.contains(name) && nb::len(nb::object(columns[name]))) return;  // text
         upmap::Buffer<Number> numbers(column.size());
         if constexpr (Section<Columns>::HAS_MANY)
             numbers = upmap::Buffer<Number>(std::move(section.numbers[place]));
