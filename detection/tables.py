@@ -150,7 +150,7 @@ class _Table:
             object.__setattr__(self, name, column)
             if len(column) != len(self.image):
                 raise ValueError(f"{name} must have as many rows as image, {len(self.image)}")
-            if not np.isfinite(column).all():
+            if column.dtype.kind == "f" and not np.isfinite(column).all():
                 raise InputError(f"{name} must be finite")
         if self.pixels not in ("inclusive", "continuous"):
             raise ValueError(f"pixels must be 'inclusive' or 'continuous', not {self.pixels!r}")

@@ -259,8 +259,8 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
     if high - low < LARGEST_LOOK_UP:
         place_of = np.full(high - low + 2, -1, np.int32)  # the last for what lies outside
         place_of[known - low] = np.arange(len(known))
-        inside = (ids >= low) & (ids <= high)
-        return place_of[np.where(inside, ids - low, -1)]
+        steps = (ids - low).view(np.uint64)  # below low it wraps around, beyond high
+        return place_of.take(np.minimum(steps, high - low + 1, out=steps).view(np.int64))
     at = np.searchsorted(known, ids).clip(max=len(known) - 1)
     return np.where(known[at] == ids, at, -1).astype(np.int32)
 
