@@ -43,6 +43,7 @@ __all__ = [
 
 LARGEST_IMAGE = 2**31  # px, of a side
 LARGEST_LOOK_UP = 2**22  # ids from the lowest to the highest, up to which a table is made of them
+BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
 
 
@@ -259,8 +260,11 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
     if high - low < LARGEST_LOOK_UP:
         place_of = np.full(high - low + 2, -1, np.int32)  # the last for what lies outside
         place_of[known - low] = np.arange(len(known))
-        steps = (ids - low).view(np.uint64)  # below low it wraps around, beyond high
-        return place_of.take(np.minimum(steps, high - low + 1, out=steps).view(np.int64))
+        places = np.empty(len(ids), np.int32)
+        for some in (slice(i, i + BLOCK) for i in range(0, len(ids), BLOCK)):
+            steps = (ids[some] - low).view(np.uint64)  # below low it wraps around, beyond high
+            places[some] = place_of[np.minimum(steps, high - low + 1, out=steps).view(np.int64)]
+        return places
     at = np.searchsorted(known, ids).clip(max=len(known) - 1)
     return np.where(known[at] == ids, at, -1).astype(np.int32)
 
