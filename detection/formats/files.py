@@ -9,6 +9,7 @@ from typing import TypeVar
 from detection.errors import InputError
 
 __all__ = [
+    "contents",
     "existing",
     "first_character",
     "is_file",
@@ -57,27 +58,31 @@ def first_character(path: Path) -> bytes:
         raise InputError(reason(error), path) from None
 
 
+def contents(path: Path) -> bytes:
+    """The bytes of a file, without a UTF-8 byte order mark.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        return path.read_bytes().removeprefix(BOM)
+    except OSError as error:
+        raise InputError(reason(error), path) from None
+
+
 def text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark.
 
     Raises:
         InputError: If the file cannot be read or is not UTF-8; names the line.
     """
-    data = _contents(path)
+    data = contents(path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
         raise InputError(found, path, str(line)) from None
-
-
-def _contents(path: Path) -> bytes:
-    """The bytes of a file, without a UTF-8 byte order mark."""
-    try:
-        return path.read_bytes().removeprefix(BOM)
-    except OSError as error:
-        raise InputError(reason(error), path) from None
 
 
 def reason(error: OSError | ValueError) -> str:
