@@ -6,7 +6,7 @@
 
 #include "kernels/arrays.hpp"
 #include "kernels/coco_json/file.hpp"
-#include "kernels/coco_json/records.hpp"
+#include "kernels/coco_json/sections.hpp"
 
 namespace nb = nanobind;
 using namespace upmap::json;

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "kernels/coco_json/file.hpp"
-#include "kernels/coco_json/records.hpp"
+#include "kernels/coco_json/sections.hpp"
 
 using namespace upmap::json;
 
