@@ -1,7 +1,9 @@
 """`python -m kernels` prints each operation's implementations and which this machine has."""
 
 import importlib
+import os
 import shutil
+import sys
 
 from kernels import OPERATIONS
 
@@ -37,4 +39,8 @@ def _unbuilt() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -218,7 +218,7 @@ class ClassMatcher {
             std::stable_sort(detections, detections + count, earlier);
         order_by_image(count);
         find_places(static_cast<int32_t>(label), place);
-        order_truths(truth_count);
+        sort_by_image(truths_, truth_count, truths_by_image_);
         match_images();
     }
 
@@ -256,17 +256,21 @@ class ClassMatcher {
 
     // Detections by image, and by descending score within one: equal scores keep `row` order.
     void order_by_image(int64_t count) {
-        by_image_.resize(count);
-        for (int32_t i = 0; i < count; ++i) {
-            const int32_t image = detections_[i].image;
-            by_image_[i] = {static_cast<uint32_t>(image), i, image};
-        }
-        sort_by_key(by_image_, spare_);
+        sort_by_image(detections_, count, by_image_);
         for (Item& item : by_image_) item.key = descending(detections_[item.place].score);
         for (size_t begin = 0, end; begin < by_image_.size(); begin = end) {
             end = end_of_image(by_image_, begin);
             sort_few(by_image_.begin() + begin, by_image_.begin() + end);
         }
+    }
+
+    // Detections or ground truths by image, in input order within one.
+    template <class Record>
+    void sort_by_image(const Record* records, int64_t count, std::vector<Item>& items) {
+        items.resize(static_cast<size_t>(count));
+        for (int32_t i = 0; i < count; ++i)
+            items[i] = {static_cast<uint32_t>(records[i].image), i, records[i].image};
+        sort_by_key(items, spare_);
     }
 
     static size_t end_of_image(const std::vector<Item>& items, size_t begin) {
@@ -306,15 +310,6 @@ class ClassMatcher {
             out_.row[place] = detection.row;
             places_[item.image] = place++;
         }
-    }
-
-    void order_truths(int64_t count) {
-        truths_by_image_.resize(count);
-        for (int32_t i = 0; i < count; ++i) {
-            const int32_t image = truths_[i].image;
-            truths_by_image_[i] = {static_cast<uint32_t>(image), i, image};
-        }
-        sort_by_key(truths_by_image_, spare_);
     }
 
     void match_images() {
