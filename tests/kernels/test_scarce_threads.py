@@ -1,4 +1,4 @@
-"""Where threads cannot be made, native code goes on with those there are: same numbers, no abort."""
+"""Where threads cannot be made, native code goes on with those there are, to the same numbers."""
 
 import os
 import shutil
