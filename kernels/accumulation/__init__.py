@@ -27,7 +27,6 @@ else:
 
 __all__ = ["IMPLEMENTATIONS", "Accumulated", "Ranked", "accumulate", "recalls"]
 
-FALSE_POSITIVE, IGNORED = 0, 2  # the first and last status; see kernels.matching
 MAX_ENTRIES = 2**44  # of an array, 128 TB: what no machine has, and no size overflows
 
 
@@ -36,7 +35,7 @@ class Ranked:
     """Matched detections in curve order (by class, then descending score).
 
     Attributes:
-        status: uint8 [A, T, N], 0 false positive, 1 true positive, 2 ignored.
+        status: uint8 [A, T, N], 0 false positive, 1 true positive, 2 (and beyond) ignored.
         rank: int32 [N], by score within image and class, from 0.
         score: float64 [N].
         start: int64 [K + 1], where each class begins, ascending; start[0] = 0, start[K] = N.
@@ -212,7 +211,6 @@ def _validate_ranked(ranked: Ranked) -> Ranked:
     by_detection = exact_array(
         "ranked.status", np.moveaxis(status, 2, 0), np.uint8
     )  # as it is made
-    validate_within("ranked.status", by_detection, FALSE_POSITIVE, IGNORED)
     validate_within("ranked.rank", columns["rank"], 0)
     validate_within("ranked.positives", columns["positives"], 0)
     start = columns["start"]
