@@ -2,15 +2,15 @@
 //
 // Threads are a resource that runs out (a limit of a container or a cluster on processes, or on
 // memory, of which each thread takes a stack). The calling thread works too, so the loop ends however
-// few helpers can be started, and no task may wait for a task that is not yet taken: they are taken in
-// ascending order.
+// few helpers can be started or have memory; a task may wait for those before it and no others, for
+// tasks are taken in ascending order.
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
-#include <functional>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -21,6 +21,17 @@ namespace upmap {
 
 constexpr int64_t kMaxThreads = 1024;  // of a loop, whatever the caller asks for
 
+// Whether a thread has memory to work with. The first exception in a thread asks for thread-local
+// memory, and where there is none the C library ends the process: it is asked for while there is some.
+inline bool has_memory_for_exceptions() {
+    void* volatile memory = std::malloc(1 << 16);
+    if (!memory) return false;
+    std::free(memory);
+    volatile int exceptions = std::uncaught_exceptions();
+    (void)exceptions;
+    return true;
+}
+
 // Threads that run `work`, which must not throw; joined at the end of the scope.
 class HelperThreads {
   public:
@@ -29,7 +40,10 @@ class HelperThreads {
     HelperThreads(int64_t count, const Work& work) {
         try {
             threads_.reserve(static_cast<size_t>(count));
-            for (int64_t i = 0; i < count; ++i) threads_.emplace_back(std::cref(work));
+            for (int64_t i = 0; i < count; ++i)
+                threads_.emplace_back([&work] {
+                    if (has_memory_for_exceptions()) work();
+                });
         } catch (const std::system_error&) {  // no further thread
         } catch (const std::bad_alloc&) {     // no memory for one
         }
