@@ -229,7 +229,10 @@ def _checked(
     """The float64 array image[key] of `rows` rows; [rows, width] if a width is given."""
     given = _value(image, key, index)
     try:
-        values: NDArray[np.float64] = _array(given).astype(np.float64)
+        array = _array(given)
+        if array.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        values: NDArray[np.float64] = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"image {index}: {key!r} is not numeric: {error}") from None
     if width is not None and values.size == 0:
@@ -294,5 +297,6 @@ def _label_names(image: Image, index: int, classes: dict[int, str] | None) -> li
 
 def _are_integers(values: NDArray[Any]) -> bool:
     if values.dtype.kind == "f":
+        values = values.astype(np.float64, copy=False)  # 2^53 is beyond float16
         return bool(((np.abs(values) <= 2**53) & (values == np.round(values))).all())
-    return values.dtype.kind in "iu"
+    return values.dtype.kind == "i" or (values.dtype.kind == "u" and bool((values < 2**63).all()))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detection.errors import InputError, listed
+from kernels.columns import exact_array
 
 __all__ = [
     "Catalog",
@@ -107,10 +108,15 @@ def bounded(values: ArrayLike) -> NDArray[np.bool_]:
     return within
 
 
-def _column(values: ArrayLike, dtype: Any, width: int | None = None) -> NDArray[Any]:
-    column = np.ascontiguousarray(values, dtype)
-    if width is not None:
-        column = column.reshape(-1, width)
+def _column(name: str, values: ArrayLike, dtype: Any, width: int | None = None) -> NDArray[Any]:
+    """The values as a column [N], or [N, width]; empty ones may have any shape."""
+    column = exact_array(name, values, dtype)
+    shape = (-1,) if width is None else (-1, width)
+    if column.size == 0 and (column.ndim == 1 or len(column) == 0):
+        column = column.reshape((0, *shape[1:]))
+    if column.ndim != len(shape) or column.shape[1:] != shape[1:]:
+        expected = "[N]" if width is None else f"[N, {width}]"
+        raise ValueError(f"{name} must be {expected}, not {list(column.shape)}")
     column.flags.writeable = False
     return column
 
@@ -146,7 +152,7 @@ class _Table:
 
     def __post_init__(self) -> None:
         for name, (dtype, width) in self.COLUMNS.items():
-            column = _column(getattr(self, name), dtype, width)
+            column = _column(name, getattr(self, name), dtype, width)
             object.__setattr__(self, name, column)
             if len(column) != len(self.image):
                 raise ValueError(f"{name} must have as many rows as image, {len(self.image)}")

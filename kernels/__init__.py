@@ -1,14 +1,24 @@
 """Muscle: arrays in, arrays out. One folder per operation, oracle and fast path side by side."""
 
+import importlib
 import os
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["OPERATIONS", "PREFERENCE", "chosen"]
+__all__ = [
+    "LOAD_ERRORS",
+    "OPERATIONS",
+    "PREFERENCE",
+    "chosen",
+    "import_native",
+    "refuse_unloadable",
+]
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
 PREFERENCE = "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
+
+LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though built, is not loaded
 
 Implementation = TypeVar("Implementation")
 
@@ -23,10 +33,13 @@ def chosen(
         impl: A name or None.
 
     Raises:
+        OSError: If a native module is built but cannot be loaded, and no other one is named.
         ValueError: If the name is unknown, or names one that is not built.
     """
     source = PREFERENCE if impl is None else "impl"
     name = impl or os.environ.get(PREFERENCE)
+    if not name or name == "native":
+        refuse_unloadable()
     if not name:
         return next(function for function in implementations.values() if function is not None)
     if name not in implementations:
@@ -35,3 +48,33 @@ def chosen(
     if function is None:
         raise ValueError(f"{source}={name!r} is not built here; `python -m kernels` says why")
     return function
+
+
+def import_native(operation: str) -> Any:
+    """The native module of an operation, or None.
+
+    None where it is not built, and where it is built but cannot be loaded (another compiler's
+    library, no memory): then LOAD_ERRORS says why, so that nobody takes the one for the other.
+    """
+    name = f"kernels.{operation}.native"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+    except ImportError as error:
+        LOAD_ERRORS[operation] = str(error)
+    return None
+
+
+def refuse_unloadable() -> None:
+    """Refuses to go on slowly, without a word, where a native module cannot be loaded.
+
+    Raises:
+        OSError: If there is one; says which and why.
+    """
+    for operation, error in LOAD_ERRORS.items():
+        raise OSError(
+            f"kernels.{operation}.native is built but cannot be loaded: {error}; "
+            f"{PREFERENCE}=reference goes without native kernels"
+        )

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from kernels import OPERATIONS
+from kernels import LOAD_ERRORS, OPERATIONS
 
 
 def main() -> None:
@@ -22,7 +22,9 @@ def _states(operation: str) -> dict[str, str]:
     except ModuleNotFoundError as error:
         reason = f'{error.name} is not installed; `pip install -e ".[segmentation]"` brings it'
         return {"all": f"not available: {reason}"}
-    reasons = getattr(module, "REASONS", {})
+    reasons = dict(getattr(module, "REASONS", {}))
+    if operation in LOAD_ERRORS:
+        reasons["native"] = f"it is built but cannot be loaded: {LOAD_ERRORS[operation]}"
     return {
         name: "available"
         if found is not None

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <initializer_list>
+#include <string>
 #include <utility>
 
 #include "kernels/buffer.hpp"
@@ -15,6 +16,16 @@ namespace upmap {
 template <class T, size_t Dimensions>
 using Input = nanobind::ndarray<const T, nanobind::ndim<Dimensions>, nanobind::c_contig,
                                 nanobind::device::cpu>;
+
+// An attribute of a Python object that the caller has validated: of exactly this type, nothing is
+// converted. Another one is a TypeError.
+template <class T>
+T attribute(nanobind::handle owner, const char* name) {
+    T value{};
+    if (!nanobind::try_cast(nanobind::object(owner.attr(name)), value, false))
+        throw nanobind::type_error((std::string(name) + " has the wrong type").c_str());
+    return value;
+}
 
 // Brings what lies at an address nearer, where the compiler can say so.
 inline void prefetch(const void* address) {

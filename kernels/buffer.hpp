@@ -1,6 +1,7 @@
 // Memory for columns.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -17,7 +18,7 @@ template <class T>
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(size_t count) : data_(static_cast<T*>(allocated(count * sizeof(T)))), count_(count) {}
+    explicit Buffer(size_t count) : data_(static_cast<T*>(allocated(count, sizeof(T)))), count_(count) {}
     // The same memory as values of another type.
     template <class U>
     explicit Buffer(Buffer<U>&& other)
@@ -38,7 +39,9 @@ class Buffer {
     std::unique_ptr<T, Free> data_;
     size_t count_ = 0;
 
-    static void* allocated(size_t bytes) {
+    static void* allocated(size_t count, size_t size) {
+        if (count > PTRDIFF_MAX / size) throw std::bad_alloc();
+        const size_t bytes = count * size;
         void* memory = nullptr;
 #if defined(MADV_HUGEPAGE)
         constexpr size_t HUGE = 2 << 20;

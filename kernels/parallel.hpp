@@ -1,17 +1,66 @@
 // A loop over tasks shared by threads; the first exception of a worker is rethrown to the caller.
+//
+// Threads are a resource that runs out (a limit of a container or a cluster on processes, or on
+// memory, of which each thread takes a stack). The calling thread works too, so the loop ends however
+// few helpers can be started or have memory; a task may wait for those before it and no others, for
+// tasks are taken in ascending order.
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 namespace upmap {
 
-// Calls a body with each task in [0, tasks) once, in any order, on at most `threads` threads (0: as
-// many as the machine has). Each thread makes a body of its own, which may keep things between tasks.
+constexpr int64_t kMaxThreads = 1024;  // of a loop, whatever the caller asks for
+
+// Whether a thread has memory to work with. The first exception in a thread asks for thread-local
+// memory, and where there is none the C library ends the process: it is asked for while there is some.
+inline bool has_memory_for_exceptions() {
+    void* volatile memory = std::malloc(1 << 16);
+    if (!memory) return false;
+    std::free(memory);
+    volatile int exceptions = std::uncaught_exceptions();
+    (void)exceptions;
+    return true;
+}
+
+// Threads that run `work`, which must not throw; joined at the end of the scope.
+class HelperThreads {
+  public:
+    // Starts at most `count`: fewer, down to none, where the system has no more to give.
+    template <class Work>
+    HelperThreads(int64_t count, const Work& work) {
+        try {
+            threads_.reserve(static_cast<size_t>(count));
+            for (int64_t i = 0; i < count; ++i)
+                threads_.emplace_back([&work] {
+                    if (has_memory_for_exceptions()) work();
+                });
+        } catch (const std::system_error&) {  // no further thread
+        } catch (const std::bad_alloc&) {     // no memory for one
+        }
+    }
+    HelperThreads(const HelperThreads&) = delete;
+    HelperThreads& operator=(const HelperThreads&) = delete;
+    ~HelperThreads() {
+        for (std::thread& thread : threads_) thread.join();
+    }
+
+  private:
+    std::vector<std::thread> threads_;
+};
+
+// Calls a body with each task in [0, tasks) once, taken in ascending order, on at most `threads`
+// threads (0: as many as the machine has). Each thread makes a body of its own, which may keep things
+// between tasks.
 template <class MakeBody>
 void parallel_workers(int64_t tasks, int threads, const MakeBody& make_body) {
     std::atomic<int64_t> next{0};
@@ -28,11 +77,11 @@ void parallel_workers(int64_t tasks, int threads, const MakeBody& make_body) {
         }
     };
     if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    int64_t helpers = std::min<int64_t>(threads, tasks) - 1;
-    std::vector<std::thread> pool;
-    for (int64_t i = 0; i < helpers; ++i) pool.emplace_back(work);
-    work();
-    for (auto& thread : pool) thread.join();
+    {
+        const int64_t workers = std::min({static_cast<int64_t>(threads), tasks, kMaxThreads});
+        HelperThreads helpers(std::max<int64_t>(workers - 1, 0), work);
+        work();
+    }
     if (error) std::rethrow_exception(error);
 }
 

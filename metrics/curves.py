@@ -64,6 +64,7 @@ def accumulated(
     table: MatchTable,
     *,
     caps: Sequence[int] | None = None,
+    classes: NDArray[np.int64] | None = None,
     with_scores: bool = False,
     impl: Implementation | None = None,
 ) -> Accumulated:
@@ -72,13 +73,14 @@ def accumulated(
     Args:
         table: The match table.
         caps: The places in max_dets of those wanted; None for all.
+        classes: The places of those wanted, ascending, of which K are counted; None for all.
         with_scores: Whether to return the scores at which recalls are reached.
         impl: "native" or "reference"; None for the best that is built.
     """
     protocol = table.protocol
     max_dets = _caps(protocol)
     return accumulation.accumulate(
-        _ranked(table),
+        _ranked(table, classes),
         recall_points=np.array(protocol.recall_points or (), np.float64),
         max_dets=max_dets if caps is None else max_dets[list(caps)],
         epsilon=protocol.epsilon,
@@ -88,14 +90,21 @@ def accumulated(
     )
 
 
-def final_recall(table: MatchTable, *, impl: Implementation | None = None) -> NDArray[np.float64]:
+def final_recall(
+    table: MatchTable,
+    *,
+    classes: NDArray[np.int64] | None = None,
+    impl: Implementation | None = None,
+) -> NDArray[np.float64]:
     """The recall that each class reaches, float64 [T, K, A, M]; NaN where it has no positives.
 
     Args:
         table: The match table.
+        classes: See `accumulated`.
         impl: "native" or "reference"; None for the best that is built.
     """
-    return accumulation.recalls(_ranked(table), max_dets=_caps(table.protocol), impl=impl)
+    ranked = _ranked(table, classes)
+    return accumulation.recalls(ranked, max_dets=_caps(table.protocol), impl=impl)
 
 
 def precision_samples(found: Accumulated) -> NDArray[np.float64]:
@@ -105,13 +114,20 @@ def precision_samples(found: Accumulated) -> NDArray[np.float64]:
     return found.all_points[:, np.newaxis]
 
 
-def _ranked(table: MatchTable) -> Ranked:
+def _ranked(table: MatchTable, classes: NDArray[np.int64] | None) -> Ranked:
+    """The table's columns, or those of some classes: without a copy of the status, the largest."""
+    start, rank, positives = table.start, table.rank, table.positives
+    if classes is not None and len(classes) < len(positives):
+        counts = np.diff(start)
+        is_left_out = np.ones(len(positives), bool)
+        is_left_out[classes] = False
+        # The rows of the other classes stay where they are, with a rank that no cap lets through.
+        if counts[is_left_out].any():
+            rank = np.where(np.repeat(is_left_out, counts), np.int32(ALL_DETECTIONS), rank)
+        start = np.concatenate([[0], start[classes[1:]], [len(table)]])
+        positives = positives[classes]
     return Ranked(
-        status=table.status,
-        rank=table.rank,
-        score=table.score,
-        start=table.start,
-        positives=table.positives,
+        status=table.status, rank=rank, score=table.score, start=start, positives=positives
     )
 
 

@@ -151,15 +151,15 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
         impl: "native" or "reference"; None for the best that is built.
     """
     protocol = table.protocol
-    caps = _curve_caps(protocol)
-    precision = precision_samples(accumulated(table, caps=caps, impl=impl))
-    recall = final_recall(table, impl=impl)[:, np.newaxis]
+    caps, classes = _curve_caps(protocol), _counted_classes(table)
+    precision = precision_samples(accumulated(table, caps=caps, classes=classes, impl=impl))
+    recall = final_recall(table, classes=classes, impl=impl)[:, np.newaxis]
     metrics = {}
     for name, metric in protocol.summary.items():
         cap = metric.cap % len(protocol.max_dets)
         samples = recall[..., cap] if metric.quantity == "AR" else precision[..., caps.index(cap)]
         metrics[name] = _summary(metric, protocol, samples)
-    per_class = _per_class(table, precision[:, :, :, 0, -1], recall[:, 0, :, 0, -1])
+    per_class = _per_class(table, classes, precision[:, :, :, 0, -1], recall[:, 0, :, 0, -1])
     return Evaluation(protocol, metrics, per_class, table)
 
 
@@ -199,25 +199,44 @@ def _curve_caps(protocol: Protocol) -> list[int]:
     return sorted({*wanted, most - 1})
 
 
+def _counted_classes(table: MatchTable) -> NDArray[np.int64]:
+    """The places of the classes with positives; the numbers of all others are NaN.
+
+    At least two, if there are: numpy sums the samples of one class in another order than those of
+    several, and a class without positives must not change the last bit of a number.
+    """
+    has_positives = table.positives.any(axis=1)
+    others = np.flatnonzero(~has_positives)[: max(0, 2 - int(has_positives.sum()))]
+    has_positives[others] = True
+    return np.flatnonzero(has_positives)
+
+
 def _per_class(
-    table: MatchTable, precision: NDArray[np.float64], recall: NDArray[np.float64]
+    table: MatchTable,
+    classes: NDArray[np.int64],
+    precision: NDArray[np.float64],
+    recall: NDArray[np.float64],
 ) -> dict[str, ClassScores]:
-    """Each class's scores, from samples of precision [T, R, K] and the recall [T, K]."""
+    """Each class's scores, from precision [T, R, K] and recall [T, K] of `classes`."""
     T, R, K = precision.shape
     samples = np.ascontiguousarray(precision.reshape(T * R, K).T)
     thresholds = table.protocol.iou_thresholds
     columns = zip(
-        table.classes,
+        classes.tolist(),
         samples.mean(axis=1).tolist(),
         precision.mean(axis=1).T.tolist(),
         np.ascontiguousarray(recall.T).mean(axis=1).tolist(),
-        table.positives[:, 0].tolist(),
-        np.diff(table.start).tolist(),
         strict=True,
     )
+    scores = {
+        k: (AP, dict(zip(thresholds, AP_at, strict=True)), recall)
+        for k, AP, AP_at, recall in columns
+    }
+    undefined = (math.nan, dict.fromkeys(thresholds, math.nan), math.nan)
+    counts = zip(table.positives[:, 0].tolist(), np.diff(table.start).tolist(), strict=True)
     return {
-        name: ClassScores(name, AP, dict(zip(thresholds, AP_at, strict=True)), *rest)
-        for name, AP, AP_at, *rest in columns
+        name: ClassScores(name, *scores.get(k, undefined), *count)
+        for k, (name, count) in enumerate(zip(table.classes, counts, strict=True))
     }
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from detection.tables import Pixels
+from kernels.matching import MAX_DETECTIONS, MAX_THRESHOLDS
 
 __all__ = [
     "CHOICES",
@@ -73,8 +74,8 @@ class Protocol:
         pixels: "inclusive" (VOC: sides get + 1) or "continuous" (COCO). Tables in the other
             convention are converted, so both measure the same regions. "corners" takes corners as
             they stand and adds nothing: VOC boxes in tools that leave out the + 1.
-        iou_thresholds: Each in (0, 1].
-        iou_ceiling: Thresholds above it are lowered to it (pycocotools: 1 - 1e-10).
+        iou_thresholds: Each in (0, 1]; at most MAX_THRESHOLDS.
+        iou_ceiling: In (0, 1]; thresholds above it are lowered to it (pycocotools: 1 - 1e-10).
         strict: IoU must exceed the threshold (py-faster-rcnn); otherwise it may equal it.
         assignment: "best": a detection is judged by the ground truth that it overlaps most, so a
             second one on a claimed object is false (VOC). "best_unclaimed": by the best that is
@@ -88,8 +89,8 @@ class Protocol:
         recall_points: Where precision is sampled; None for the area under all points.
         epsilon: Added to tp + fp in the precision's denominator (pycocotools: 2.2e-16).
         area_ranges: The first is the one that per-class numbers speak of.
-        max_dets: Best detections per image and class that count, ascending; the last is used for
-            matching. math.inf for all.
+        max_dets: Best detections per image and class that count, ascending, at most 2^31 - 1; the
+            last is used for matching. math.inf for all.
         metrics: The summary; what speaks of a cap that is not there is left out.
     """
 
@@ -115,7 +116,9 @@ class Protocol:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         for name, holds, expectation in _expectations(self):
             if not holds:
-                raise ValueError(f"{name} must {expectation}, not {getattr(self, name)}")
+                value = str(getattr(self, name))
+                quoted = value if len(value) <= 60 else f"{value[:60]}..."
+                raise ValueError(f"{name} must {expectation}, not {quoted}")
 
     @property
     def summary(self) -> dict[str, Metric]:
@@ -154,9 +157,12 @@ def _expectations(protocol: Protocol) -> Iterator[tuple[str, bool, str]]:
     """For each field of numbers: its name, whether it holds what it must, and what that is."""
     thresholds, points, caps = protocol.iou_thresholds, protocol.recall_points, protocol.max_dets
     yield "iou_thresholds", _within(thresholds, 0, 1) and min(thresholds) > 0, "lie in (0, 1]"
+    yield "iou_thresholds", len(thresholds) <= MAX_THRESHOLDS, f"be {MAX_THRESHOLDS} or fewer"
+    yield "iou_ceiling", 0 < protocol.iou_ceiling <= 1, "lie in (0, 1]"
     yield "max_dets", _ascends(caps), "ascend"
-    whole = all(cap == math.inf or cap // 1 == cap >= 1 for cap in caps)
-    yield "max_dets", whole, "be whole numbers from 1"
+    counts = [cap for cap in caps if cap != math.inf]
+    whole = all(1 <= cap <= MAX_DETECTIONS and cap // 1 == cap for cap in counts)
+    yield "max_dets", whole, f"be whole numbers from 1 to {MAX_DETECTIONS}, or inf"
     yield "recall_points", points is None or _ascends(points), "ascend"
     yield "recall_points", points is None or _within(points, 0, 1), "lie in [0, 1]"
     yield "epsilon", 0 <= protocol.epsilon < math.inf, "be finite and at least 0"

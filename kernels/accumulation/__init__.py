@@ -3,21 +3,31 @@
 Sources: COCOeval.accumulate of pycocotools 2.0.11; VOCap.m of the VOC2012 development kit.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from kernels import chosen
+from kernels import chosen, import_native
+from kernels.columns import (
+    Column,
+    exact_array,
+    validate_columns,
+    validate_threads,
+    validate_within,
+)
 
-try:
+if TYPE_CHECKING:
     from kernels.accumulation import native
-except ImportError:
-    native = None  # type: ignore[assignment]
+else:
+    native = import_native("accumulation")
 
 __all__ = ["IMPLEMENTATIONS", "Accumulated", "Ranked", "accumulate", "recalls"]
+
+MAX_ENTRIES = 2**44  # of an array, 128 TB: what no machine has, and no size overflows
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -25,11 +35,11 @@ class Ranked:
     """Matched detections in curve order (by class, then descending score).
 
     Attributes:
-        status: uint8 [A, T, N], 0 false positive, 1 true positive, 2 ignored.
+        status: uint8 [A, T, N], 0 false positive, 1 true positive, 2 (and beyond) ignored.
         rank: int32 [N], by score within image and class, from 0.
         score: float64 [N].
-        start: int64 [K + 1], where each class begins; start[K] = N.
-        positives: int64 [K, A].
+        start: int64 [K + 1], where each class begins, ascending; start[0] = 0, start[K] = N.
+        positives: int64 [K, A], from 0.
     """
 
     status: NDArray[np.uint8]
@@ -136,19 +146,27 @@ def accumulate(
         recall_points: float64 [R], ascending; R may be 0 where only all_points is wanted.
         max_dets: int64 [M]; detections of this rank or beyond are left out.
         epsilon: Added to the denominator of the precision, as pycocotools does; 0 otherwise.
+            Finite and not negative.
         with_areas: Whether to return all_points too.
         with_scores: Whether to return the scores too.
         threads: At most so many; 0 for as many as the machine has.
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
     Raises:
-        ValueError: If the shapes disagree, or `impl` is unknown or not built.
+        TypeError: If a column does not hold numbers.
+        ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
+            not built.
     """
-    _check(ranked)
     function = chosen(IMPLEMENTATIONS, impl)[0]
-    points = np.ascontiguousarray(recall_points, np.float64)
-    caps = np.ascontiguousarray(max_dets, np.int64)
-    return Accumulated(*function(ranked, points, caps, epsilon, with_areas, with_scores, threads))
+    ranked = _validate_ranked(ranked)
+    points = _validate_list("recall_points", recall_points, np.float64)
+    if np.isnan(points).any() or (np.diff(points) < 0).any():
+        raise ValueError("recall_points must ascend")
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon must be finite and at least 0, not {epsilon}")
+    caps = _validate_caps(ranked, max_dets, len(points))
+    flags, threads = (bool(with_areas), bool(with_scores)), validate_threads(threads)
+    return Accumulated(*function(ranked, points, caps, float(epsilon), *flags, threads))
 
 
 def recalls(
@@ -167,16 +185,51 @@ def recalls(
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
     Raises:
-        ValueError: If the shapes disagree, or `impl` is unknown or not built.
+        TypeError: If a column does not hold numbers.
+        ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
+            not built.
     """
-    _check(ranked)
     function = chosen(IMPLEMENTATIONS, impl)[1]
-    return function(ranked, np.ascontiguousarray(max_dets, np.int64), threads)
+    ranked = _validate_ranked(ranked)
+    return function(ranked, _validate_caps(ranked, max_dets), validate_threads(threads))
 
 
-def _check(ranked: Ranked) -> None:
-    rows = ranked.status.shape[2]
-    if not rows == ranked.rank.size == ranked.score.size == ranked.start[-1]:
-        raise ValueError("status, rank, score and start must speak of the same detections")
-    if ranked.positives.shape != (ranked.start.size - 1, ranked.status.shape[0]):
-        raise ValueError("positives must be [K, A]")
+RANKED_COLUMNS = {
+    "rank": Column(np.int32, ("N",)),
+    "score": Column(np.float64, ("N",)),
+    "positives": Column(np.int64, ("K", "A")),
+    "start": Column(np.int64, ("K + 1",)),
+}
+
+
+def _validate_ranked(ranked: Ranked) -> Ranked:
+    columns = validate_columns("ranked", ranked, RANKED_COLUMNS)
+    status = np.asarray(ranked.status)
+    N, (K, A) = len(columns["rank"]), columns["positives"].shape
+    if status.ndim != 3 or status.shape[0] != A or status.shape[2] != N:
+        raise ValueError(f"ranked.status must be [{A}, T, {N}], not {list(status.shape)}")
+    by_detection = exact_array(
+        "ranked.status", np.moveaxis(status, 2, 0), np.uint8
+    )  # as it is made
+    validate_within("ranked.rank", columns["rank"], 0)
+    validate_within("ranked.positives", columns["positives"], 0)
+    start = columns["start"]
+    if len(start) != K + 1 or (start[0], start[-1]) != (0, N) or (np.diff(start) < 0).any():
+        raise ValueError(f"ranked.start must be [{K + 1}] and ascend from 0 to {N}")
+    return Ranked(status=np.moveaxis(by_detection, 0, 2), **columns)
+
+
+def _validate_list(name: str, values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    array = exact_array(name, values, dtype)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be a list of numbers, not {list(array.shape)}")
+    return array
+
+
+def _validate_caps(ranked: Ranked, max_dets: Caps, points: int = 0) -> Caps:
+    """The caps, if the arrays that they ask for can exist."""
+    caps = _validate_list("max_dets", max_dets, np.int64)
+    entries = math.prod((ranked.status.shape[1], ranked.positives.size, len(caps), points + 1))
+    if entries > MAX_ENTRIES:
+        raise ValueError(f"{entries} points of curves are too many")
+    return caps

@@ -29,10 +29,10 @@ struct Ranked {
 
     Ranked(nb::handle columns, Input<uint8_t, 3> by_detection)
         : status(by_detection),
-          rank(nb::cast<Input<int32_t, 1>>(columns.attr("rank"))),
-          score(nb::cast<Input<double, 1>>(columns.attr("score"))),
-          start(nb::cast<Input<int64_t, 1>>(columns.attr("start"))),
-          positives(nb::cast<Input<int64_t, 2>>(columns.attr("positives"))) {
+          rank(upmap::attribute<Input<int32_t, 1>>(columns, "rank")),
+          score(upmap::attribute<Input<double, 1>>(columns, "score")),
+          start(upmap::attribute<Input<int64_t, 1>>(columns, "start")),
+          positives(upmap::attribute<Input<int64_t, 2>>(columns, "positives")) {
         if (rank.size() != N() || score.size() != N() || start.size() != K() + 1 ||
             positives.shape(1) != A() || start(0) != 0 || start(K()) != static_cast<int64_t>(N()))
             throw nb::value_error("the columns of ranked detections disagree");

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accumulate"]
 
-TRUE_POSITIVE, IGNORED = 1, 2
+FALSE_POSITIVE, TRUE_POSITIVE = 0, 1
 
 
 def accumulate(
@@ -56,7 +56,7 @@ def _curve(status: NDArray[np.uint8], positives: int, epsilon: float) -> tuple[F
     found = false = 0
     for i, state in enumerate(status):
         found += int(state == TRUE_POSITIVE)
-        false += int(state not in (TRUE_POSITIVE, IGNORED))
+        false += int(state == FALSE_POSITIVE)
         recalls[i] = found / positives
         if found + false:
             precisions[i] = found / (false + found + epsilon)

@@ -7,17 +7,18 @@ without making an object for a record.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import chosen
+from kernels import chosen, import_native
+from kernels.columns import validate_threads
 
-try:
+if TYPE_CHECKING:
     from kernels.coco_json import native
-except ImportError:
-    native = None  # type: ignore[assignment]
+else:
+    native = import_native("coco_json")
 
 __all__ = ["IMPLEMENTATIONS", "Ids", "Instances", "JsonError", "Results", "instances", "results"]
 
@@ -126,9 +127,9 @@ def instances(path: Path, *, threads: int = 0, impl: Implementation | None = Non
     Raises:
         JsonError: If it is not JSON, or not of this shape; has the line or the key.
         OSError: If the file cannot be read.
-        ValueError: If `impl` is unknown or not built.
+        ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), threads)
+    columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), validate_threads(threads))
     if columns is None:  # refused; the reference says why
         columns = _reference_instances(os.fspath(path), threads)
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
@@ -146,9 +147,9 @@ def results(path: Path, *, threads: int = 0, impl: Implementation | None = None)
     Raises:
         JsonError: If it is not JSON, or not of this shape; has the line or the key.
         OSError: If the file cannot be read.
-        ValueError: If `impl` is unknown or not built.
+        ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), threads)
+    columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), validate_threads(threads))
     if columns is None:
         columns = _reference_results(os.fspath(path), threads)
     return Results(**columns)

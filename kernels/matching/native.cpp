@@ -44,14 +44,14 @@ struct Boxes {
     Input<uint8_t, 1> kind;
 
     explicit Boxes(nb::handle columns)
-        : image(nb::cast<Input<int32_t, 1>>(columns.attr("image"))),
-          label(nb::cast<Input<int32_t, 1>>(columns.attr("label"))),
-          box(nb::cast<Input<double, 2>>(columns.attr("box"))),
-          box_area(nb::cast<Input<double, 1>>(columns.attr("box_area"))),
-          area(nb::cast<Input<double, 1>>(columns.attr("area"))),
-          score(nb::cast<Input<double, 1>>(columns.attr("score"))),
-          row(nb::cast<Input<int64_t, 1>>(columns.attr("row"))),
-          kind(nb::cast<Input<uint8_t, 1>>(columns.attr("kind"))) {
+        : image(upmap::attribute<Input<int32_t, 1>>(columns, "image")),
+          label(upmap::attribute<Input<int32_t, 1>>(columns, "label")),
+          box(upmap::attribute<Input<double, 2>>(columns, "box")),
+          box_area(upmap::attribute<Input<double, 1>>(columns, "box_area")),
+          area(upmap::attribute<Input<double, 1>>(columns, "area")),
+          score(upmap::attribute<Input<double, 1>>(columns, "score")),
+          row(upmap::attribute<Input<int64_t, 1>>(columns, "row")),
+          kind(upmap::attribute<Input<uint8_t, 1>>(columns, "kind")) {
         for (size_t length : {image.size(), box.shape(0), box_area.size()})
             if (length != label.size()) throw nb::value_error("columns must have equal lengths");
         if (label.size() && box.shape(1) != 4) throw nb::value_error("box must be [N, 4]");
@@ -82,14 +82,14 @@ struct Rules {
     int64_t max_dets;
 
     explicit Rules(nb::handle rules)
-        : side_offset(nb::cast<double>(rules.attr("side_offset"))),
-          strict(nb::cast<bool>(rules.attr("strict"))),
-          best_only(nb::cast<bool>(rules.attr("best_only"))),
-          last_of_equals(nb::cast<bool>(rules.attr("last_of_equals"))),
-          ties_by_image(nb::cast<bool>(rules.attr("ties_by_image"))),
-          max_dets(nb::cast<int64_t>(rules.attr("max_dets"))) {
-        const auto thresholds = nb::cast<Input<double, 1>>(rules.attr("iou_thresholds"));
-        const auto ranges = nb::cast<Input<double, 2>>(rules.attr("area_ranges"));
+        : side_offset(upmap::attribute<double>(rules, "side_offset")),
+          strict(upmap::attribute<bool>(rules, "strict")),
+          best_only(upmap::attribute<bool>(rules, "best_only")),
+          last_of_equals(upmap::attribute<bool>(rules, "last_of_equals")),
+          ties_by_image(upmap::attribute<bool>(rules, "ties_by_image")),
+          max_dets(upmap::attribute<int64_t>(rules, "max_dets")) {
+        const auto thresholds = upmap::attribute<Input<double, 1>>(rules, "iou_thresholds");
+        const auto ranges = upmap::attribute<Input<double, 2>>(rules, "area_ranges");
         if (thresholds.size() == 0 || thresholds.size() > 64)
             throw nb::value_error("expected 1 to 64 IoU thresholds");
         if (ranges.shape(1) != 2) throw nb::value_error("area_ranges must be [A, 2]");

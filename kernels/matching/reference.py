@@ -75,7 +75,7 @@ def _groups(boxes: Boxes, rows: list[int] | range) -> Groups:
 def _overlaps(
     detections: Boxes, ground_truth: Boxes, rows: list[int], truths: list[int], offset: float
 ) -> NDArray[np.float64]:
-    """IoU, float64 [detections, ground truths]; 0 where the intersection has no area."""
+    """IoU, float64 [detections, ground truths]; 0 where it is not above 0, or undefined."""
     overlaps = np.zeros((len(rows), len(truths)))
     for i, d in enumerate(rows):
         for j, g in enumerate(truths):
@@ -83,10 +83,12 @@ def _overlaps(
             width = min(a[2], b[2]) - max(a[0], b[0]) + offset
             height = min(a[3], b[3]) - max(a[1], b[1]) + offset
             if width > 0 and height > 0:
-                common, area = width * height, detections.box_area[d]
-                if ground_truth.kind[g] != CROWD:
-                    area = area + ground_truth.box_area[g] - common
-                overlaps[i, j] = common / area
+                with np.errstate(all="ignore"):  # 0 / 0 where the product of the sides underflows
+                    common, area = width * height, detections.box_area[d]
+                    if ground_truth.kind[g] != CROWD:
+                        area = area + ground_truth.box_area[g] - common
+                    iou = common / area
+                overlaps[i, j] = iou if iou > 0 else 0.0
     return overlaps
 
 

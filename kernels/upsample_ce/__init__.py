@@ -7,24 +7,29 @@ again in the backward pass; what is kept is one number for each pixel. docs/kern
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from kernels import chosen
+from kernels import chosen, import_native, refuse_unloadable
 from kernels.upsample_ce import chunked, reference
 from kernels.upsample_ce.settings import Settings
 
-try:
+if TYPE_CHECKING or import_native("upsample_ce") is not None:
     from kernels.upsample_ce import fused_native
-except ImportError:
-    fused_native = None  # type: ignore[assignment]
+else:
+    fused_native = None
 
 try:
     from kernels.upsample_ce import fused_triton
-except ImportError:
+except ImportError as error:
     fused_triton = None  # type: ignore[assignment]
+    WITHOUT_TRITON = (
+        "triton is not installed"
+        if isinstance(error, ModuleNotFoundError)
+        else f"triton cannot be loaded: {error}"
+    )
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -37,6 +42,7 @@ __all__ = [
 Size = tuple[int, int]
 Reduction = Literal["mean", "sum", "none"]
 LABELS = (torch.uint8, torch.int32, torch.int64)
+LARGEST_SIDE = 2**31 - 1  # px: places are int32
 FEW_CLASSES = 3  # up to so many, torch's own kernels are as fast on a CPU
 HALF_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -100,7 +106,7 @@ def upsample_cross_entropy(
     >>> float(upsample_cross_entropy(logits, target))
     1.3862943649291992
     """
-    _check(logits, target, size)
+    _check(logits, target, size, ignore_index)
     _check_settings(logits, weight, label_smoothing, reduction)
     found = _chosen(impl, logits)
     settings = Settings(weight, align_corners, ignore_index, label_smoothing)
@@ -127,14 +133,15 @@ def upsample_argmax(
         impl: See `upsample_cross_entropy`.
 
     Raises:
-        ValueError: If `size` is not positive, or `impl` cannot be used.
+        ValueError: If `size` is not positive or too large, or `impl` cannot be used.
 
     >>> upsample_argmax(torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]]), (1, 4)).tolist()
     [[[1, 1, 0, 0]]]
     """
     _check_logits(logits)
-    if min(size) < 1:
-        raise ValueError(f"size must be at least 1 x 1, not {size[0]} x {size[1]}")
+    if min(size) < 1 or max(size) > LARGEST_SIDE:
+        sides = f"{size[0]} x {size[1]}"
+        raise ValueError(f"size must be 1 x 1 to {LARGEST_SIDE} x {LARGEST_SIDE}, not {sides}")
     return _chosen(impl, logits).argmax(logits.detach(), size, align_corners)
 
 
@@ -162,7 +169,7 @@ def upsample_confusion(
     >>> upsample_confusion(logits, torch.tensor([[[1, 1, 1, 0]]], dtype=torch.uint8)).tolist()
     [[1, 0], [1, 2]]
     """
-    _check(logits, target, None)
+    _check(logits, target, None, ignore_index)
     found = _chosen(impl, logits)
     return found.confusion(logits.detach(), target, align_corners, ignore_index)
 
@@ -172,8 +179,10 @@ def _check_logits(logits: Tensor) -> None:
         raise ValueError(f"logits must be float [N, C, h, w], not {_described(logits)}")
 
 
-def _check(logits: Tensor, target: Tensor, size: Size | None) -> None:
+def _check(logits: Tensor, target: Tensor, size: Size | None, ignore_index: int) -> None:
     _check_logits(logits)
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError("ignore_index must fit into int64")
     is_wrong = target.ndim != 3 or len(target) != len(logits) or 0 in target.shape
     if is_wrong or target.dtype not in LABELS:
         wanted = f"uint8, int32 or int64 [{len(logits)}, H, W]"
@@ -211,6 +220,7 @@ def _chosen(impl: str | None, logits: Tensor) -> Implementation:
 
 
 def _fastest(logits: Tensor) -> Implementation:
+    refuse_unloadable()
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
             found = IMPLEMENTATIONS[name]
@@ -327,5 +337,5 @@ IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
         kinds=(*HALF_AND_SINGLE, torch.float64),
     ),
 }
-REASONS = {"triton": "no NVIDIA GPU" if fused_triton else "triton is not installed"}
+REASONS = {"triton": "no NVIDIA GPU" if fused_triton else WITHOUT_TRITON}
 FASTER_THAN_TORCH = ("native", "triton")

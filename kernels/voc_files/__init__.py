@@ -8,17 +8,18 @@ leaves the others to the reference, one by one.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import chosen
+from kernels import chosen, import_native
+from kernels.columns import exact_array, validate_threads, validate_within
 
-try:
+if TYPE_CHECKING:
     from kernels.voc_files import native
-except ImportError:
-    native = None  # type: ignore[assignment]
+else:
+    native = import_native("voc_files")
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -167,9 +168,12 @@ def annotations(
     Raises:
         VocError: If a file is not XML, or an object lacks a field or has a wrong one.
         OSError: If a file cannot be read.
-        ValueError: If `impl` is unknown or not built.
+        TypeError: If a name is not a string, or a number not a number.
+        ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[0](folder, list(names), threads, watched)
+    read = chosen(IMPLEMENTATIONS, impl)[0]
+    names = [_validate_text("names", name) for name in names]
+    columns = read(folder, names, validate_threads(threads), watched)
     found = columns["class_name"]
     class_name = sorted(set(found))
     place = {name: k for k, name in enumerate(class_name)}
@@ -199,6 +203,18 @@ def results(
         VocError: If a file is not UTF-8, or a line has other columns, a number that is not finite
             or larger than LARGEST, or an image that is not in `images`.
         OSError: If a file cannot be read.
-        ValueError: If `impl` is unknown or not built.
+        TypeError: If a name is not a string, or a number not a number.
+        ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    return Results(**chosen(IMPLEMENTATIONS, impl)[1](paths, dict(images), threads))
+    read = chosen(IMPLEMENTATIONS, impl)[1]
+    places = exact_array("images", list(images.values()), np.int32)
+    validate_within("images", places, 0)
+    keys = [_validate_text("images", name) for name in images]
+    by_name = dict(zip(keys, places.tolist(), strict=True))
+    return Results(**read(list(paths), by_name, validate_threads(threads)))
+
+
+def _validate_text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be strings, not {type(value).__name__}")
+    return value

@@ -66,6 +66,14 @@ def truth(**changes: Any) -> GroundTruth:
         ({"box": np.full((3, 4), np.nan)}, "box must be finite"),
         ({"size": np.full((3, 2), np.inf)}, "size must be finite"),
         ({"score": [0, np.nan, 1]}, "score must be finite"),
+        ({"image": [[0], [1], [1]]}, r"image must be \[N\], not \[3, 1\]"),
+        ({"score": np.zeros((3, 1))}, r"score must be \[N\], not \[3, 1\]"),
+        ({"row": np.int64(3)}, r"row must be \[N\], not \[\]"),
+        ({"box": np.zeros(12)}, r"box must be \[N, 4\], not \[12\]"),
+        ({"size": np.zeros((2, 3))}, r"size must be \[N, 2\], not \[2, 3\]"),
+        ({"image": [0, 0.5, 1]}, "image must be int32; it is float64 and holds other values"),
+        ({"image": [0, 2**32, 1]}, "image must be int32; it is int64"),
+        ({"row": [0, 2**63, 1]}, "row must be int64"),
     ],
 )
 def test_columns_that_do_not_make_a_table_are_refused(
@@ -73,6 +81,26 @@ def test_columns_that_do_not_make_a_table_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         found(**changes)
+
+
+@pytest.mark.parametrize("scores", [["a", "b", "c"], [1j, 0, 0], [None, 0, 0], [10**30, 0, 0]])
+def test_a_column_that_holds_no_numbers_is_refused(scores: Any) -> None:
+    with pytest.raises(TypeError, match=r"score must hold numbers \(float64\)"):
+        found(score=np.array(scores))
+
+
+def test_a_mark_is_true_or_false() -> None:
+    assert truth(difficult=[0, 1, 0]).difficult.tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="crowd must be bool"):
+        truth(crowd=[0, 2, 0])
+
+
+def test_columns_between_two_words_of_memory_are_copied() -> None:
+    score = np.frombuffer(b"." + np.array([0.5, 0.25, 0.75]).tobytes(), np.uint8)[1:].view(float)
+    assert not score.flags.aligned
+    column = found(score=score).score
+    assert column.flags.aligned
+    assert column.tolist() == [0.5, 0.25, 0.75]
 
 
 def test_an_area_that_is_not_finite_is_refused() -> None:

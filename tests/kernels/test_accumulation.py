@@ -109,5 +109,5 @@ def test_without_detections_precision_and_recall_are_zero(impl: Any) -> None:
 
 def test_columns_that_disagree_are_refused() -> None:
     data = ranked([[[FALSE]]], [[1]], [0, 2])
-    with pytest.raises(ValueError, match="same detections"):
+    with pytest.raises(ValueError, match=r"ranked.start must be \[2\] and ascend from 0 to 1"):
         accumulate(data, recall_points=np.zeros(1), max_dets=np.ones(1, np.int64), epsilon=0)

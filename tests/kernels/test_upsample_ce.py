@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -346,3 +347,26 @@ def test_what_does_not_go_together_is_named(changes: dict[str, Any], named: str)
     }
     with pytest.raises(ValueError, match=named):
         upsample_cross_entropy(**given | changes)
+
+
+def test_settings_beyond_the_machines_integers_are_refused() -> None:
+    logits, target, *_ = problem(SHAPES[2])
+    for call in (upsample_cross_entropy, upsample_confusion):
+        with pytest.raises(ValueError, match="ignore_index must fit into int64"):
+            call(logits, target, ignore_index=2**63)
+    with pytest.raises(ValueError, match="size must be 1 x 1 to"):
+        upsample_argmax(logits, (2**31, 1))
+
+
+def test_tensors_between_two_words_of_memory_are_read_as_they_stand(impl: str) -> None:
+    logits, target, *_ = problem((2, 7, 20, 20, 10, 7), torch.int32)
+
+    def misaligned(tensor: Tensor) -> Tensor:
+        values = tensor.numpy()
+        raw = np.frombuffer(bytearray(b"." + values.tobytes()), np.uint8)[1:]
+        return torch.from_numpy(raw.view(values.dtype).reshape(values.shape))
+
+    expected = upsample_cross_entropy(logits, target, impl=impl)
+    shifted = misaligned(logits), misaligned(target)
+    assert shifted[0].data_ptr() % 4 == 1
+    assert torch.equal(upsample_cross_entropy(*shifted, impl=impl), expected)

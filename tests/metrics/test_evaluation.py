@@ -213,6 +213,13 @@ def test_an_area_range_of_ones_own_is_evaluated(sample_tables: Tables) -> None:
     [
         ({"iou_thresholds": (0.0,)}, r"iou_thresholds must lie in \(0, 1\]"),
         ({"iou_thresholds": ()}, "iou_thresholds"),
+        ({"iou_thresholds": tuple(np.linspace(0.1, 1, 65))}, "iou_thresholds must be 64 or fewer"),
+        ({"iou_ceiling": 0.0}, r"iou_ceiling must lie in \(0, 1\]"),
+        ({"iou_ceiling": -1.0}, "iou_ceiling must lie in"),
+        ({"iou_ceiling": 1.5}, "iou_ceiling must lie in"),
+        ({"iou_ceiling": math.nan}, "iou_ceiling must lie in"),
+        ({"max_dets": (1, 2**31)}, "whole numbers from 1 to 2147483647, or inf"),
+        ({"max_dets": (1e20,)}, "whole numbers"),
         ({"max_dets": (10, 1)}, "max_dets must ascend"),
         ({"max_dets": (1.5,)}, "whole numbers"),
         ({"pixels": "voc"}, "pixels must be one of inclusive, continuous, corners"),

@@ -1,0 +1,133 @@
+"""The boundary of the kernels: arrays and counts are validated once, alike for all implementations.
+
+An implementation gets arrays of exactly the dtype and shape that its contract names: in C order,
+aligned, in the machine's byte order. Whatever cannot be brought into that form without changing a
+value is refused here.
+"""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = [
+    "MAX_THREADS",
+    "Column",
+    "exact_array",
+    "validate_columns",
+    "validate_count",
+    "validate_threads",
+    "validate_within",
+]
+
+MAX_THREADS = 1024  # kernels/parallel.hpp starts no more
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What an array must be.
+
+    Attributes:
+        dtype: Its dtype.
+        shape: The size of each axis; a letter is a size that columns share.
+    """
+
+    dtype: DTypeLike
+    shape: tuple[int | str, ...]
+
+
+def validate_columns(
+    owner: str, table: object, columns: Mapping[str, Column]
+) -> dict[str, NDArray[Any]]:
+    """The attributes of `table` named in `columns`, as arrays that kernels can read.
+
+    Args:
+        owner: What messages call the table.
+        table: An object with an attribute for each column.
+        columns: What each one must be; the first that has a letter says how much it stands for.
+
+    Raises:
+        TypeError: If a column does not hold numbers.
+        ValueError: If a column has another shape, or values that its dtype cannot hold.
+    """
+    sizes: dict[int | str, int] = {}
+    arrays = {}
+    for name, column in columns.items():
+        array = exact_array(f"{owner}.{name}", getattr(table, name), column.dtype)
+        if len(column.shape) == array.ndim:
+            for axis, size in zip(column.shape, array.shape, strict=True):
+                sizes.setdefault(axis, axis if isinstance(axis, int) else size)
+        expected = [sizes.get(axis, axis) for axis in column.shape]
+        if list(array.shape) != expected:
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"{owner}.{name} must be [{shape}], not {list(array.shape)}")
+        arrays[name] = array
+    return arrays
+
+
+def exact_array(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    """The values as an array of `dtype`, in C order and aligned; itself where it is that already.
+
+    Args:
+        name: What messages call it.
+        values: Numbers or booleans, which `dtype` must hold exactly.
+        dtype: The dtype.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If the dtype cannot hold a value: 0.5 or 2^31 as int32, 2 as bool.
+
+    >>> exact_array("label", [0.0, 7.0], np.int32)
+    array([0, 7], dtype=int32)
+    """
+    array, dtype = np.asarray(values), np.dtype(dtype)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers ({dtype}), not {array.dtype}")
+    if array.dtype != dtype:
+        with np.errstate(all="ignore"):
+            converted = array.astype(dtype)
+        if not np.array_equal(converted, array, equal_nan=True):
+            raise ValueError(f"{name} must be {dtype}; it is {array.dtype} and holds other values")
+        array = converted
+    return np.require(array, requirements=["C", "A"])
+
+
+def validate_within(name: str, array: NDArray[Any], low: int, high: int | None = None) -> None:
+    """Refuses values below `low` or above `high`.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if not array.size:
+        return
+    if array.min() < low or (high is not None and array.max() > high):
+        raise ValueError(f"{name} must lie in {low} .. {'' if high is None else high}".rstrip())
+
+
+def validate_count(name: str, value: SupportsIndex, most: int) -> int:
+    """The value as an int.
+
+    Raises:
+        TypeError: If it is not a whole number.
+        ValueError: If it does not lie in 0 .. most.
+    """
+    count = operator.index(value)
+    if not 0 <= count <= most:
+        raise ValueError(f"{name} must lie in 0 .. {most}, not {str(count)[:60]}")
+    return count
+
+
+def validate_threads(threads: SupportsIndex) -> int:
+    """A number of threads, 0 for as many as the machine has, lowered to MAX_THREADS.
+
+    Raises:
+        TypeError: If it is not a whole number.
+        ValueError: If it is negative.
+    """
+    count = operator.index(threads)
+    if count < 0:
+        raise ValueError(f"threads must be at least 0, not {str(count)[:60]}")
+    return min(count, MAX_THREADS)

@@ -1,0 +1,171 @@
+"""Runs an operation, or `evaluate`, natively while fewer and fewer threads can be made.
+
+Run by test_scarce_threads.py with scarce_threads.c preloaded; ends with status 0 if the numbers are
+those of a machine with threads enough.
+"""
+
+import ctypes
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = 8
+
+
+def run_matching(folder: Path) -> Any:
+    from kernels.matching import match
+
+    return match(*matching_problem(), 40, threads=THREADS, impl="native")
+
+
+def run_accumulation(folder: Path) -> Any:
+    from kernels.accumulation import Ranked, accumulate, recalls
+    from kernels.matching import match
+
+    matches = match(*matching_problem(), 40, threads=THREADS, impl="native")
+    start = np.searchsorted(matches.label, np.arange(41))
+    columns = {name: getattr(matches, name) for name in ("status", "rank", "score", "positives")}
+    ranked = Ranked(start=start, **columns)
+    caps = np.array([1, 10, 100])
+    settings: dict[str, Any] = {"max_dets": caps, "threads": THREADS, "impl": "native"}
+    points = np.linspace(0, 1, 101)
+    return (
+        accumulate(ranked, recall_points=points, epsilon=0.0, with_scores=True, **settings),
+        recalls(ranked, **settings),
+    )
+
+
+def run_coco_json(folder: Path) -> Any:
+    from kernels.coco_json import instances, results
+
+    record = {"image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    records = [record | {"score": i / 50_000} for i in range(50_000)]  # in some pieces
+    (folder / "results.json").write_text(json.dumps(records))
+    annotations = [record | {"id": i, "area": i, "iscrowd": i % 2} for i in range(50_000)]
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(9)]
+    whole = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (folder / "instances.json").write_text(json.dumps(whole))
+    return (
+        instances(folder / "instances.json", threads=THREADS, impl="native"),
+        results(folder / "results.json", threads=THREADS, impl="native"),
+    )
+
+
+def run_voc_files(folder: Path) -> Any:
+    from kernels.voc_files import annotations, results
+
+    corners = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
+    thing = f"<object><name>cat</name><bndbox>{corners}</bndbox></object>"
+    names = [f"{i:04}" for i in range(400)]
+    for i, name in enumerate(names):
+        (folder / f"{name}.xml").write_text(f"<annotation>{thing * (i % 3)}</annotation>")
+    paths = [folder / f"comp4_det_test_{k}.txt" for k in range(20)]
+    for path in paths:
+        path.write_text("".join(f"{name} 0.5 1 2 3 4\n" for name in names))
+    images = {name: i for i, name in enumerate(names)}
+    return (
+        annotations(folder, names, threads=THREADS, impl="native"),
+        results(paths, images, threads=THREADS, impl="native"),
+    )
+
+
+def run_upsample_ce(folder: Path) -> Any:
+    import torch
+
+    from kernels.upsample_ce import upsample_argmax, upsample_confusion, upsample_cross_entropy
+
+    torch.set_num_threads(1)  # torch's own threads are not what is tested
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 7, 40, 30, generator=random).requires_grad_()
+    target = torch.randint(0, 7, (2, 160, 120), generator=random)
+    loss = upsample_cross_entropy(logits, target, impl="native")
+    (gradient,) = torch.autograd.grad(loss, logits)
+    best = upsample_argmax(logits, (160, 120), impl="native")
+    counts = upsample_confusion(logits, target, impl="native")
+    return loss.detach().numpy(), gradient.numpy(), best.numpy(), counts.numpy()
+
+
+def run_evaluate(folder: Path) -> Any:
+    from metrics.evaluate import main
+
+    output = StringIO()
+    with redirect_stdout(output):
+        status = main(["--impl", "native", "--json", "-"])
+    return status, output.getvalue()
+
+
+RUNS: dict[str, Callable[[Path], Any]] = {
+    "accumulation": run_accumulation,
+    "coco_json": run_coco_json,
+    "evaluate": run_evaluate,
+    "matching": run_matching,
+    "upsample_ce": run_upsample_ce,
+    "voc_files": run_voc_files,
+}
+
+
+def matching_problem() -> tuple[Any, Any, Any]:
+    """4,000 boxes of 40 classes on an image, as detections and as ground truth, and rules."""
+    from kernels.matching import Boxes, Rules
+
+    N, random = 4000, np.random.default_rng(0)
+    boxes = Boxes(
+        image=np.zeros(N, np.int32),
+        label=(np.arange(N) % 40).astype(np.int32),
+        box=np.sort(random.random((N, 4)) * 100, axis=1),
+        box_area=np.ones(N),
+        area=np.ones(N),
+        score=random.random(N),
+        row=np.arange(N),
+        kind=np.zeros(N, np.uint8),
+    )
+    rules = Rules(
+        iou_thresholds=np.array([0.5, 0.75]),
+        area_ranges=np.array([[0, 1e9]]),
+        side_offset=0.0,
+        strict=False,
+        best_only=False,
+        last_of_equals=True,
+        ties_by_image=True,
+        max_dets=100,
+    )
+    return boxes, boxes, rules
+
+
+def values(result: Any) -> list[Any]:
+    """All that a result holds, arrays as their bytes."""
+    if isinstance(result, np.ndarray):
+        return [result.dtype.str, result.shape, result.tobytes()]
+    if hasattr(result, "__slots__"):
+        return [values(getattr(result, name)) for name in result.__slots__]
+    if isinstance(result, tuple | list):
+        return [values(part) for part in result]
+    return [result]
+
+
+def main(name: str) -> None:
+    shim = ctypes.CDLL(None)
+    with tempfile.TemporaryDirectory() as folder:
+        expected = values(RUNS[name](Path(folder)))
+        for allowed in (0, 1, 3):
+            shim.allow_threads(allowed)
+            result = values(RUNS[name](Path(folder)))
+            refused = shim.refused_threads()
+            shim.allow_threads(-1)
+            assert result == expected, f"other numbers with {allowed} threads"
+            assert refused, f"{allowed} threads were enough"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
