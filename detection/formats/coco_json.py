@@ -62,6 +62,10 @@ def is_detections(path: Path) -> bool:
 def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
     """Ground truth of an instances file.
 
+    As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
+    format, tells of a crowd that it was VOC's difficult object; without `iscrowd` it is ignored,
+    and warned about.
+
     Args:
         path: The file, or a folder (or its parent) that holds instances_*.json.
         image_set: In a folder, the name in instances_<name>.json; for a file, a text file with an
@@ -80,6 +84,8 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     _refuse_unbounded(found, path, "annotations")
     _refuse_negative(found, path)
     _check_annotation_ids(found.annotation_id, path)
+    difficult = found.difficult & found.crowd
+    _warn_of_lone_marks(found.difficult & ~found.crowd, path)
     table = GroundTruth(
         image=_index(found.annotation_image_id, "image_id", catalog.images, path, "annotations"),
         label=_index(
@@ -88,8 +94,8 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
         box=found.box,
         size=found.size,
         area=_areas(found, path),
-        difficult=found.difficult,
-        crowd=found.crowd & ~found.difficult,
+        difficult=difficult,
+        crowd=found.crowd & ~difficult,
         annotation_id=found.annotation_id,
         catalog=catalog,
         pixels="continuous",
@@ -313,6 +319,16 @@ def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
             "its numbers will be lower than these",
             InputWarning,
             stacklevel=2,
+        )
+
+
+def _warn_of_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
+    if count := int(is_lone.sum()):
+        warnings.warn(
+            f"{path}: {count} annotations are marked difficult without iscrowd; as in pycocotools "
+            "the mark is ignored, and they count",
+            InputWarning,
+            stacklevel=3,
         )
 
 
