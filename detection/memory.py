@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, inclusive_size
 from detection.errors import InputError
-from detection.tables import Catalog, Detections, GroundTruth, ImageId, Pixels, ascending, bounded
+from detection.tables import (
+    Catalog,
+    Detections,
+    GroundTruth,
+    ImageId,
+    Pixels,
+    ascending,
+    bounded,
+    class_order,
+)
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 
@@ -76,6 +85,10 @@ def detections_from_arrays(
 ) -> Detections:
     """Detections from one dict per image.
 
+    `row` numbers them by image (ids ascending), then by their place in the dict, whatever the order
+    of the dicts: where scores are equal the order is the same in a table of all images as in
+    tables of any of them, which `metrics.joined` puts together.
+
     Args:
         predictions: Dicts with `boxes` [n, 4] xyxy px, `scores` [n] and `labels` [n].
         classes: See `ground_truth_from_arrays`.
@@ -87,7 +100,7 @@ def detections_from_arrays(
     """
     columns, counts, order = _common_columns(predictions, classes, images, pixels)
     score = _column(predictions, "scores", counts)
-    return Detections(**columns, score=score[order], row=order)
+    return Detections(**columns, score=score[order], row=np.arange(len(order)), rows_by_image=True)
 
 
 def _common_columns(
@@ -147,12 +160,6 @@ def _numbered(classes: ClassNames) -> dict[int, str]:
     if len(set(numbered.values())) != len(numbered):
         raise InputError("the names in classes must differ from each other")
     return numbered
-
-
-def _sorted_classes(names: set[str]) -> tuple[str, ...]:
-    """The names in order; numbers in the order of numbers."""
-    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=int if are_numbers else None))
 
 
 def _column(
@@ -265,7 +272,7 @@ def _labels(
             return moved[index], tuple(known.values()), joined[1]
     parts = [_label_names(image, i, known) for i, image in enumerate(dicts)]
     labels = [name for part in parts for name in part]
-    names = _sorted_classes(set(labels)) if known is None else tuple(known.values())
+    names = class_order(set(labels)) if known is None else tuple(known.values())
     place_of = {name: k for k, name in enumerate(names)}
     label = np.array([place_of[name] for name in labels], np.int32)
     return label, names, np.array(list(map(len, parts)), np.int64)

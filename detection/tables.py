@@ -21,6 +21,7 @@ __all__ = [
     "aligned",
     "ascending",
     "bounded",
+    "class_order",
     "image_names",
     "images_by_name",
     "row_subset",
@@ -76,6 +77,17 @@ def ascending(images: Iterable[ImageId]) -> list[ImageId]:
         return sorted(images)
     except TypeError:
         raise InputError("image ids must be all integers or all strings") from None
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The class names in order; if all are numbers, in the order of numbers.
+
+    >>> class_order({"10", "9"}), class_order({"b", "10", "9"})
+    (('9', '10'), ('10', '9', 'b'))
+    """
+    names = sorted(names)
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=int) if are_numbers else names)
 
 
 def image_names(catalog: Catalog) -> list[str]:
@@ -195,6 +207,8 @@ class Detections(_Table):
         score: float64 [N].
         row: int64 [N], the place in the source; where a protocol goes by file order, it decides
             between equal scores.
+        rows_by_image: Whether `row` ascends with `image`, as in tables from memory. Then (image,
+            row) orders as `row` does, also over tables whose rows were numbered apart.
     """
 
     COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = _Table.COLUMNS | {
@@ -204,6 +218,7 @@ class Detections(_Table):
 
     score: NDArray[np.float64]
     row: NDArray[np.int64]
+    rows_by_image: bool = False
 
 
 Table = TypeVar("Table", GroundTruth, Detections)
@@ -286,6 +301,8 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
 
 def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """`classes` and those of `others` that are not among them: in order if they were, else last."""
-    extra = sorted(set(others) - set(classes))
-    in_order = list(classes) == sorted(classes)
-    return tuple(sorted([*classes, *extra]) if in_order else [*classes, *extra])
+    extra = set(others) - set(classes)
+    for order in (class_order, sorted):
+        if tuple(order(classes)) == classes:
+            return tuple(order([*classes, *extra]))
+    return (*classes, *sorted(extra))

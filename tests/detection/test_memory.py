@@ -90,12 +90,12 @@ def one(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in image.items() if value is not None}
 
 
-def test_images_in_any_order_are_sorted_and_rows_keep_their_place() -> None:
+def test_images_in_any_order_are_sorted_and_rows_are_numbered_by_image() -> None:
     images = [one(labels=[1, 2]), one(boxes=[], labels=[], scores=[]), one(labels=[2, 3])]
     table = detections_from_arrays(images, images=[9, 5, 3])
     assert table.catalog.images == (3, 5, 9)
     assert table.image.tolist() == [0, 0, 2, 2]
-    assert table.row.tolist() == [2, 3, 0, 1]
+    assert (table.row.tolist(), table.rows_by_image) == ([0, 1, 2, 3], True)
     assert [table.catalog.classes[k] for k in table.label] == ["2", "3", "1", "2"]
 
 
