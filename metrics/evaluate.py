@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detection.console import run
 from detection.errors import InputError, listed
-from detection.formats import FORMATS, inferred_image_set, read, sniffed
+from detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import chosen, matching
@@ -77,7 +77,7 @@ def program(options: Options) -> int:
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
     ]
-    checks = cross_checks(ground_truth, detections, protocols) if options.cross_check else []
+    checks = cross_checks(options, ground_truth, detections, protocols)
     write_reports(options, inputs(options, ground_truth, detections), evaluations, checks)
     return int(not all(agrees(rows) for rows in checks))
 
@@ -91,13 +91,24 @@ def check_kernels(options: Options) -> None:
 
 
 def cross_checks(
-    ground_truth: GroundTruth, detections: Detections, protocols: Sequence[Protocol]
+    options: Options,
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocols: Sequence[Protocol],
 ) -> list[list[Comparison]]:
-    """What pycocotools makes of the same data, under each protocol."""
+    """What pycocotools makes of the same data, under each protocol; empty if it is not asked."""
+    if not options.cross_check:
+        return []
     from metrics.cross_check import comparisons
 
+    files = coco_files(
+        options.ground_truth,
+        options.detections,
+        format=options.format,
+        image_set=options.image_set,
+    )
     return [
-        comparisons(ground_truth, detections, protocol, show_progress=True)
+        comparisons(ground_truth, detections, protocol, files=files, show_progress=True)
         for protocol in protocols
     ]
 

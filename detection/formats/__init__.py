@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from detection.boxes import in_convention
 from detection.errors import InputError, InputWarning, listed
 from detection.formats import coco_json, voc_results, voc_xml
-from detection.formats.files import existing, new_folder
+from detection.formats.files import existing, is_file, new_folder
 from detection.tables import Catalog, Detections, GroundTruth, aligned
 
 __all__ = [
     "DEFAULT_SET",
     "FORMATS",
     "Format",
+    "coco_files",
     "inferred_image_set",
     "read",
     "read_detections",
@@ -192,6 +193,25 @@ def read(
     truth, found = aligned(truth, found)
     _warn_of_odd_boxes(found, found_path)
     return truth, found
+
+
+def coco_files(
+    ground_truth: Path,
+    detections: Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    image_set: str | None = None,
+) -> tuple[Path, Path] | None:
+    """The instances file and the results file that `read` reads for the same arguments.
+
+    Returns:
+        Both paths; None if one of them is in another format, or cannot be read a second time.
+    """
+    truth_format = format or sniffed(ground_truth, "ground truth")
+    if {truth_format, format or sniffed(detections, "detections")} != {"coco"}:
+        return None
+    files = coco_json.instances_file(ground_truth, image_set), detections
+    return files if all(map(is_file, files)) else None
 
 
 def inferred_image_set(

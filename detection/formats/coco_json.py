@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kernels.coco_json import Ids, Instances, Results
 
 __all__ = [
+    "instances_file",
     "is_detections",
     "is_ground_truth",
     "read_detections",
@@ -162,6 +163,15 @@ def write_detections(table: Detections, path: Path) -> None:
         for i, k, bbox, score in rows
     ]
     _write(path, [results[i] for i in np.argsort(table.row, kind="stable").tolist()])
+
+
+def instances_file(path: Path, image_set: str | None) -> Path:
+    """The instances file that `read_ground_truth` reads for the same arguments.
+
+    Raises:
+        InputError: If it is not clear which.
+    """
+    return _chosen_file(path, image_set)[0]
 
 
 def _instances_files(folder: Path) -> list[Path]:
