@@ -44,6 +44,8 @@ class Catalog:
         class_ids: The category id of each class; 1 .. K where the source has none.
         file_names: The image files' names; empty where the source has none.
         sizes: int64 [I, 2], width and height in px; 0 where the source does not say.
+        has_class_ids: Whether class_ids are the source's own.
+        has_numbers: Whether the classes are integer labels that nothing names.
     """
 
     images: tuple[ImageId, ...]
@@ -53,10 +55,13 @@ class Catalog:
     sizes: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros((0, 2), np.int64), compare=False
     )
+    has_class_ids: bool = field(default=True, compare=False)
+    has_numbers: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.class_ids:
             object.__setattr__(self, "class_ids", tuple(range(1, len(self.classes) + 1)))
+            object.__setattr__(self, "has_class_ids", False)
         if len(self.class_ids) != len(self.classes):
             raise ValueError("class_ids must be as many as classes")
         if len(set(self.classes)) != len(self.classes):
@@ -283,9 +288,11 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     """Both tables under one catalog: the ground truth's images, the classes of both.
 
     Raises:
-        InputError: If detections lie on images that the ground truth does not have.
+        InputError: If detections lie on images that the ground truth does not have, or the labels
+            of one are integers and those of the other are names.
     """
     truth, found = ground_truth.catalog, detections.catalog
+    _refuse_numbers_beside_names(truth, found)
     if truth is found or truth == found:
         return ground_truth, detections
     known = set(truth.images)
@@ -296,7 +303,27 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     classes = _all_classes(truth.classes, found.classes)
     ground_truth = with_classes(ground_truth, classes)
     detections = with_classes(with_images(detections, truth.images), classes)
-    return ground_truth, replace(detections, catalog=ground_truth.catalog)
+    has_numbers = truth.has_numbers or found.has_numbers
+    catalog = replace(ground_truth.catalog, has_numbers=has_numbers)
+    return replace(ground_truth, catalog=catalog), replace(detections, catalog=catalog)
+
+
+def _refuse_numbers_beside_names(truth: Catalog, found: Catalog) -> None:
+    if truth.has_numbers == found.has_numbers or not (truth.classes and found.classes):
+        return
+    kinds = [
+        f"{'integers' if catalog.has_numbers else 'class names'} ({_examples(catalog)})"
+        for catalog in (truth, found)
+    ]
+    raise InputError(
+        f"the ground truth's labels are {kinds[0]} but the detections' are {kinds[1]}; classes= "
+        "says which name an integer has"
+    )
+
+
+def _examples(catalog: Catalog) -> str:
+    names = [name if catalog.has_numbers else repr(name[:60]) for name in catalog.classes]
+    return listed(names, most=3)
 
 
 def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Options:
     protocols: tuple[str, ...] = ()
     format: str | None = None
     image_set: str | None = None
+    class_names: Path | None = None
     iou: tuple[float, ...] = ()
     max_dets: int | None = None
     classes: tuple[str, ...] = ()
@@ -101,12 +102,14 @@ def cross_checks(
         return []
     from metrics.cross_check import comparisons
 
-    files = coco_files(
-        options.ground_truth,
-        options.detections,
-        format=options.format,
-        image_set=options.image_set,
-    )
+    files = None
+    if options.class_names is None:  # otherwise the ids are not those of the ground truth
+        files = coco_files(
+            options.ground_truth,
+            options.detections,
+            format=options.format,
+            image_set=options.image_set,
+        )
     return [
         comparisons(ground_truth, detections, protocol, files=files, show_progress=True)
         for protocol in protocols
@@ -147,6 +150,7 @@ def tables(options: Options) -> tuple[GroundTruth, Detections]:
         options.detections,
         format=options.format,
         image_set=options.image_set,
+        class_names=options.class_names,
         show_progress=True,
     )
     known = ground_truth.catalog.classes
@@ -275,6 +279,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|FILE",
         help="an image set of the devkit, or a file with an image id on each line; default: the "
         "one that the detections' file names speak of, else all images",
+    )
+    add(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="which class each category id of COCO results is, where the ground truth has no such "
+        "ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file",
     )
     add("--classes", type=_words, default=(), metavar="A,B", help="evaluate only these classes")
 

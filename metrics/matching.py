@@ -55,6 +55,7 @@ class MatchTable:
         positives: int64 [K, A], counted ground truths.
         rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
             protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
+        has_numbers: Whether the classes are integer labels that nothing names.
     """
 
     protocol: Protocol
@@ -68,6 +69,7 @@ class MatchTable:
     status: NDArray[np.uint8]
     positives: NDArray[np.int64]
     rows_by_image: bool = False
+    has_numbers: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -123,6 +125,7 @@ def match(
         status=matches.status,
         positives=matches.positives,
         rows_by_image=detections.rows_by_image,
+        has_numbers=catalog.has_numbers,
     )
 
 
@@ -139,14 +142,20 @@ def joined(tables: Sequence[MatchTable]) -> MatchTable:
         tables: At least one, all under the same protocol, no image in two of them.
 
     Raises:
-        ValueError: If there is none, protocols differ, an image stands in two tables, or the order
-            of equal scores is not known.
+        ValueError: If there is none, protocols differ, an image stands in two tables, the labels of
+            some are integers and those of others are names, or the order of equal scores is not
+            known.
     """
     if not tables:
         raise ValueError("expected at least one match table")
     first = tables[0]
     if any(table.protocol != first.protocol for table in tables):
         raise ValueError("match tables of different protocols cannot be joined")
+    if len({table.has_numbers for table in tables if table.classes}) > 1:
+        raise ValueError(
+            "the labels of some match tables are integers and those of others are class names; "
+            "classes= says which name an integer has"
+        )
     images = tuple(ascending(image for table in tables for image in table.images))
     if len(set(images)) < len(images):
         raise ValueError(
@@ -253,6 +262,7 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         status=np.concatenate([table.status for table in tables], axis=2)[:, :, order],
         positives=np.sum([table.positives for table in tables], axis=0),
         rows_by_image=rows_by_image,
+        has_numbers=any(table.has_numbers for table in tables),
     )
 
 

@@ -257,6 +257,17 @@ def test_parts_whose_ids_are_not_of_one_kind_are_refused() -> None:
         joined([match(*part, VOC2007) for part in parts])
 
 
+def test_parts_with_integers_and_parts_with_class_names_are_refused() -> None:
+    parts = [
+        from_dicts(
+            [BOX | {"labels": [label]}], [{"boxes": [], "labels": [], "scores": []}], [i], [0]
+        )
+        for i, label in enumerate((1, "1"))
+    ]
+    with pytest.raises(ValueError, match="some match tables are integers and those of others"):
+        joined([match(*part, COCO) for part in parts])
+
+
 def test_an_image_in_two_parts_is_refused(sample_tables: Tables) -> None:
     table = match(*sample_tables, VOC2007)
     with pytest.raises(ValueError, match="an image stands in two"):
