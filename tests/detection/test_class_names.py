@@ -68,7 +68,7 @@ def test_a_file_of_class_names_says_which_class_each_id_is(
     content: str, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = files[0] / "names.txt"
-    names.write_text(content.replace('"category_id": 1', '"category_id": 2'))
+    names.write_text(content)
     truth, found = read(*files, class_names=names)
     assert [found.catalog.classes[k] for k in found.label] == ["cat", "cat", "dog"]
     assert truth.catalog.classes[:2] == ("cat", "dog")
@@ -129,6 +129,12 @@ def test_class_names_for_files_that_name_their_classes_are_refused(tmp_path: Pat
     put(tmp_path, VOC)
     with pytest.raises(InputError, match="class names are for category ids"):
         read(tmp_path, tmp_path / "results", class_names=NAMES)
+
+
+@pytest.mark.parametrize("names", [{1: ""}, {1: None}, {}, {1: "cat", 2: "cat"}])
+def test_a_mapping_without_a_name_for_each_id_is_refused(names: dict[int, Any]) -> None:
+    with pytest.raises(InputError, match="name"):
+        read_class_names(names)
 
 
 def test_class_names_for_arrays_are_refused() -> None:
