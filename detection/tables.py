@@ -303,9 +303,10 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     classes = _all_classes(truth.classes, found.classes)
     ground_truth = with_classes(ground_truth, classes)
     detections = with_classes(with_images(detections, truth.images), classes)
-    has_numbers = truth.has_numbers or found.has_numbers
-    catalog = replace(ground_truth.catalog, has_numbers=has_numbers)
-    return replace(ground_truth, catalog=catalog), replace(detections, catalog=catalog)
+    if found.has_numbers and not truth.has_numbers:  # all classes come from the detections
+        catalog = replace(ground_truth.catalog, has_numbers=True)
+        ground_truth = replace(ground_truth, catalog=catalog)
+    return ground_truth, replace(detections, catalog=ground_truth.catalog)
 
 
 def _refuse_numbers_beside_names(truth: Catalog, found: Catalog) -> None:

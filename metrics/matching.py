@@ -250,7 +250,8 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         order = np.lexsort((row, -score, label))
         part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         is_tie = (np.diff(label[order]) == 0) & (np.diff(score[order]) == 0)
-        if (is_tie & (np.diff(part[order]) != 0)).any() and not _share_a_source(tables, row):
+        are_parts_tied = (is_tie & (np.diff(part[order]) != 0)).any()
+        if are_parts_tied and not _share_a_source(tables, row):
             raise ValueError(UNKNOWN_ORDER)
     return replace(
         tables[0],
