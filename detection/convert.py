@@ -53,6 +53,7 @@ class Options:
     out: Path
     source: str | None
     image_set: str | None
+    class_names: Path | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +86,7 @@ def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
             options.detections,
             format=source,
             image_set=image_set,
+            class_names=options.class_names,
             show_progress=True,
         )
     truth = read_ground_truth(
@@ -149,6 +151,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME|FILE",
         help="an image set of the ground truth, or a file with an image id first on each line; "
         "default: the one that the detections' file names speak of, else all images",
+    )
+    add(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="which class each category id of COCO results is, where the ground truth has no such "
+        "ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file",
     )
     return parser
 

@@ -8,6 +8,7 @@ something is wrong with one, it is made image by image, and what is wrong is sai
 import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, inclusive_size
 from detection.errors import InputError
-from detection.tables import Catalog, Detections, GroundTruth, ImageId, Pixels, ascending, bounded
+from detection.tables import (
+    Catalog,
+    Detections,
+    GroundTruth,
+    ImageId,
+    Pixels,
+    ascending,
+    bounded,
+    class_order,
+)
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 
@@ -33,8 +43,8 @@ def ground_truth_from_arrays(
     """Ground truth from one dict per image.
 
     Args:
-        targets: Dicts with `boxes` [n, 4] xyxy px and `labels` [n] (integers, or class names); and
-            optionally `difficult`, `iscrowd`, `area` (px^2), each [n].
+        targets: Dicts with `boxes` [n, 4] xyxy px and `labels` [n] (all integers, or all class
+            names: 1 is not "1"); and optionally `difficult`, `iscrowd`, `area` (px^2), each [n].
         classes: Names of the integer labels, by position or by label; None names a label by its
             number.
         images: The images' ids; None counts them from 0.
@@ -76,6 +86,10 @@ def detections_from_arrays(
 ) -> Detections:
     """Detections from one dict per image.
 
+    `row` numbers them by image (ids ascending), then by their place in the dict, whatever the order
+    of the dicts: where scores are equal the order is the same in a table of all images as in
+    tables of any of them, which `metrics.joined` puts together.
+
     Args:
         predictions: Dicts with `boxes` [n, 4] xyxy px, `scores` [n] and `labels` [n].
         classes: See `ground_truth_from_arrays`.
@@ -87,7 +101,7 @@ def detections_from_arrays(
     """
     columns, counts, order = _common_columns(predictions, classes, images, pixels)
     score = _column(predictions, "scores", counts)
-    return Detections(**columns, score=score[order], row=order)
+    return Detections(**columns, score=score[order], row=np.arange(len(order)), rows_by_image=True)
 
 
 def _common_columns(
@@ -98,16 +112,18 @@ def _common_columns(
 ) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64]]:
     """The columns that both tables have; each dict's rows; each row's place among the inputs."""
     ids = _image_ids(dicts, images)
-    label, names, counts = _labels(dicts, None if classes is None else _numbered(classes))
+    known = None if classes is None else _numbered(classes)
+    labels = _labels(dicts, known)
+    counts = labels.counts
     boxes = _column(dicts, "boxes", counts, width=4)
-    catalog = Catalog(tuple(ascending(ids)), names)
+    catalog = Catalog(tuple(ascending(ids)), labels.names, has_numbers=labels.has_numbers)
     place = {image: i for i, image in enumerate(catalog.images)}
     image = np.repeat(np.array([place[i] for i in ids], np.int32), counts)
     order = np.argsort(image, kind="stable")  # quick where they ascend already
     box = boxes[order]
     columns = {
         "image": image[order],
-        "label": label[order],
+        "label": labels.index[order],
         "box": box,
         "size": inclusive_size(box) if pixels == "inclusive" else box[:, 2:] - box[:, :2],
         "catalog": catalog,
@@ -147,12 +163,6 @@ def _numbered(classes: ClassNames) -> dict[int, str]:
     if len(set(numbered.values())) != len(numbered):
         raise InputError("the names in classes must differ from each other")
     return numbered
-
-
-def _sorted_classes(names: set[str]) -> tuple[str, ...]:
-    """The names in order; numbers in the order of numbers."""
-    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=int if are_numbers else None))
 
 
 def _column(
@@ -253,46 +263,92 @@ def _value(image: Image, key: str, index: int) -> Any:
     return image[key]
 
 
-def _labels(
-    dicts: Sequence[Image], known: dict[int, str] | None
-) -> tuple[NDArray[np.int32], tuple[str, ...], NDArray[np.int64]]:
-    """The class of each row, as an index into the class names; these; and the rows of each dict."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Labels:
+    """The classes of all rows.
+
+    Attributes:
+        index: int32 [N], into names.
+        names: The class names.
+        counts: int64 [I], the rows of each dict.
+        has_numbers: Whether the names are integers that `classes` did not name.
+    """
+
+    index: NDArray[np.int32]
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    has_numbers: bool
+
+
+def _labels(dicts: Sequence[Image], known: dict[int, str] | None) -> _Labels:
     joined = _joined(dicts, "labels")
     if joined is not None and _are_integers(joined[0]):
         numbers, index = np.unique(joined[0].astype(np.int64), return_inverse=True)
         if known is None:
-            return index.astype(np.int32), tuple(map(str, numbers.tolist())), joined[1]
+            names = tuple(map(str, numbers.tolist()))
+            return _Labels(index.astype(np.int32), names, joined[1], len(names) > 0)
         if known.keys() >= set(numbers.tolist()):
             place = {number: k for k, number in enumerate(known)}
             moved = np.array([place[number] for number in numbers.tolist()], np.int32)
-            return moved[index], tuple(known.values()), joined[1]
-    parts = [_label_names(image, i, known) for i, image in enumerate(dicts)]
-    labels = [name for part in parts for name in part]
-    names = _sorted_classes(set(labels)) if known is None else tuple(known.values())
+            return _Labels(moved[index], tuple(known.values()), joined[1], False)
+    parts = [_label_values(image, i) for i, image in enumerate(dicts)]
+    has_numbers = known is None and _are_numbers(parts)
+    labels = [name for i, part in enumerate(parts) for name in _label_names(part, i, known)]
+    names = class_order(set(labels)) if known is None else tuple(known.values())
     place_of = {name: k for k, name in enumerate(names)}
     label = np.array([place_of[name] for name in labels], np.int32)
-    return label, names, np.array(list(map(len, parts)), np.int64)
+    return _Labels(label, names, np.array(list(map(len, parts)), np.int64), has_numbers)
 
 
-def _label_names(image: Image, index: int, classes: dict[int, str] | None) -> list[str]:
-    """The class name of each row."""
-    labels = _array(_value(image, "labels", index))
+def _label_values(image: Image, index: int) -> list[int] | list[str]:
+    """The labels of a dict, all integers or all names."""
+    given = _value(image, "labels", index)
+    labels = _array(given)
     if labels.ndim != 1:
         raise InputError(f"image {index}: 'labels' must be [n], not {list(labels.shape)}")
-    if all(isinstance(label, str) for label in labels):
-        names = [str(label) for label in labels]
-        unknown = [] if classes is None else sorted(set(names) - set(classes.values()))
-        if unknown:
-            raise InputError(f"image {index}: no class {unknown[0]!r} in classes")
-        return names
-    if not _are_integers(labels):
+    # numpy makes text of an integer beside a name
+    is_mixed = isinstance(given, list | tuple) and len({isinstance(v, str) for v in given}) > 1
+    if not is_mixed and all(isinstance(label, str) for label in labels):
+        return [str(label) for label in labels]
+    if is_mixed or not _are_integers(labels):
         raise InputError(f"image {index}: labels must be integers or class names")
     numbers: list[int] = labels.astype(np.int64).tolist()
+    return numbers
+
+
+def _are_numbers(parts: Sequence[list[int] | list[str]]) -> bool:
+    """Whether there are labels and they are integers.
+
+    Raises:
+        InputError: If those of some dicts are integers and those of others are names.
+    """
+    first: dict[bool, int] = {}
+    for i, part in enumerate(parts):
+        if part:
+            first.setdefault(isinstance(part[0], int), i)
+    if len(first) > 1:
+        number, name = parts[first[True]][0], parts[first[False]][0]
+        raise InputError(
+            f"image {first[True]}: the label {number} is an integer, but {name!r} of image "
+            f"{first[False]} is a class name; classes= says which name an integer has"
+        )
+    return True in first
+
+
+def _label_names(
+    labels: list[int] | list[str], index: int, classes: dict[int, str] | None
+) -> list[str]:
+    """The class name of each label."""
     if classes is None:
-        return list(map(str, numbers))
-    if unnamed := sorted(set(numbers) - set(classes)):
-        raise InputError(f"image {index}: label {unnamed[0]} has no name in classes")
-    return [classes[number] for number in numbers]
+        return list(map(str, labels))
+    names, known = list(map(str, labels)), set(classes.values())
+    if labels and isinstance(labels[0], int):
+        if unnamed := sorted(set(labels) - set(classes)):
+            raise InputError(f"image {index}: label {unnamed[0]} has no name in classes")
+        names = [classes[number] for number in labels]
+    if unknown := sorted(set(names) - known):
+        raise InputError(f"image {index}: no class {unknown[0]!r} in classes")
+    return names
 
 
 def _are_integers(values: NDArray[Any]) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "aligned",
     "ascending",
     "bounded",
+    "class_order",
     "image_names",
     "images_by_name",
     "row_subset",
@@ -44,6 +45,8 @@ class Catalog:
         class_ids: The category id of each class; 1 .. K where the source has none.
         file_names: The image files' names; empty where the source has none.
         sizes: int64 [I, 2], width and height in px; 0 where the source does not say.
+        has_class_ids: Whether class_ids are the source's own.
+        has_numbers: Whether the classes are integer labels that nothing names.
     """
 
     images: tuple[ImageId, ...]
@@ -53,10 +56,13 @@ class Catalog:
     sizes: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros((0, 2), np.int64), compare=False
     )
+    has_class_ids: bool = field(default=True, compare=False)
+    has_numbers: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.class_ids:
             object.__setattr__(self, "class_ids", tuple(range(1, len(self.classes) + 1)))
+            object.__setattr__(self, "has_class_ids", False)
         if len(self.class_ids) != len(self.classes):
             raise ValueError("class_ids must be as many as classes")
         if len(set(self.classes)) != len(self.classes):
@@ -77,6 +83,17 @@ def ascending(images: Iterable[ImageId]) -> list[ImageId]:
         return sorted(images)
     except TypeError:
         raise InputError("image ids must be all integers or all strings") from None
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The class names in order; if all are numbers, in the order of numbers.
+
+    >>> class_order({"10", "9"}), class_order({"b", "10", "9"})
+    (('9', '10'), ('10', '9', 'b'))
+    """
+    names = sorted(names)
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=int) if are_numbers else names)
 
 
 def image_names(catalog: Catalog) -> list[str]:
@@ -201,6 +218,8 @@ class Detections(_Table):
         score: float64 [N].
         row: int64 [N], the place in the source; where a protocol goes by file order, it decides
             between equal scores.
+        rows_by_image: Whether `row` ascends with `image`, as in tables from memory. Then (image,
+            row) orders as `row` does, also over tables whose rows were numbered apart.
     """
 
     COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = _Table.COLUMNS | {
@@ -210,6 +229,7 @@ class Detections(_Table):
 
     score: NDArray[np.float64]
     row: NDArray[np.int64]
+    rows_by_image: bool = False
 
 
 Table = TypeVar("Table", GroundTruth, Detections)
@@ -274,9 +294,11 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     """Both tables under one catalog: the ground truth's images, the classes of both.
 
     Raises:
-        InputError: If detections lie on images that the ground truth does not have.
+        InputError: If detections lie on images that the ground truth does not have, or the labels
+            of one are integers and those of the other are names.
     """
     truth, found = ground_truth.catalog, detections.catalog
+    _refuse_numbers_beside_names(truth, found)
     if truth is found or truth == found:
         return ground_truth, detections
     known = set(truth.images)
@@ -287,11 +309,34 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     classes = _all_classes(truth.classes, found.classes)
     ground_truth = with_classes(ground_truth, classes)
     detections = with_classes(with_images(detections, truth.images), classes)
+    if found.has_numbers and not truth.has_numbers:  # all classes come from the detections
+        catalog = replace(ground_truth.catalog, has_numbers=True)
+        ground_truth = replace(ground_truth, catalog=catalog)
     return ground_truth, replace(detections, catalog=ground_truth.catalog)
+
+
+def _refuse_numbers_beside_names(truth: Catalog, found: Catalog) -> None:
+    if truth.has_numbers == found.has_numbers or not (truth.classes and found.classes):
+        return
+    kinds = [
+        f"{'integers' if catalog.has_numbers else 'class names'} ({_examples(catalog)})"
+        for catalog in (truth, found)
+    ]
+    raise InputError(
+        f"the ground truth's labels are {kinds[0]} but the detections' are {kinds[1]}; classes= "
+        "says which name an integer has"
+    )
+
+
+def _examples(catalog: Catalog) -> str:
+    names = [name if catalog.has_numbers else repr(name[:60]) for name in catalog.classes]
+    return listed(names, most=3)
 
 
 def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """`classes` and those of `others` that are not among them: in order if they were, else last."""
-    extra = sorted(set(others) - set(classes))
-    in_order = list(classes) == sorted(classes)
-    return tuple(sorted([*classes, *extra]) if in_order else [*classes, *extra])
+    extra = set(others) - set(classes)
+    for order in (class_order, sorted):
+        if tuple(order(classes)) == classes:
+            return tuple(order([*classes, *extra]))
+    return (*classes, *sorted(extra))

@@ -9,18 +9,20 @@ at recThrs = k / positives, k = 1 .. positives.
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.boxes import box_area, in_convention
-from detection.errors import InputError
+from detection.errors import InputError, InputWarning
 from detection.formats.files import progress
-from detection.tables import Detections, GroundTruth, aligned, row_subset
+from detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
 from metrics.comparison import Comparison
 from metrics.curves import accumulated
 from metrics.evaluation import evaluation, mean_average_precision
@@ -52,16 +54,50 @@ WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What is evaluated: the tables, aligned, and the COCO files that they were read from."""
+
+    ground_truth: GroundTruth
+    detections: Detections
+    files: tuple[Path, Path] | None
+
+
+class _FilesError(Exception):
+    """Files that pycocotools cannot read or evaluate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Datasets:
+    """What pycocotools evaluates: two of its COCO objects, and the ids that it is to look at."""
+
+    ground_truth: Any
+    detections: Any
+    images: Sequence[ImageId]
+    categories: Sequence[int]
+
+
 def comparisons(
-    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, *, show_progress: bool
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocol: Protocol,
+    *,
+    files: tuple[Path, Path] | None = None,
+    show_progress: bool,
 ) -> list[Comparison]:
     """Our numbers beside pycocotools'.
+
+    With `files` pycocotools reads its input itself, so that the reading is compared too, and
+    evaluates the images and categories that the tables have. Without them, where it cannot read
+    them (which is warned about), or where the protocol does not treat crowds as it does, it is
+    handed the tables' rows.
 
     Args:
         ground_truth: M annotated boxes.
         detections: N detected boxes.
         protocol: What to compare; one that pycocotools can be set to is compared number by
             number, any other by the walk.
+        files: The instances file and the results file of which the tables were made, if they were.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -71,11 +107,19 @@ def comparisons(
         import pycocotools  # noqa: F401
     except ImportError:
         raise InputError("--cross-check needs pycocotools: pip install pycocotools") from None
-    ground_truth, detections = aligned(ground_truth, detections)
+    data = _Data(*aligned(ground_truth, detections), files)
+    try:
+        return _rows(data, protocol, show_progress)
+    except _FilesError as error:
+        warnings.warn(str(error), InputWarning, stacklevel=2)
+        return _rows(replace(data, files=None), protocol, show_progress)
+
+
+def _rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
     samples = protocol.recall_points is not None and protocol.metrics == COCO.metrics
     if samples and _is_set_alike(protocol):
-        return _coco_rows(ground_truth, detections, protocol, show_progress)
-    return list(_walk_rows(ground_truth, detections, protocol, show_progress))
+        return _coco_rows(data, protocol, show_progress)
+    return list(_walk_rows(data, protocol, show_progress))
 
 
 def _is_set_alike(protocol: Protocol) -> bool:
@@ -92,12 +136,10 @@ def _is_set_alike(protocol: Protocol) -> bool:
     )
 
 
-def _coco_rows(
-    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
-) -> list[Comparison]:
+def _coco_rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
     """The summary as pycocotools prints it (for its own caps), and every entry of its arrays."""
-    ours = mean_average_precision(ground_truth, detections, protocol=protocol)
-    classes = _evaluated(ground_truth, detections, _matching_part(protocol), show_progress)
+    ours = mean_average_precision(data.ground_truth, data.detections, protocol=protocol)
+    classes = _evaluated(data, _matching_part(protocol), show_progress)
     theirs = _all_classes(classes, protocol)
     rows = []
     if protocol.max_dets == COCO.max_dets:
@@ -112,13 +154,11 @@ def _coco_rows(
     return rows
 
 
-def _walk_rows(
-    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
-) -> Iterator[Comparison]:
+def _walk_rows(data: _Data, protocol: Protocol, show_progress: bool) -> Iterator[Comparison]:
     """The walk from `protocol` to pycocotools' AP at the same IoU threshold."""
 
     def row(name: str, protocol: Protocol) -> Comparison:
-        return _walk_row(name, ground_truth, detections, protocol, show_progress)
+        return _walk_row(name, data, protocol, show_progress)
 
     here, protocol = row(protocol.name, protocol), replace(protocol, iou_ceiling=COCO.iou_ceiling)
     yield here
@@ -130,21 +170,12 @@ def _walk_rows(
             here, protocol = there, changed
 
 
-def _walk_row(
-    name: str,
-    ground_truth: GroundTruth,
-    detections: Detections,
-    protocol: Protocol,
-    show_progress: bool,
-) -> Comparison:
-    ours = evaluation(match(ground_truth, detections, protocol))
+def _walk_row(name: str, data: _Data, protocol: Protocol, show_progress: bool) -> Comparison:
+    ours = evaluation(match(data.ground_truth, data.detections, protocol))
     if not _is_set_alike(protocol):
         return Comparison(name, ours.mAP, math.nan, math.nan)
-    classes = _evaluated(ground_truth, detections, _matching_part(protocol), show_progress)
-    precisions = [
-        _class_precision(one, protocol, scores.positives)
-        for one, scores in zip(classes, ours.per_class.values(), strict=True)
-    ]
+    classes = _evaluated(data, _matching_part(protocol), show_progress)
+    precisions = [_class_precision(one, protocol) for one in classes]
     defined = [value for value in precisions if not math.isnan(value)]
     return _comparison(name, ours.mAP, float(np.mean(defined)) if defined else math.nan)
 
@@ -179,19 +210,30 @@ def _matching_part(protocol: Protocol) -> Protocol:
 
 
 @lru_cache(maxsize=2)
-def _evaluated(
-    ground_truth: GroundTruth, detections: Detections, protocol: Protocol, show_progress: bool
-) -> list[Any]:
+def _evaluated(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any]:
     """A COCOeval for each class, matched."""
+    if data.files is None or not protocol.difficult == protocol.crowd == "crowd":
+        return _matched(_datasets(data, protocol), protocol, show_progress)
+    try:
+        return _matched(_read_datasets(data, data.files), protocol, show_progress)
+    except Exception as error:  # a file that it does not expect makes it raise anything
+        raise _FilesError(
+            f"{data.files[0]}, {data.files[1]}: pycocotools cannot evaluate these files, "
+            f"{repr(error)[:60]}; it is handed what upmap read, so the reading is not compared"
+        ) from None
+
+
+def _matched(datasets: _Datasets, protocol: Protocol, show_progress: bool) -> list[Any]:
+    """A COCOeval for each category, matched."""
     from pycocotools.cocoeval import COCOeval
 
-    truth, found = _datasets(ground_truth, detections, protocol)
-    classes = range(1, len(ground_truth.catalog.classes) + 1)
+    categories = datasets.categories
     evaluators = []
     with contextlib.redirect_stdout(io.StringIO()):
-        for label in progress(classes, "pycocotools", len(classes), show_progress):
-            evaluator = COCOeval(truth, found, "bbox")
-            evaluator.params.catIds = [label]
+        for category in progress(categories, "pycocotools", len(categories), show_progress):
+            evaluator = COCOeval(datasets.ground_truth, datasets.detections, "bbox")
+            evaluator.params.imgIds = list(datasets.images)
+            evaluator.params.catIds = [category]
             evaluator.params.iouThrs = np.array(protocol.iou_thresholds)
             evaluator.params.maxDets = _caps(protocol)
             evaluator.params.areaRng = [[low, high] for _, low, high in protocol.area_ranges]
@@ -228,8 +270,9 @@ def _all_classes(evaluators: list[Any], protocol: Protocol) -> Any:
     return whole
 
 
-def _class_precision(evaluator: Any, protocol: Protocol, positives: int) -> float:
+def _class_precision(evaluator: Any, protocol: Protocol) -> float:
     """Pycocotools' average precision of one class, over all IoU thresholds; NaN if undefined."""
+    positives = _positives(evaluator)
     points = protocol.recall_points
     if points is None:
         points = tuple(k / positives for k in range(1, positives + 1))
@@ -239,10 +282,26 @@ def _class_precision(evaluator: Any, protocol: Protocol, positives: int) -> floa
     return float(precision[:, :, 0, 0, -1].mean())
 
 
-def _datasets(
-    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
-) -> tuple[Any, Any]:
+def _positives(evaluator: Any) -> int:
+    """The ground truths of a matched class that pycocotools counts in the first area range."""
+    first = evaluator.evalImgs[: len(evaluator.params.imgIds)]  # it goes by area, then by image
+    return sum(int((image["gtIgnore"] == 0).sum()) for image in first if image is not None)
+
+
+def _read_datasets(data: _Data, files: tuple[Path, Path]) -> _Datasets:
+    """Both files as pycocotools reads them, and the ids of the tables' images and classes."""
+    from pycocotools.coco import COCO as Dataset
+
+    catalog = data.ground_truth.catalog
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = Dataset(str(files[0]))
+        found = truth.loadRes(str(files[1]))
+    return _Datasets(truth, found, catalog.images, catalog.class_ids)
+
+
+def _datasets(data: _Data, protocol: Protocol) -> _Datasets:
     """Both tables as pycocotools' COCO objects, with ids from 1."""
+    ground_truth, detections, catalog = data.ground_truth, data.detections, data.detections.catalog
     dropped = np.zeros(len(ground_truth), bool)
     crowd = np.zeros(len(ground_truth), bool)
     for treatment, mark in (
@@ -255,7 +314,12 @@ def _datasets(
     found = in_convention(detections, protocol.pixels)
     truth_columns = {"area": truth.area, "iscrowd": crowd[~dropped].astype(int)}
     found_columns = {"area": box_area(found.size), "score": found.score}
-    return _dataset(truth, truth_columns), _dataset(found, found_columns)
+    return _Datasets(
+        _dataset(truth, truth_columns),
+        _dataset(found, found_columns),
+        range(1, len(catalog.images) + 1),
+        range(1, len(catalog.classes) + 1),
+    )
 
 
 def _dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detection.console import run
 from detection.errors import InputError, listed
-from detection.formats import FORMATS, inferred_image_set, read, sniffed
+from detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import chosen, matching
@@ -49,6 +49,7 @@ class Options:
     protocols: tuple[str, ...] = ()
     format: str | None = None
     image_set: str | None = None
+    class_names: Path | None = None
     iou: tuple[float, ...] = ()
     max_dets: int | None = None
     classes: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ def program(options: Options) -> int:
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
     ]
-    checks = cross_checks(ground_truth, detections, protocols) if options.cross_check else []
+    checks = cross_checks(options, ground_truth, detections, protocols)
     write_reports(options, inputs(options, ground_truth, detections), evaluations, checks)
     return int(not all(agrees(rows) for rows in checks))
 
@@ -91,13 +92,26 @@ def check_kernels(options: Options) -> None:
 
 
 def cross_checks(
-    ground_truth: GroundTruth, detections: Detections, protocols: Sequence[Protocol]
+    options: Options,
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocols: Sequence[Protocol],
 ) -> list[list[Comparison]]:
-    """What pycocotools makes of the same data, under each protocol."""
+    """What pycocotools makes of the same data, under each protocol; empty if it is not asked."""
+    if not options.cross_check:
+        return []
     from metrics.cross_check import comparisons
 
+    files = None
+    if options.class_names is None:  # otherwise the ids are not those of the ground truth
+        files = coco_files(
+            options.ground_truth,
+            options.detections,
+            format=options.format,
+            image_set=options.image_set,
+        )
     return [
-        comparisons(ground_truth, detections, protocol, show_progress=True)
+        comparisons(ground_truth, detections, protocol, files=files, show_progress=True)
         for protocol in protocols
     ]
 
@@ -136,6 +150,7 @@ def tables(options: Options) -> tuple[GroundTruth, Detections]:
         options.detections,
         format=options.format,
         image_set=options.image_set,
+        class_names=options.class_names,
         show_progress=True,
     )
     known = ground_truth.catalog.classes
@@ -264,6 +279,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|FILE",
         help="an image set of the devkit, or a file with an image id on each line; default: the "
         "one that the detections' file names speak of, else all images",
+    )
+    add(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="which class each category id of COCO results is, where the ground truth has no such "
+        "ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file",
     )
     add("--classes", type=_words, default=(), metavar="A,B", help="evaluate only these classes")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.formats import read
+from detection.formats.class_names import ClassNamesSource
 from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from detection.tables import Detections, GroundTruth
 from kernels.accumulation import Accumulated
@@ -113,6 +114,7 @@ def mean_average_precision(
     *,
     protocol: Protocol,
     image_set: str | None = None,
+    class_names: ClassNamesSource | None = None,
     classes: ClassNames | None = None,
     impl: Implementation | None = None,
 ) -> Evaluation:
@@ -126,6 +128,8 @@ def mean_average_precision(
             corners in dicts are read in the protocol's own pixel convention.
         protocol: VOC2007, VOC2010, COCO, or any value derived from them.
         image_set: For paths: the name of an image set, or a file that lists image ids.
+        class_names: For paths: which class each category id of a COCO results file is, where the
+            ground truth has no such ids; a mapping, or a file (see `detection.read_detections`).
         classes: For dicts: the names of integer labels.
         impl: "native" or "reference"; None for the best that is built.
 
@@ -139,7 +143,12 @@ def mean_average_precision(
     >>> round(mean_average_precision(truth, found, protocol=VOC2007).mAP, 6)
     1.0
     """
-    truth, found = _tables(ground_truth, detections, protocol, image_set, classes)
+    if isinstance(ground_truth, str | Path) and isinstance(detections, str | Path):
+        truth, found = read(ground_truth, detections, image_set=image_set, class_names=class_names)
+    elif class_names is not None:
+        raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
+    else:
+        truth, found = _tables(ground_truth, detections, protocol, classes)
     return evaluation(match(truth, found, protocol, impl=impl), impl=impl)
 
 
@@ -167,11 +176,8 @@ def _tables(
     ground_truth: str | Path | GroundTruth | Arrays,
     detections: str | Path | Detections | Arrays,
     protocol: Protocol,
-    image_set: str | None,
     classes: ClassNames | None,
 ) -> tuple[GroundTruth, Detections]:
-    if isinstance(ground_truth, str | Path) and isinstance(detections, str | Path):
-        return read(ground_truth, detections, image_set=image_set)
     if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
         return ground_truth, detections
     if _is_list(ground_truth) and _is_list(detections):

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.boxes import box_area, in_convention
-from detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
+from detection.tables import (
+    Detections,
+    GroundTruth,
+    ImageId,
+    aligned,
+    ascending,
+    class_order,
+    row_subset,
+)
 from kernels import matching
 from kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
 from metrics.protocol import Protocol
@@ -22,6 +30,11 @@ __all__ = ["Implementation", "MatchTable", "joined", "match"]
 
 Implementation = Literal["native", "reference"]
 KINDS = {"count": CLAIMABLE, "drop": CLAIMABLE, "ignore": NEVER_CLAIMED, "crowd": CROWD}
+UNKNOWN_ORDER = (
+    "detections of equal score stand in several match tables whose rows were numbered apart, so "
+    "their order in the file, by which the protocol goes, is not known: make the tables of the "
+    "parts with detections_from_arrays, cut them out of one table, or use ties='image'"
+)
 ALL_DETECTIONS = 2**31 - 1  # a cap that no image reaches
 
 
@@ -36,10 +49,13 @@ class MatchTable:
         image: int32 [N], index into images.
         label: int32 [N], index into classes.
         score: float64 [N].
-        row: int64 [N], the place in the source.
+        row: int64 [N], the place in the source: in the tables that are joined, each in its own.
         rank: int32 [N], by score within image and class, from 0.
         status: uint8 [A, T, N], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED (see kernels.matching).
         positives: int64 [K, A], counted ground truths.
+        rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
+            protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
+        has_numbers: Whether the classes are integer labels that nothing names.
     """
 
     protocol: Protocol
@@ -52,6 +68,8 @@ class MatchTable:
     rank: NDArray[np.int32]
     status: NDArray[np.uint8]
     positives: NDArray[np.int64]
+    rows_by_image: bool = False
+    has_numbers: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -106,29 +124,47 @@ def match(
         rank=matches.rank,
         status=matches.status,
         positives=matches.positives,
+        rows_by_image=detections.rows_by_image,
+        has_numbers=catalog.has_numbers,
     )
 
 
 def joined(tables: Sequence[MatchTable]) -> MatchTable:
     """The match table of the union of several tables' images: exactly that of evaluating them all.
 
+    Detections of equal score stand by image, then by their place in it, where the protocol says so
+    (COCO) or all of them come from memory (`detections_from_arrays`): then it does not matter how
+    the images were divided. Otherwise (VOC, from files) they stand in the order of the file, which
+    parts cut out of one table (`detection.tables.with_images`, `row_subset`) still know; parts that
+    were read from files of their own do not, and are refused if a score stands in two of them.
+
     Args:
         tables: At least one, all under the same protocol, no image in two of them.
 
     Raises:
-        ValueError: If there is none, protocols differ, or an image stands in two tables.
+        ValueError: If there is none, protocols differ, an image stands in two tables, the labels of
+            some are integers and those of others are names, or the order of equal scores is not
+            known.
     """
     if not tables:
         raise ValueError("expected at least one match table")
     first = tables[0]
     if any(table.protocol != first.protocol for table in tables):
         raise ValueError("match tables of different protocols cannot be joined")
-    images = tuple(sorted(image for table in tables for image in table.images))
+    if len({table.has_numbers for table in tables if table.classes}) > 1:
+        raise ValueError(
+            "the labels of some match tables are integers and those of others are class names; "
+            "classes= says which name an integer has"
+        )
+    images = tuple(ascending(image for table in tables for image in table.images))
     if len(set(images)) < len(images):
-        raise ValueError("an image stands in two of the match tables")
+        raise ValueError(
+            "an image stands in two of the match tables (in tables from arrays, images= gives the "
+            "ids)"
+        )
     classes = first.classes
     if any(table.classes != classes for table in tables):
-        classes = tuple(sorted({name for table in tables for name in table.classes}))
+        classes = class_order({name for table in tables for name in table.classes})
     return _in_curve_order([_under(table, images, classes) for table in tables])
 
 
@@ -207,8 +243,16 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         return np.concatenate([getattr(table, name) for table in tables])
 
     image, label, score, row = (column(name) for name in ("image", "label", "score", "row"))
-    ties = (row, image) if tables[0].protocol.ties == "image" else (row,)
-    order = np.lexsort((*ties, -score, label))
+    rows_by_image = all(table.rows_by_image for table in tables if len(table))
+    if rows_by_image or tables[0].protocol.ties == "image":
+        order = np.lexsort((row, image, -score, label))
+    else:
+        order = np.lexsort((row, -score, label))
+        part = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+        is_tie = (np.diff(label[order]) == 0) & (np.diff(score[order]) == 0)
+        are_parts_tied = (is_tie & (np.diff(part[order]) != 0)).any()
+        if are_parts_tied and not _share_a_source(tables, row):
+            raise ValueError(UNKNOWN_ORDER)
     return replace(
         tables[0],
         image=image[order],
@@ -218,4 +262,12 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         rank=column("rank")[order],
         status=np.concatenate([table.status for table in tables], axis=2)[:, :, order],
         positives=np.sum([table.positives for table in tables], axis=0),
+        rows_by_image=rows_by_image,
+        has_numbers=any(table.has_numbers for table in tables),
     )
+
+
+def _share_a_source(tables: Sequence[MatchTable], row: NDArray[np.int64]) -> bool:
+    """Whether the rows of all tables, which `row` holds, can be places in one file."""
+    is_any_by_image = any(table.rows_by_image for table in tables if len(table))
+    return not is_any_by_image and len(np.unique(row)) == len(row)

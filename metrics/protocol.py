@@ -86,6 +86,7 @@ class Protocol:
             detection's area), or "drop" (as if not annotated).
         crowd: The same for COCO's iscrowd.
         ties: Detections of equal score keep "file" order, or "image" order (within it the file's).
+            For detections from memory the two are the same.
         recall_points: Where precision is sampled; None for the area under all points.
         epsilon: Added to tp + fp in the precision's denominator (pycocotools: 2.2e-16).
         area_ranges: The first is the one that per-class numbers speak of.

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from detection.boxes import in_convention
 from detection.errors import InputError, InputWarning, listed
 from detection.formats import coco_json, voc_results, voc_xml
-from detection.formats.files import existing, new_folder
+from detection.formats.class_names import ClassNamesSource, read_class_names
+from detection.formats.files import existing, is_file, new_folder
 from detection.tables import Catalog, Detections, GroundTruth, aligned
 
 __all__ = [
     "DEFAULT_SET",
     "FORMATS",
     "Format",
+    "coco_files",
     "inferred_image_set",
     "read",
     "read_detections",
@@ -41,6 +43,7 @@ class Format:
         is_detections: Whether a path looks like this format's detections.
         read_ground_truth: (path, image set, progress bar) to table.
         read_detections: (path, the ground truth's catalog, image set) to table.
+        has_category_ids: Whether detections name their classes by id.
         image_set_hints: The image sets that a path of detections may speak of, likeliest first.
         write: Writes both tables (detections may be None) into a folder, under an image set.
     """
@@ -50,6 +53,7 @@ class Format:
     is_detections: Callable[[Path], bool]
     read_ground_truth: Callable[[Path, str | None, bool], GroundTruth]
     read_detections: Callable[[Path, Catalog, str | None], Detections]
+    has_category_ids: bool
     image_set_hints: Callable[[Path], list[str]]
     write: Callable[[GroundTruth, Detections | None, Path, str], None]
 
@@ -78,6 +82,7 @@ FORMATS = {
         is_detections=voc_results.is_detections,
         read_ground_truth=voc_xml.read_ground_truth,
         read_detections=voc_results.read_detections,
+        has_category_ids=False,
         image_set_hints=voc_results.image_set_hints,
         write=_write_voc,
     ),
@@ -87,6 +92,7 @@ FORMATS = {
         is_detections=coco_json.is_detections,
         read_ground_truth=coco_json.read_ground_truth,
         read_detections=coco_json.read_detections,
+        has_category_ids=True,
         image_set_hints=lambda path: [],
         write=_write_coco,
     ),
@@ -141,6 +147,7 @@ def read_detections(
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
+    class_names: ClassNamesSource | None = None,
 ) -> Detections:
     """Detections from files.
 
@@ -149,12 +156,18 @@ def read_detections(
         catalog: The ground truth's images and classes.
         format: A key of FORMATS; None to look at the files.
         image_set: The image set in comp4 file names; None if there is only one.
+        class_names: Which class each category id of a COCO results file is, where the ground truth
+            has no such ids (or others): a mapping, or a file (see `read_class_names`).
 
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
     """
     path = existing(Path(path))
     known = _format(format or sniffed(path, "detections"))
+    if class_names is not None:
+        if not known.has_category_ids:
+            raise InputError("class names are for category ids, which these files have not", path)
+        catalog = _with_class_names(catalog, read_class_names(class_names))
     return known.read_detections(path, catalog, image_set)
 
 
@@ -164,6 +177,7 @@ def read(
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
+    class_names: ClassNamesSource | None = None,
     show_progress: bool = False,
 ) -> tuple[GroundTruth, Detections]:
     """Ground truth and detections from files, under one catalog.
@@ -176,6 +190,7 @@ def read(
         detections: See `read_detections`.
         format: The format of both; None to look at the files.
         image_set: The name of an image set, or a file that lists image ids.
+        class_names: See `read_detections`.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -187,11 +202,32 @@ def read(
     truth = read_ground_truth(
         truth_path, format=format, image_set=image_set, show_progress=show_progress
     )
-    found = read_detections(found_path, truth.catalog, format=format, image_set=image_set)
+    found = read_detections(
+        found_path, truth.catalog, format=format, image_set=image_set, class_names=class_names
+    )
     _warn_of_unknown_classes(truth, found, found_path)
     truth, found = aligned(truth, found)
     _warn_of_odd_boxes(found, found_path)
     return truth, found
+
+
+def coco_files(
+    ground_truth: Path,
+    detections: Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    image_set: str | None = None,
+) -> tuple[Path, Path] | None:
+    """The instances file and the results file that `read` reads for the same arguments.
+
+    Returns:
+        Both paths; None if one of them is in another format, or cannot be read a second time.
+    """
+    truth_format = format or sniffed(ground_truth, "ground truth")
+    if {truth_format, format or sniffed(detections, "detections")} != {"coco"}:
+        return None
+    files = coco_json.instances_file(ground_truth, image_set), detections
+    return files if all(map(is_file, files)) else None
 
 
 def inferred_image_set(
@@ -243,6 +279,17 @@ def _format(name: str) -> Format:
     if name not in FORMATS:
         raise ValueError(f"format {name!r} is unknown; there are {', '.join(FORMATS)}")
     return FORMATS[name]
+
+
+def _with_class_names(catalog: Catalog, names: dict[int, str]) -> Catalog:
+    """The images of `catalog` and the classes of `names`, id to name."""
+    return Catalog(
+        images=catalog.images,
+        classes=tuple(names.values()),
+        class_ids=tuple(names),
+        file_names=catalog.file_names,
+        sizes=catalog.sizes,
+    )
 
 
 def _warn_of_unknown_classes(truth: GroundTruth, found: Detections, path: Path) -> None:

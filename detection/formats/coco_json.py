@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kernels.coco_json import Ids, Instances, Results
 
 __all__ = [
+    "category_names",
+    "instances_file",
     "is_detections",
     "is_ground_truth",
     "read_detections",
@@ -44,6 +46,10 @@ __all__ = [
 LARGEST_IMAGE = 2**31  # px, of a side
 LARGEST_LOOK_UP = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
+NO_CLASS_IDS = (
+    "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
+    "class names without ids; --class-names FILE (class_names=) says which class each id is"
+)
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
 
 
@@ -61,6 +67,10 @@ def is_detections(path: Path) -> bool:
 
 def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
     """Ground truth of an instances file.
+
+    As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
+    format, tells of a crowd that it was VOC's difficult object; without `iscrowd` it is ignored,
+    and warned about.
 
     Args:
         path: The file, or a folder (or its parent) that holds instances_*.json.
@@ -80,6 +90,8 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     _refuse_unbounded(found, path, "annotations")
     _refuse_negative(found, path)
     _check_annotation_ids(found.annotation_id, path)
+    difficult = found.difficult & found.crowd
+    _warn_of_lone_marks(found.difficult & ~found.crowd, path)
     table = GroundTruth(
         image=_index(found.annotation_image_id, "image_id", catalog.images, path, "annotations"),
         label=_index(
@@ -88,8 +100,8 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
         box=found.box,
         size=found.size,
         area=_areas(found, path),
-        difficult=found.difficult,
-        crowd=found.crowd & ~found.difficult,
+        difficult=difficult,
+        crowd=found.crowd & ~difficult,
         annotation_id=found.annotation_id,
         catalog=catalog,
         pixels="continuous",
@@ -106,12 +118,15 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
         image_set: Not used.
 
     Raises:
-        InputError: If the file is not such a file, or an id is not in `catalog`.
+        InputError: If the file is not such a file, an id is not in `catalog`, or that has no ids
+            of classes.
     """
     from kernels.coco_json import results
 
     with _explained(path):
         found = results(path)
+    if len(found.category_id) and not catalog.has_class_ids:
+        raise InputError(NO_CLASS_IDS, path)
     _refuse_unbounded(found, path, "")
     return Detections(
         image=_index(found.image_id, "image_id", catalog.images, path, ""),
@@ -156,6 +171,31 @@ def write_detections(table: Detections, path: Path) -> None:
         for i, k, bbox, score in rows
     ]
     _write(path, [results[i] for i in np.argsort(table.row, kind="stable").tolist()])
+
+
+def category_names(path: Path) -> dict[int, str]:
+    """Category id to class name of an instances file, ids ascending.
+
+    Raises:
+        InputError: If the file is not such a file.
+    """
+    from kernels.coco_json import instances
+
+    with _explained(path):
+        found = instances(path)
+    ids = found.category_id.tolist()
+    _refuse_duplicates(ids, "category ids", path, "categories")
+    named = dict(sorted(zip(ids, found.category_name, strict=True)))
+    return dict(zip(named, _class_names(named), strict=True))
+
+
+def instances_file(path: Path, image_set: str | None) -> Path:
+    """The instances file that `read_ground_truth` reads for the same arguments.
+
+    Raises:
+        InputError: If it is not clear which.
+    """
+    return _chosen_file(path, image_set)[0]
 
 
 def _instances_files(folder: Path) -> list[Path]:
@@ -243,6 +283,9 @@ def _index(
         unknown = list(dict.fromkeys(repr(_as_list(ids[i : i + 1])[0]) for i in bad))
         what = UNKNOWN[key].format(len(unknown))
         message = f"{len(bad)} {within or 'detections'} {what}: {listed(unknown)}"
+        if among and isinstance(ids, list) != isinstance(among[0], str):
+            message += f"; the {key}s of the {'images' if within else 'ground truth'} are "
+            message += "integers" if isinstance(ids, list) else f"strings, such as {among[0]!r}"
         raise InputError(message, path, f"{within}[{bad[0]}].{key}")
     return index
 
@@ -313,6 +356,16 @@ def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
             "its numbers will be lower than these",
             InputWarning,
             stacklevel=2,
+        )
+
+
+def _warn_of_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
+    if count := int(is_lone.sum()):
+        warnings.warn(
+            f"{path}: {count} annotations are marked difficult without iscrowd; as in pycocotools "
+            "the mark is ignored, and they count",
+            InputWarning,
+            stacklevel=3,
         )
 
 

@@ -55,7 +55,8 @@ class Instances:
         size: float64 [M, 2], width and height, px.
         area: float64 [M], px^2; NaN where there is none.
         crowd: bool [M].
-        difficult: bool [M].
+        difficult: bool [M], the mark that upmap writes beside `iscrowd`; COCO has none, so a value
+            that is no true bool or number counts as no mark.
     """
 
     image_id: Ids

@@ -61,8 +61,13 @@ inline bool push_box(std::vector<double>& box, std::vector<double>& size, const 
            std::isfinite(b[2]) && std::isfinite(b[3]);
 }
 
-inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
+// A flag that is no part of the format: whatever is no true value is no mark, and no error.
+inline void push_mark(std::vector<uint8_t>& column, const Value& value) {
     column.push_back(value.kind == Kind::TRUE || (value.is_number() && value.number != 0));
+}
+
+inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
+    push_mark(column, value);
     return value.is_number() || value.kind == Kind::TRUE || value.kind == Kind::FALSE ||
            value.kind == Kind::MISSING;
 }
@@ -130,8 +135,9 @@ struct Annotations {
         const bool has_box = push_box(box, size, v[3]);
         const double none = std::numeric_limits<double>::quiet_NaN();
         const bool has_area = push_number(area, v[4].kind == Kind::NONE ? Value{} : v[4], none);
-        const bool has_flags = push_flag(crowd, v[5]) & push_flag(difficult, v[6]);
-        return has_ids && has_box && has_area && has_flags;
+        const bool has_flag = push_flag(crowd, v[5]);
+        push_mark(difficult, v[6]);
+        return has_ids && has_box && has_area && has_flag;
     }
     template <class Visit>
     void each(const Visit& visit) {

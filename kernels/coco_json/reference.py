@@ -58,7 +58,7 @@ def instances(path: str, threads: int = 0) -> dict[str, Any]:
         **_boxes(rows),
         "area": _floats([_area(row, where) for row, where in rows]),
         "crowd": np.array([_flag(row, "iscrowd", where) for row, where in rows], bool),
-        "difficult": np.array([_flag(row, "difficult", where) for row, where in rows], bool),
+        "difficult": np.array([_mark(row, "difficult") for row, _ in rows], bool),
     }
 
 
@@ -214,6 +214,12 @@ def _flag(row: Record, key: str, where: str) -> bool:
     if not isinstance(value, bool | int | float):
         raise _unexpected("bool", value, f"{where}.{key}")
     return bool(value)
+
+
+def _mark(row: Record, key: str) -> bool:
+    """A flag that is no part of the format: whatever is no true value is no mark, and no error."""
+    value = row.get(key)
+    return isinstance(value, bool | int | float) and bool(value)
 
 
 def _text(row: Record, key: str, where: str) -> str:

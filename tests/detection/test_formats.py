@@ -15,6 +15,7 @@ from detection import (
     Detections,
     GroundTruth,
     InputError,
+    InputWarning,
     read,
     read_detections,
     read_ground_truth,
@@ -22,6 +23,7 @@ from detection import (
 )
 from detection.boxes import box_area, in_convention, inclusive_size, xywh
 from detection.formats import sniffed
+from kernels import PREFERENCE, coco_json
 from tests.detection.small_files import (
     COCO,
     VOC,
@@ -35,6 +37,14 @@ from tests.detection.small_files import (
 )
 
 A, LIST, CAT = "Annotations/a.xml", "ImageSets/Main/test.txt", "results/comp4_det_test_cat.txt"
+
+
+@pytest.fixture(params=["native", "reference"])
+def json_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reader of COCO JSON in turn."""
+    if coco_json.IMPLEMENTATIONS[request.param] is None:
+        pytest.skip("the native kernels are not built")
+    monkeypatch.setenv(PREFERENCE, request.param)
 
 
 def read_xml(folder: Path, content: Text) -> GroundTruth:
@@ -223,7 +233,7 @@ def test_classes_are_in_the_order_of_their_ids_and_named_apart(
 
 @pytest.mark.parametrize(
     ("iscrowd", "difficult", "expected"),
-    [(0, None, (0, 0)), (1, None, (1, 0)), (True, None, (1, 0)), (1, 1, (0, 1)), (0, 1, (0, 1))],
+    [(0, None, (0, 0)), (1, None, (1, 0)), (True, None, (1, 0)), (1, 1, (0, 1)), (1, 0, (1, 0))],
 )
 def test_a_crowd_that_is_marked_difficult_is_difficult(
     tmp_path: Path, iscrowd: int, difficult: int | None, expected: tuple[int, int]
@@ -233,6 +243,36 @@ def test_a_crowd_that_is_marked_difficult_is_difficult(
     put(tmp_path, {"truth.json": json.dumps(instances(annotations=[first]))})
     table = read_ground_truth(tmp_path / "truth.json")
     assert (table.crowd[0], table.difficult[0]) == expected
+
+
+@pytest.mark.usefixtures("json_reader")
+@pytest.mark.parametrize("iscrowd", [..., 0, False])
+@pytest.mark.parametrize("difficult", [1, True, 2.5])
+def test_difficult_without_iscrowd_is_ignored_and_warned_about(
+    tmp_path: Path, iscrowd: Any, difficult: Any
+) -> None:
+    data = instances()
+    for row in data["annotations"][:2]:
+        row |= {"difficult": difficult} | ({} if iscrowd is ... else {"iscrowd": iscrowd})
+    put(tmp_path, {"truth.json": json.dumps(data)})
+    with pytest.warns(InputWarning, match="2 annotations are marked difficult without iscrowd"):
+        table = read_ground_truth(tmp_path / "truth.json")
+    assert not table.difficult.any()
+    assert not table.crowd.any()
+
+
+@pytest.mark.usefixtures("json_reader")
+@pytest.mark.parametrize("iscrowd", [0, 1])
+@pytest.mark.parametrize("value", [None, "0", "1", "", [], [1, 2, 3, 4], {"a": 1}, 0, 0.0, False])
+def test_difficult_of_any_other_value_is_no_mark_and_no_error(
+    tmp_path: Path, iscrowd: int, value: Any
+) -> None:
+    data = instances()
+    data["annotations"][0] |= {"difficult": value, "iscrowd": iscrowd}
+    put(tmp_path, {"truth.json": json.dumps(data)})
+    table = read_ground_truth(tmp_path / "truth.json")
+    assert table.crowd.tolist() == [bool(iscrowd), False, False]
+    assert not table.difficult.any()
 
 
 def test_the_annotated_area_is_kept(tmp_path: Path) -> None:
@@ -451,7 +491,7 @@ def test_what_was_read_in_a_format_is_written_in_it_exactly(
 def test_coco_ids_areas_and_crowds_come_back_from_coco(tmp_path: Path) -> None:
     data = instances()
     data["annotations"][0] |= {"id": 77, "area": 3.25, "iscrowd": 1}
-    data["annotations"][1] |= {"difficult": 1}
+    data["annotations"][1] |= {"iscrowd": 1, "difficult": 1}
     data["categories"][1] |= {"id": 90}
     data["annotations"][1] |= {"category_id": 90}
     found = [row | {"category_id": 90 if row["category_id"] == 2 else 1} for row in results()]

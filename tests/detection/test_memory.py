@@ -90,12 +90,12 @@ def one(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in image.items() if value is not None}
 
 
-def test_images_in_any_order_are_sorted_and_rows_keep_their_place() -> None:
+def test_images_in_any_order_are_sorted_and_rows_are_numbered_by_image() -> None:
     images = [one(labels=[1, 2]), one(boxes=[], labels=[], scores=[]), one(labels=[2, 3])]
     table = detections_from_arrays(images, images=[9, 5, 3])
     assert table.catalog.images == (3, 5, 9)
     assert table.image.tolist() == [0, 0, 2, 2]
-    assert table.row.tolist() == [2, 3, 0, 1]
+    assert (table.row.tolist(), table.rows_by_image) == ([0, 1, 2, 3], True)
     assert [table.catalog.classes[k] for k in table.label] == ["2", "3", "1", "2"]
 
 
@@ -256,6 +256,52 @@ def test_an_inverted_ground_truth_is_named_with_its_image_and_a_detection_is_not
 def test_a_label_without_a_name_is_refused(classes: Any, labels: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ground_truth_from_arrays([one(labels=labels)], classes=classes)
+
+
+@pytest.mark.parametrize("numbers", [[1, 2], np.array([1, 2]), np.array([1.0, 2.0])])
+@pytest.mark.parametrize("names", [["cat", "dog"], ["1", "2"], np.array(["1", "2"], object)])
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_integers_on_one_side_and_names_on_the_other_are_refused_unless_classes_says(
+    numbers: Any, names: Any, is_swapped: bool
+) -> None:
+    labels = (names, numbers) if is_swapped else (numbers, names)
+    truth, found = ground_truth_from_arrays([one(labels=labels[0])]), one(labels=labels[1])
+    with pytest.raises(InputError, match=r"labels are (integers|class names) .* but"):
+        aligned(truth, detections_from_arrays([found]))
+    classes = {1: names[0], 2: names[1]}
+    both = aligned(
+        ground_truth_from_arrays([one(labels=labels[0])], classes=classes),
+        detections_from_arrays([found], classes=classes),
+    )
+    assert both[0].label.tolist() == both[1].label.tolist() == [0, 1]
+    with pytest.raises(InputError, match="classes= says"):  # it names one side only
+        aligned(
+            ground_truth_from_arrays([one(labels=[1, 2])], classes=classes),
+            detections_from_arrays([one(labels=[1, 2])]),
+        )
+
+
+def test_a_side_without_any_labels_goes_with_integers_and_with_names() -> None:
+    empty = {"boxes": [], "labels": [], "scores": []}
+    for labels in ([1, 2], ["cat", "dog"]):
+        table = detections_from_arrays([one(labels=labels)])
+        truth, found = aligned(ground_truth_from_arrays([empty]), table)
+        assert found.catalog.classes == tuple(map(str, labels))
+        assert found.catalog.has_numbers == truth.catalog.has_numbers == (labels == [1, 2])
+
+
+@pytest.mark.parametrize("function", [ground_truth_from_arrays, detections_from_arrays])
+def test_integers_in_some_images_and_names_in_others_are_refused_unless_classes_says(
+    function: Any,
+) -> None:
+    images = [one(boxes=[], labels=[], scores=[]), one(labels=["cat", "1"]), one(labels=[1, 2])]
+    expected = "image 2: the label 1 is an integer, but 'cat' of image 1 is a class name"
+    with pytest.raises(InputError, match=expected):
+        function(images)
+    with pytest.raises(InputError, match="image 0: labels must be integers or class names"):
+        function([one(labels=[1, "cat"])])
+    table = function(images, classes={1: "cat", 2: "1"})
+    assert table.label.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(

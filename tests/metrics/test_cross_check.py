@@ -1,12 +1,18 @@
 """The walk from a VOC number to pycocotools', and COCO's comparison number by number."""
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from detection import InputError, InputWarning, read
+from kernels import coco_json
+from kernels.coco_json import Instances, instances, results
 from metrics import (
     COCO,
     VOC2007,
@@ -18,7 +24,11 @@ from metrics import (
 )
 from metrics.comparison import TOLERANCE, largest_difference
 from metrics.cross_check import comparisons
+from metrics.evaluate import main
 from metrics.report import comparison_text
+from tests.detection.small_files import instances as instances_file
+from tests.detection.small_files import put
+from tests.detection.small_files import results as results_file
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 
@@ -87,6 +97,160 @@ def test_a_difference_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = comparisons(*tables, VOC2007, show_progress=False)
     assert largest_difference(rows) > 0.01
     assert "DISAGREE" in comparison_text(rows)
+
+
+COCO_FILES = SAMPLE / "coco/instances_test.json", SAMPLE / "coco/detections_test.json"
+
+
+def misread(name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A reader whose column `name` comes out changed."""
+
+    def reader(path: Any) -> Any:
+        function = instances if name in Instances.__dataclass_fields__ else results
+        columns = function(path)
+        return replace(columns, **{name: change(getattr(columns, name))})
+
+    return reader
+
+
+MISREADINGS = [
+    ("instances", "crowd", np.zeros_like),
+    ("instances", "crowd", np.ones_like),
+    ("instances", "box", lambda box: box + 7),
+    ("instances", "annotation_category_id", lambda ids: ids.max() + 1 - ids),
+    ("instances", "annotation_image_id", lambda ids: ids.max() + 1 - ids),
+    ("results", "score", lambda score: score.round(1)),
+]
+AREA_MISREADINGS = [  # VOC has no area ranges
+    ("instances", "area", lambda area: area * 4),
+    ("instances", "area", np.zeros_like),
+]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reader", "name", "change"),
+    [("coco", *case) for case in MISREADINGS + AREA_MISREADINGS]
+    + [("voc2007", *case) for case in MISREADINGS],
+)
+def test_a_column_that_is_read_wrongly_makes_the_two_disagree(
+    protocol: str,
+    reader: str,
+    name: str,
+    change: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [*map(str, COCO_FILES), "--protocol", protocol, "--cross-check"]
+    assert main(arguments) == 0
+    monkeypatch.setattr(coco_json, reader, misread(name, change))
+    assert main(arguments) == 1
+    assert "DISAGREE" in capsys.readouterr().out
+
+
+def put_coco(folder: Path, truth: Any, found: Any) -> tuple[Path, Path]:
+    put(folder, {"truth.json": json.dumps(truth), "found.json": json.dumps(found)})
+    return folder / "truth.json", folder / "found.json"
+
+
+def checked(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a cross-check under COCO."""
+    status = main([*map(str, files), "--cross-check", *options])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("difficult", [1, 0, True, None, "0", "1", [1]])
+def test_difficult_without_iscrowd_counts_as_in_pycocotools(
+    difficult: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = instances_file(categories=[{"id": 1, "name": "cat"}])
+    first, second = truth["annotations"][0], truth["annotations"][1] | {"category_id": 1}
+    truth["annotations"] = [first | {"difficult": 0}, second | {"difficult": difficult}]
+    status, out, _ = checked(put_coco(tmp_path, truth, results_file()[:1]), capsys)
+    assert status == 0
+    assert "AP                                     0.504950     0.504950     0.0e+00" in out
+    assert "the two agree" in out
+
+
+def test_an_annotation_with_id_0_makes_the_two_disagree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = instances_file()
+    truth["annotations"][0]["id"] = 0
+    status, out, err = checked(put_coco(tmp_path, truth, results_file()), capsys)
+    assert status == 1
+    assert "DISAGREE" in out
+    assert "an annotation has id 0" in err
+
+
+@pytest.mark.parametrize("ids", [(1, 2), (70, 3), ("a", "b"), ("10", "9")])
+def test_only_the_images_and_classes_asked_for_are_compared(
+    ids: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def renamed(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+        return [row | {key: ids[row[key] - 1]} for row in rows]
+
+    truth = instances_file()
+    truth["images"] = renamed(truth["images"], "id")
+    truth["annotations"] = renamed(truth["annotations"], "image_id")
+    found = renamed([row for row in results_file() if row["image_id"] == 1], "image_id")
+    files = put_coco(tmp_path, truth, found)
+    (tmp_path / "list.txt").write_text(f"{ids[0]}\n")
+    listed = ("--image-set", str(tmp_path / "list.txt"))
+    for options in ((), listed, ("--classes", "dog"), (*listed, "--classes", "cat")):
+        status, out, err = checked(files, capsys, *options)
+        assert (status, err) == (0, "")
+        assert "the two agree" in out
+
+
+@pytest.mark.parametrize(
+    ("lacking", "found", "reason"),
+    [
+        ("iscrowd", ..., "KeyError('iscrowd')"),
+        ("area", ..., "KeyError('area')"),
+        (None, [], "IndexError"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["coco", "voc2010"])
+def test_files_that_pycocotools_cannot_evaluate_are_said_so_in_one_line(
+    lacking: str | None,
+    found: Any,
+    reason: str,
+    protocol: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    truth = instances_file()
+    for row in truth["annotations"]:
+        row.pop(lacking, None)
+    files = put_coco(tmp_path, truth, results_file() if found is ... else found)
+    status, out, err = checked(files, capsys, "--protocol", protocol)
+    lines = [line for line in err.splitlines() if "pycocotools cannot evaluate" in line]
+    assert (status, len(lines)) == (0, 1)
+    assert reason in lines[0]
+    assert "the two agree" in out
+
+
+def test_a_byte_order_mark_which_only_upmap_reads_is_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = put_coco(tmp_path, instances_file(), results_file())
+    files[0].write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes())
+    status, out, err = checked(files, capsys)
+    assert status == 0
+    assert err.count("warning: ") == 1
+    assert "pycocotools cannot evaluate these files, JSONDecodeError" in err
+    assert "the two agree" in out
+
+
+@pytest.mark.parametrize("setting", ["difficult=drop", "crowd=count", "crowd=drop"])
+def test_another_treatment_of_crowds_than_pycocotools_has_is_compared_on_the_tables(
+    setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = checked(COCO_FILES, capsys, "--set", setting)
+    assert (status, err) == (0, "")
+    assert "the two agree" in out
 
 
 def test_a_missing_pycocotools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

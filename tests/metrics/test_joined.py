@@ -1,7 +1,10 @@
 """Match tables of parts of the images, joined, are the evaluation of the whole."""
 
 import tempfile
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,35 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from detection import Detections, GroundTruth, InputWarning, read
-from detection.tables import with_images
-from metrics import COCO, PROTOCOLS, VOC2007, VOC2010, Evaluation, evaluation, joined, match
+from detection import (
+    Detections,
+    GroundTruth,
+    InputWarning,
+    detections_from_arrays,
+    ground_truth_from_arrays,
+    read,
+)
+from detection.tables import ImageId, with_images
+from metrics import (
+    COCO,
+    PROTOCOLS,
+    VOC2007,
+    VOC2010,
+    Evaluation,
+    MatchTable,
+    Protocol,
+    evaluation,
+    joined,
+    match,
+)
 from metrics.curves import accumulated
+from tests.detection.small_files import VOC, put
 from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
 
 Tables = tuple[GroundTruth, Detections]
+LIST = "ImageSets/Main/test.txt"
+CAT, DOG = (f"results/comp4_det_test_{name}.txt" for name in ("cat", "dog"))
+BOX = {"boxes": [[1, 1, 9, 9]], "labels": ["cat"]}
 
 
 def halves(tables: Tables, parts: int = 2) -> list[Tables]:
@@ -65,6 +90,182 @@ def test_parts_of_random_data_give_exactly_the_whole_in_any_order(name: str) -> 
         assert_same(evaluation(joined(parts[::-1])), evaluation(match(*tables, protocol)))
 
     check()
+
+
+def random_dicts(generator: np.random.Generator) -> tuple[list[Any], list[Any], list[ImageId]]:
+    """Targets and predictions of 1 to 8 images in any order, and their ids; most scores are equal.
+
+    Labels are integers of one and two digits, whose order as numbers is not that as text.
+    """
+    images = int(generator.integers(1, 9))
+    numbers: list[int] = generator.permutation(12)[:images].tolist()
+    ids: list[ImageId] = [*map(str, numbers)] if generator.random() < 0.5 else [*numbers]
+    targets, predictions = [], []
+    for _ in range(images):
+        for dicts, most in ((targets, 4), (predictions, 6)):
+            n = int(generator.integers(0, most))
+            low = generator.integers(0, 12, (n, 2))
+            dicts.append(
+                {
+                    "boxes": np.concatenate([low, low + generator.integers(4, 9, (n, 2))], axis=1),
+                    "labels": generator.choice([2, 9, 10], n),
+                    "scores": generator.choice([-0.0, 0.0, 0.25, 0.5], n),
+                    "difficult": generator.random(n) < 0.2,
+                    "iscrowd": generator.random(n) < 0.1,
+                }
+            )
+    return targets, predictions, ids
+
+
+def from_dicts(
+    targets: list[Any], predictions: list[Any], ids: list[ImageId], batch: Sequence[int]
+) -> Tables:
+    """The tables of the images at the places in `batch`."""
+    images = [ids[i] for i in batch]
+    return (
+        ground_truth_from_arrays([targets[i] for i in batch], images=images),
+        detections_from_arrays([predictions[i] for i in batch], images=images),
+    )
+
+
+def assert_same_matches(first: MatchTable, second: MatchTable) -> None:
+    """Image, label and rank say which detection stands where, so all numbers are the same."""
+    assert (first.images, first.classes) == (second.images, second.classes)
+    for name in ("image", "label", "score", "rank", "status", "positives"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), name)
+
+
+@pytest.mark.parametrize("way", ["made apart", "cut from the whole", "some of both"])
+def test_batches_of_images_with_equal_scores_give_exactly_the_whole_however_they_are_made(
+    way: str,
+) -> None:
+    generator = np.random.default_rng(0)
+    ties = 0
+    for _ in range(700):
+        dicts = random_dicts(generator)
+        images = len(dicts[-1])
+        whole = from_dicts(*dicts, range(images))
+        cuts = np.flatnonzero(generator.random(images - 1) < 0.5) + 1
+        batches = [part.tolist() for part in np.split(generator.permutation(images), cuts)]
+        parts = [from_dicts(*dicts, batch) for batch in batches]
+        for i, batch in enumerate(batches):
+            if way == "cut from the whole" or (way == "some of both" and i % 2):
+                names = tuple(dicts[-1][place] for place in batch)
+                truth, detections = whole
+                parts[i] = with_images(truth, names), with_images(detections, names)
+        for protocol in PROTOCOLS.values():
+            expected = match(*whole, protocol, threads=1)
+            assert_same_matches(joined([match(*p, protocol, threads=1) for p in parts]), expected)
+        ties += int((np.diff(expected.score) == 0).sum())
+    assert ties > 1000
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_joining_in_steps_is_joining_at_once(protocol: Protocol) -> None:
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        dicts = random_dicts(generator)
+        images = len(dicts[-1])
+        parts = [match(*from_dicts(*dicts, [i]), protocol) for i in generator.permutation(images)]
+        in_steps = reduce(lambda *two: joined(two), parts)
+        whole = match(*from_dicts(*dicts, range(images)), protocol)
+        assert_same(evaluation(in_steps), evaluation(whole))
+
+
+@pytest.mark.parametrize("decimals", [2, 3])
+@pytest.mark.parametrize("source", ["files", "memory"])
+def test_parts_of_the_real_test_set_with_rounded_scores_give_exactly_the_whole(
+    source: str, decimals: int, real_data: Path
+) -> None:
+    with pytest.warns(InputWarning):
+        truth, detections = read(
+            real_data / "voc2007_test", real_data / "voc2007_dets_yolov3_darknet"
+        )
+    detections = replace(detections, score=detections.score.round(decimals))
+    batches = np.array_split(np.random.default_rng(0).permutation(len(truth.catalog.images)), 40)
+    if source == "memory":
+        dicts = dicts_of(truth, detections)
+        whole = from_dicts(*dicts, range(len(dicts[-1])))
+        parts = [from_dicts(*dicts, batch.tolist()) for batch in batches]
+    else:
+        whole = truth, detections
+        names = [tuple(truth.catalog.images[i] for i in batch) for batch in batches]
+        parts = [(with_images(truth, some), with_images(detections, some)) for some in names]
+    for protocol in (VOC2007, VOC2010, COCO):
+        expected = match(*whole, protocol)
+        both = joined([match(*part, protocol) for part in parts])
+        assert_same_matches(both, expected)
+        np.testing.assert_equal(dict(evaluation(both).metrics), dict(evaluation(expected).metrics))
+
+
+def dicts_of(truth: GroundTruth, detections: Detections) -> tuple[list[Any], list[Any], list[Any]]:
+    """One dict per image of each table, and the images' ids."""
+    images = len(truth.catalog.images)
+    names = np.array(truth.catalog.classes)
+
+    def split(table: GroundTruth | Detections, **columns: Any) -> list[Any]:
+        order = np.argsort(table.image, kind="stable")
+        ends = np.searchsorted(table.image[order], np.arange(1, images))
+        columns |= {"boxes": table.box, "labels": names[table.label]}
+        parts = {key: np.split(column[order], ends) for key, column in columns.items()}
+        return [{key: part[i] for key, part in parts.items()} for i in range(images)]
+
+    return (
+        split(truth, difficult=truth.difficult),
+        split(detections, scores=detections.score),
+        list(truth.catalog.images),
+    )
+
+
+def parts_of_files(folder: Path, lines: list[str]) -> list[Tables]:
+    """Two VOC folders of an image each, and the results of each in a folder of its own."""
+    parts = []
+    for name, line in zip("ab", lines, strict=True):
+        put(folder / name, VOC, {LIST: f"{name}\n", CAT: line, DOG: None})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            parts.append(read(folder / name, folder / name / "results"))
+    return parts
+
+
+@pytest.mark.parametrize("protocol", [VOC2007, VOC2010], ids=lambda p: p.name)
+def test_equal_scores_in_parts_of_which_the_file_order_is_not_known_are_refused(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    parts = parts_of_files(tmp_path, ["a 0.5 1 2 10 20\n", "b 0.5 5 5 9 9\n"])
+    with pytest.raises(ValueError, match="of equal score stand in several match tables"):
+        joined([match(*part, protocol) for part in parts])
+    joined([match(*part, COCO) for part in parts])
+    memory = from_dicts([BOX], [BOX | {"scores": [0.5]}], ["c"], [0])
+    with pytest.raises(ValueError, match="of equal score stand in several match tables"):
+        joined([match(*parts[0], protocol), match(*memory, protocol)])
+
+
+def test_parts_of_files_without_equal_scores_are_joined_also_with_those_without_any(
+    tmp_path: Path,
+) -> None:
+    parts = parts_of_files(tmp_path, ["a 0.5 1 2 10 20\n", "b 0.25 5 5 9 9\n"])
+    memory = from_dicts([BOX], [BOX | {"scores": [0.75]}], ["c"], [0])
+    empty = from_dicts([BOX], [{"boxes": [], "labels": [], "scores": []}], ["d"], [0])
+    tables = [match(*part, VOC2007) for part in (*parts, memory, empty)]
+    assert joined(tables).score.tolist() == [0.75, 0.5, 0.25]
+
+
+def test_parts_whose_ids_are_not_of_one_kind_are_refused() -> None:
+    parts = [from_dicts([BOX], [BOX | {"scores": [0.5]}], [image], [0]) for image in (1, "1")]
+    with pytest.raises(ValueError, match="all integers or all strings"):
+        joined([match(*part, VOC2007) for part in parts])
+
+
+def test_parts_with_integers_and_parts_with_class_names_are_refused() -> None:
+    parts = [
+        from_dicts(
+            [BOX | {"labels": [label]}], [{"boxes": [], "labels": [], "scores": []}], [i], [0]
+        )
+        for i, label in enumerate((1, "1"))
+    ]
+    with pytest.raises(ValueError, match="some match tables are integers and those of others"):
+        joined([match(*part, COCO) for part in parts])
 
 
 def test_an_image_in_two_parts_is_refused(sample_tables: Tables) -> None:
