@@ -4,13 +4,17 @@ import os
 from collections.abc import Mapping
 from typing import TypeVar
 
-__all__ = ["OPERATIONS", "PREFERENCE", "chosen"]
+__all__ = ["OPERATIONS", "PREFERENCE", "ImplementationError", "chosen"]
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
 PREFERENCE = "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
 
 Implementation = TypeVar("Implementation")
+
+
+class ImplementationError(ValueError):
+    """An implementation that is asked for is unknown, or not built here."""
 
 
 def chosen(
@@ -23,15 +27,17 @@ def chosen(
         impl: A name or None.
 
     Raises:
-        ValueError: If the name is unknown, or names one that is not built.
+        ImplementationError: If the name is unknown, or names one that is not built.
     """
     source = PREFERENCE if impl is None else "impl"
     name = impl or os.environ.get(PREFERENCE)
     if not name:
         return next(function for function in implementations.values() if function is not None)
     if name not in implementations:
-        raise ValueError(f"{source}={name!r} is unknown; there are {', '.join(implementations)}")
+        known = ", ".join(implementations)
+        raise ImplementationError(f"{source}={name!r} is unknown; there are {known}")
     function = implementations[name]
     if function is None:
-        raise ValueError(f"{source}={name!r} is not built here; `python -m kernels` says why")
+        state = "is not built here; `python -m kernels` says why"
+        raise ImplementationError(f"{source}={name!r} {state}")
     return function

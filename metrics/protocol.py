@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from detection.tables import Pixels
+from kernels.matching import MAX_THRESHOLDS
 
 __all__ = [
     "CHOICES",
@@ -35,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 SMALL_AREA, MEDIUM_AREA, LARGEST_AREA = 32**2, 96**2, 1e5**2  # px^2, COCO
+LARGEST_CAP = 2**31 - 1  # of max_dets: more detections than a kernel counts
 VOC07_RECALL_POINTS = tuple(i * 0.1 for i in range(11))  # 0.30000000000000004 and all, as the kit
 
 
@@ -74,7 +76,7 @@ class Protocol:
             convention are converted, so both measure the same regions. "corners" takes corners as
             they stand and adds nothing: VOC boxes in tools that leave out the + 1.
         iou_thresholds: Each in (0, 1].
-        iou_ceiling: Thresholds above it are lowered to it (pycocotools: 1 - 1e-10).
+        iou_ceiling: Thresholds above it are lowered to it (pycocotools: 1 - 1e-10); in (0, 1].
         strict: IoU must exceed the threshold (py-faster-rcnn); otherwise it may equal it.
         assignment: "best": a detection is judged by the ground truth that it overlaps most, so a
             second one on a claimed object is false (VOC). "best_unclaimed": by the best that is
@@ -154,9 +156,14 @@ def _expectations(protocol: Protocol) -> Iterator[tuple[str, bool, str]]:
     """For each field of numbers: its name, whether it holds what it must, and what that is."""
     thresholds, points, caps = protocol.iou_thresholds, protocol.recall_points, protocol.max_dets
     yield "iou_thresholds", _within(thresholds, 0, 1) and min(thresholds) > 0, "lie in (0, 1]"
+    few = len(thresholds) <= MAX_THRESHOLDS
+    yield "iou_thresholds", few, f"be at most {MAX_THRESHOLDS} numbers"
+    yield "iou_ceiling", 0 < protocol.iou_ceiling <= 1, "lie in (0, 1]"
     yield "max_dets", _ascends(caps), "ascend"
     whole = all(cap == math.inf or cap // 1 == cap >= 1 for cap in caps)
     yield "max_dets", whole, "be whole numbers from 1"
+    bounded = all(cap == math.inf or cap <= LARGEST_CAP for cap in caps)
+    yield "max_dets", bounded, f"be up to {LARGEST_CAP}, or inf"
     yield "recall_points", points is None or _ascends(points), "ascend"
     yield "recall_points", points is None or _within(points, 0, 1), "lie in [0, 1]"
     yield "epsilon", 0 <= protocol.epsilon < math.inf, "be finite and at least 0"

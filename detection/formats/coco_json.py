@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, xywh
 from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import first_character, is_file, new_file, reason, text
+from detection.formats.files import first_character, is_file, reason, text, write_bytes
 from detection.tables import (
     LARGEST,
     Catalog,
@@ -383,5 +383,4 @@ def _write(path: Path, value: Any) -> None:
         data = msgspec.json.encode(value)
     except UnicodeEncodeError as error:
         raise InputError(f"a name is not text: {error.object!r}", path) from None
-    with new_file(path) as beside:
-        beside.write_bytes(data)
+    write_bytes(path, data)
