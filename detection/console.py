@@ -137,7 +137,11 @@ def _io_failed(error: OSError) -> int:
         if isinstance(error, BrokenPipeError):
             return 0
         return _ended(IO_FAILED, f"standard output: {reason(error)}")
-    return 0 if isinstance(error, BrokenPipeError) else _ended(IO_FAILED, reason(error))
+    return (
+        0
+        if isinstance(error, BrokenPipeError)
+        else _ended(IO_FAILED, f"reading or writing failed: {reason(error)}")
+    )
 
 
 def _ended(status: int, message: str) -> int:

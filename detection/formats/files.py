@@ -1,6 +1,7 @@
 """Whole files: text that says where it is not UTF-8, and output that is all or nothing."""
 
 import errno
+import fnmatch
 import io
 import os
 import re
@@ -21,8 +22,10 @@ __all__ = [
     "check_outputs",
     "contents",
     "existing",
+    "files_called",
     "first_character",
     "is_file",
+    "is_folder",
     "is_stdout",
     "new_file",
     "new_folder",
@@ -56,11 +59,45 @@ def existing(path: Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; False also for what cannot be a path."""
+    """Whether `path` is a file; False also for what cannot be a path.
+
+    Raises:
+        InputError: If it may not be looked at.
+    """
     try:
         return path.is_file()
+    except PermissionError as error:
+        raise InputError(reason(error), path) from None
     except OSError:
         return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder.
+
+    Raises:
+        InputError: If it may not be looked at.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise InputError(reason(error), path) from None
+
+
+def files_called(pattern: str, folder: Path) -> Iterator[Path]:
+    """What is in a folder under names that match a pattern such as `*.xml`, in no order.
+
+    Raises:
+        InputError: If the folder is there but may not be listed.
+    """
+    if not is_folder(folder):
+        return
+    matches = re.compile(fnmatch.translate(pattern)).match
+    try:
+        with os.scandir(folder) as entries:
+            yield from (folder / entry.name for entry in entries if matches(entry.name))
+    except OSError as error:
+        raise InputError(reason(error), folder) from None
 
 
 def first_character(path: Path) -> bytes:
