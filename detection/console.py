@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from detection.errors import InputError, InputWarning, printable, shortened
+from detection.errors import InputError, InputWarning, as_line, printable
 from detection.formats.files import reason, remove_unfinished
 from kernels import ImplementationError
 
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Ends the program with status 2, the usage, and one line that a terminal can show."""
-        super().error(printable(shortened(message)))
+        super().error(as_line(message))
 
 
 class _Debug(argparse.Action):
@@ -106,7 +106,7 @@ def _status(
             return _ended(OUT_OF_MEMORY, "out of memory")
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         request = "this is a bug; please report it, with what --debug prints"
-        return _ended(BUG, f"{request} ({shortened(what)})")
+        return _ended(BUG, f"{request} ({what})")
 
 
 def _called(program: Callable[[], int | None]) -> int | None:
@@ -137,11 +137,9 @@ def _io_failed(error: OSError) -> int:
         if isinstance(error, BrokenPipeError):
             return 0
         return _ended(IO_FAILED, f"standard output: {reason(error)}")
-    return (
-        0
-        if isinstance(error, BrokenPipeError)
-        else _ended(IO_FAILED, f"reading or writing failed: {reason(error)}")
-    )
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return _ended(IO_FAILED, f"reading or writing failed: {reason(error)}")
 
 
 def _ended(status: int, message: str) -> int:
@@ -155,7 +153,7 @@ def _ended(status: int, message: str) -> int:
 
 def _print_line(kind: str, message: str) -> None:
     with contextlib.suppress(OSError):  # a full disk under stderr as well
-        print(f"{kind}: {printable(message)}", file=sys.stderr)
+        print(f"{kind}: {as_line(message)}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -181,7 +179,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
         def line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, InputWarning):
-                _print_line("warning", shortened(str(message)))
+                _print_line("warning", str(message))
             else:
                 show(message, category, *place, **more)
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-__all__ = ["InputError", "InputWarning", "listed", "printable"]
+__all__ = ["InputError", "InputWarning", "as_line", "listed", "printable", "shortened"]
 
 LONGEST_VALUE = 60  # characters of a quoted value
 LONGEST_MESSAGE = 2000  # characters
@@ -62,6 +62,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def as_line(message: str) -> str:
+    """`message` as the one line that a terminal shows: printable, and shortened."""
+    return shortened(printable(shortened(message)))
 
 
 def listed(values: list[str], most: int = 5) -> str:

@@ -4,6 +4,7 @@ Sources: the VOC2007 and VOC2012 development kits; pycocotools 2.0.11; py-faster
 """
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
@@ -117,7 +118,8 @@ class Protocol:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         for name, holds, expectation in _expectations(self):
             if not holds:
-                raise ValueError(f"{name} must {expectation}, not {getattr(self, name)}")
+                value = reprlib.repr(getattr(self, name))
+                raise ValueError(f"{name} must {expectation}, not {value}")
 
     @property
     def summary(self) -> dict[str, Metric]:

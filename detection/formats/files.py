@@ -274,7 +274,9 @@ def check_outputs(
                 raise InputError(f"{name} and {same} are the same file", path)
             if any(_is_in(source, path, own) for source in read):
                 raise InputError(f"{name} would overwrite an input", path)
-            if not _is_written_through(path):
+            if _is_written_through(path):
+                _check_stream(path)
+            else:
                 _try_to_write_in(_file_behind(path).parent)
 
 
@@ -386,6 +388,19 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
         handle = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
     with _named_for(path, path), os.fdopen(handle, "wb") as stream:
         yield stream
+
+
+def _check_stream(path: Path) -> None:
+    """Whether `_stream` can open it, as far as can be seen without opening it.
+
+    Raises:
+        OSError: If not.
+    """
+    number = _descriptor(path)
+    if number is not None:
+        os.fstat(number)
+    elif path != STANDARD and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _standard_stream() -> Iterator[BinaryIO]:
