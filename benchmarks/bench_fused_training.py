@@ -115,4 +115,6 @@ def _row(arm: str, found: Sequence[tuple[Run, list[dict[str, str]]]]) -> dict[st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

@@ -81,4 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

@@ -163,5 +163,7 @@ def _split(
 
 
 if __name__ == "__main__":
+    from detection.console import run
+
     warnings.simplefilter("ignore")  # of torchmetrics' imports
-    sys.exit(main())
+    sys.exit(run(main))

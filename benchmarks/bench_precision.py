@@ -127,4 +127,6 @@ def _rows(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

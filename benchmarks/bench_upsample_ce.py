@@ -237,4 +237,6 @@ def _show(problem: Problem, found: dict[str, list[dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

@@ -127,4 +127,6 @@ def _output(arm: Arm) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

@@ -315,4 +315,6 @@ def _clipped(bbox: Floats, frame: Floats) -> Floats:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detection.console import run
+
+    sys.exit(run(main))

@@ -11,6 +11,8 @@ Source: VOCevaldet.m and VOCap.m of the kit.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -131,4 +133,8 @@ if __name__ == "__main__":
     parser.add_argument("devkit", type=Path)
     parser.add_argument("detections", type=Path)
     parser.add_argument("--read-once", action="store_true", help="keep the annotations")
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

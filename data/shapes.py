@@ -19,8 +19,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from detection.boxes import box_area, inclusive_size
-from detection.console import run
-from detection.errors import InputError
+from detection.console import Parser, run
+from detection.errors import InputError, printable
 from detection.formats import write
 from detection.formats.files import new_folder
 from detection.tables import Catalog, Detections, GroundTruth
@@ -215,34 +215,34 @@ def write_shapes(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; returns 0 when the folder is written, 1 without OpenCV, 2 when misused."""
-    options = _parser().parse_args(arguments)
-    try:
-        return run(lambda: _program(options))
-    except ImportError as error:
-        hint = 'drawing needs OpenCV: pip install "upmap[shapes]"'
-        print(f"error: {error}; {hint}", file=sys.stderr)
-        return 1
+    """Runs the program; returns its exit status."""
+    return run(lambda: _program(_parser().parse_args(arguments)))
 
 
 def _program(options: argparse.Namespace) -> None:
-    truth, found = write_shapes(
-        options.folder,
-        images=options.images,
-        seed=options.seed,
-        formats=FORMAT_CHOICES[options.format],
-    )
+    try:
+        truth, found = write_shapes(
+            options.folder,
+            images=options.images,
+            seed=options.seed,
+            formats=FORMAT_CHOICES[options.format],
+        )
+    except ImportError as error:
+        hint = 'drawing needs OpenCV: pip install "upmap[shapes]"'
+        raise InputError(f"{error}; {hint}") from None
     count = len(truth.catalog.images)
-    print(f"{options.folder}: {count} images, {len(truth)} objects, {len(found)} detections")
+    folder = printable(str(options.folder))
+    print(f"{folder}: {count} images, {len(truth)} objects, {len(found)} detections")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.shapes",
         description="Writes a synthetic detection data set: images of coloured shapes, their "
         "ground truth, and the detections of an imaginary detector.",
-        epilog="The same seed gives the same data. Evaluate it with "
-        "`python -m metrics.evaluate OUT/voc OUT/voc/results`.",
+        epilog="The same seed gives the same data. Evaluate it with\n"
+        "`python -m metrics.evaluate OUT/voc OUT/voc/results`.\n\n"
+        "exit status: 0 good; 2 misused, or without OpenCV.",
     )
     parser.add_argument("folder", metavar="OUT", type=Path, help="a new folder")
     parser.add_argument(

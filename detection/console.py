@@ -1,54 +1,214 @@
-"""The plumbing that the command lines share: warnings as lines, bad input as exit code 2."""
+"""The plumbing that the command lines share: options, warnings as lines, and how programs end."""
 
+import argparse
 import contextlib
+import io
 import os
+import signal
 import sys
+import threading
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
-from detection.errors import InputError, InputWarning
+from detection.errors import InputError, InputWarning, as_line, printable
+from detection.formats.files import reason, remove_unfinished
+from kernels import ImplementationError
 
-__all__ = ["run"]
+__all__ = ["Parser", "run"]
 
+FAILED = 1  # what a program's manual says: its verdict on good input
 MISUSED = 2
+BUG = 70  # this and the next two as in sysexits.h
+OUT_OF_MEMORY = 71
+IO_FAILED = 74
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143  # 128 + SIGTERM
+STATUSES = """\
+also, of every program: 70 a bug, please report it; 71 out of memory; 74 reading or writing failed,
+as on a full disk; 130 interrupted (Ctrl-C); 143 terminated. Errors are one line on stderr."""
+DEBUG = "UPMAP_DEBUG"  # the environment variable that stands in for --debug
+
+_flags: set[str] = set()  # "debug", once it stood on the command line
 
 
-def run(program: Callable[[], None]) -> int:
-    """The exit code of `program`, having called it.
+class Parser(argparse.ArgumentParser):
+    """A parser whose manual keeps its lines, with the option --debug that all programs have."""
+
+    def __init__(self, **settings: Any) -> None:
+        """See argparse.ArgumentParser; `epilog` is followed by the statuses of all programs."""
+        settings["epilog"] = "\n".join(filter(None, (settings.get("epilog"), STATUSES)))
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, allow_abbrev=False, **settings)
+        self.add_argument("--debug", action=_Debug, nargs=0, help="show where an error comes from")
+
+    def error(self, message: str) -> Any:
+        """Ends the program with status 2, the usage, and one line that a terminal can show."""
+        super().error(as_line(message))
+
+
+class _Debug(argparse.Action):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS})
+
+    def __call__(self, *_: Any) -> None:
+        _flags.add("debug")
+
+
+def run(
+    program: Callable[[], int | None], failures: type[Exception] | tuple[type[Exception], ...] = ()
+) -> int:
+    """The exit status of `program`, having called it.
 
     Each `InputWarning` becomes a line `warning: ...` on stderr as it comes; other warnings are left
-    as they are. A reader of stdout that has gone away (`| head`) is no error.
+    as they are. An error becomes one line `error: ...`; only under --debug, or with UPMAP_DEBUG in
+    the environment, is it preceded by a traceback. A reader of stdout that has gone away (`| head`)
+    is no error. No hidden file is left, also not by SIGTERM.
+
+    Args:
+        program: What to call; it may return a status, and None is 0.
+        failures: Errors that are a verdict on good input, as the program's manual says.
 
     Returns:
-        0, or 2 after an `InputError`, which becomes a line `error: ...` on stderr; 130 on Ctrl-C.
+        The program's own; 1 after one of `failures`; 2 after an `InputError`; 70 after a bug; 71
+        out of memory; 74 when reading or writing failed; 130 on Ctrl-C; 143 on SIGTERM.
     """
+    try:
+        with _streams(), _warnings_as_lines(), _termination():
+            return _status(program, failures)
+    except _Terminated:
+        return TERMINATED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        _flags.clear()
+
+
+def _status(
+    program: Callable[[], int | None], failures: type[Exception] | tuple[type[Exception], ...]
+) -> int:
+    if sys.stdout is None:
+        return _ended(IO_FAILED, "standard output is closed; >/dev/null is for what nobody reads")
+    try:
+        status = _called(program)
+        sys.stdout.flush()
+        return status or 0
+    except (InputError, ImplementationError) as error:
+        return _ended(MISUSED, str(error))
+    except failures as error:
+        return _ended(FAILED, str(error))
+    except OSError as error:
+        return _io_failed(error)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            return _ended(OUT_OF_MEMORY, "out of memory")
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        request = "this is a bug; please report it, with what --debug prints"
+        return _ended(BUG, f"{request} ({what})")
+
+
+def _called(program: Callable[[], int | None]) -> int | None:
+    try:
+        return program()
+    except SystemExit:  # of --help, which has printed
+        sys.stdout.flush()
+        raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory or threads ran out; torch has errors of its own for that."""
+    names = ("OutOfMemoryError", "can't allocate memory", "can't start new thread")
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(name in text for name in names)
+
+
+def _io_failed(error: OSError) -> int:
+    """The status after an OSError that no reader or writer of ours has made an InputError."""
+    if error.filename is not None:
+        return _ended(IO_FAILED, f"{os.fsdecode(error.filename)}: {reason(error)}")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is still buffered would fail again when Python flushes stdout at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        return _ended(IO_FAILED, f"standard output: {reason(error)}")
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return _ended(IO_FAILED, f"reading or writing failed: {reason(error)}")
+
+
+def _ended(status: int, message: str) -> int:
+    """The status, having printed the error that is being handled."""
+    if (_flags or os.environ.get(DEBUG)) and sys.exc_info()[0] is not None:
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
+    _print_line("error", message)
+    return status
+
+
+def _print_line(kind: str, message: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk under stderr as well
+        print(f"{kind}: {as_line(message)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Characters that stdout's encoding lacks are escaped, and a closed stderr is /dev/null."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is not None:
+        yield
+        return
+    with open(os.devnull, "w") as sys.stderr:  # noqa: PTH123 - takes the free descriptor 2
+        try:
+            yield
+        finally:
+            sys.stderr = None
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         show = warnings.showwarning
 
         def line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, InputWarning):
-                print(f"warning: {message}", file=sys.stderr)
+                _print_line("warning", str(message))
             else:
                 show(message, category, *place, **more)
 
         warnings.showwarning = line
-        return _exit_code(program)
+        yield
 
 
-def _exit_code(program: Callable[[], None]) -> int:
+class _Terminated(BaseException):
+    """SIGTERM: like KeyboardInterrupt, it ends what is being done, and files are cleaned up."""
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM raises `_Terminated` where nobody else has a use for it; hidden files are removed."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
-        program()
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return MISUSED
-    except BrokenPipeError:
-        # What is still buffered would fail again when Python flushes stdout at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one shall not stop this
+        remove_unfinished()
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detection.console import run
+from detection.console import Parser, run
+from detection.errors import printable
 from detection.formats import (
     DEFAULT_SET,
     FORMATS,
@@ -15,7 +16,7 @@ from detection.formats import (
     read_ground_truth,
     write,
 )
-from detection.formats.files import is_file
+from detection.formats.files import check_new_folder, is_file
 from detection.tables import Detections, GroundTruth
 
 __all__ = ["main"]
@@ -58,12 +59,12 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    options = Options(**vars(_parser().parse_args(arguments)))
-    return run(lambda: program(options))
+    return run(lambda: program(Options(**vars(_parser().parse_args(arguments)))))
 
 
 def program(options: Options) -> None:
     """Reads, writes, and prints what was written."""
+    check_new_folder(options.out)
     ground_truth, detections = tables(options)
     write(
         ground_truth,
@@ -74,7 +75,7 @@ def program(options: Options) -> None:
     )
     print(summary(ground_truth, detections))
     for line in written(options.out):
-        print(line)
+        print(printable(line))
 
 
 def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
@@ -133,12 +134,7 @@ def written(folder: Path) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m detection.convert",
-        description=DESCRIPTION,
-        epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m detection.convert", description=DESCRIPTION, epilog=NOTES)
     known = "; ".join(f"{name}: {row.description}" for name, row in FORMATS.items())
     add = parser.add_argument
     add("ground_truth", type=Path, metavar="GROUND_TRUTH", help=f"what to read ({known})")

@@ -1,8 +1,20 @@
 """The one error for what a user's data got wrong, and the one warning for what is merely odd."""
 
+import re
 from pathlib import Path
 
-__all__ = ["InputError", "InputWarning", "listed"]
+__all__ = ["InputError", "InputWarning", "as_line", "listed", "printable", "shortened"]
+
+LONGEST_VALUE = 60  # characters of a quoted value
+LONGEST_MESSAGE = 2000  # characters
+# What repr() quotes, longer than LONGEST_VALUE. A quote after a letter is an apostrophe, and one
+# after a backslash stands in a value: so each character is looked at twice at most.
+LONG_VALUE = re.compile(
+    r"(?<![\w\\])(?P<quote>['\"])"
+    rf"(?P<start>(?:\\x..|\\u.{{4}}|\\.|(?!(?P=quote))[^\\]){{{LONGEST_VALUE}}}+)"
+    r"(?:\\.|(?!(?P=quote))[^\\])++(?P=quote)(?!\w)",
+    re.DOTALL,
+)
 
 
 class InputError(ValueError):
@@ -12,16 +24,49 @@ class InputError(ValueError):
         """Composes `path:where: message` from what is known.
 
         Args:
-            message: What was found and what was expected.
+            message: What was found and what was expected; a quoted value is cut at 60 characters,
+                all of it at 2,000.
             path: The file or folder.
             where: The line number, or the key in a JSON file.
         """
+        message = shortened(message)
         place = ":".join(str(part) for part in (path, where) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)
 
 
 class InputWarning(UserWarning):
     """Data that is legal but worth a look."""
+
+
+def shortened(message: str) -> str:
+    """`message` with each quoted value cut at 60 characters, and all of it at 2,000.
+
+    >>> shortened(f"{'a' * 70!r} is not a number")
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...' is not a number"
+    """
+    message = LONG_VALUE.sub(r"\g<quote>\g<start>...\g<quote>", message)
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[:LONGEST_MESSAGE]}... ({len(message) - LONGEST_MESSAGE} more characters)"
+
+
+def printable(text: str) -> str:
+    r"""`text` for a terminal: what does not print is escaped as by `repr`, so nothing acts on it.
+
+    That is control characters, marks of writing direction and other invisible characters, line
+    ends, spaces that are not plain, and bytes of a path that are not UTF-8.
+
+    >>> printable("caf\xe9 \x1b[2J\u202e\n")
+    'café \\x1b[2J\\u202e\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def as_line(message: str) -> str:
+    """`message` as the one line that a terminal shows: printable, and shortened."""
+    return shortened(printable(shortened(message)))
 
 
 def listed(values: list[str], most: int = 5) -> str:

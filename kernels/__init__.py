@@ -9,6 +9,7 @@ __all__ = [
     "LOAD_ERRORS",
     "OPERATIONS",
     "PREFERENCE",
+    "ImplementationError",
     "chosen",
     "import_native",
     "refuse_unloadable",
@@ -23,6 +24,10 @@ LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though b
 Implementation = TypeVar("Implementation")
 
 
+class ImplementationError(ValueError):
+    """An implementation that is asked for is unknown, or not built here."""
+
+
 def chosen(
     implementations: Mapping[str, Implementation | None], impl: str | None
 ) -> Implementation:
@@ -34,7 +39,7 @@ def chosen(
 
     Raises:
         OSError: If a native module is built but cannot be loaded, and no other one is named.
-        ValueError: If the name is unknown, or names one that is not built.
+        ImplementationError: If the name is unknown, or names one that is not built.
     """
     source = PREFERENCE if impl is None else "impl"
     name = impl or os.environ.get(PREFERENCE)
@@ -43,10 +48,12 @@ def chosen(
     if not name:
         return next(function for function in implementations.values() if function is not None)
     if name not in implementations:
-        raise ValueError(f"{source}={name!r} is unknown; there are {', '.join(implementations)}")
+        known = ", ".join(implementations)
+        raise ImplementationError(f"{source}={name!r} is unknown; there are {known}")
     function = implementations[name]
     if function is None:
-        raise ValueError(f"{source}={name!r} is not built here; `python -m kernels` says why")
+        state = "is not built here; `python -m kernels` says why"
+        raise ImplementationError(f"{source}={name!r} {state}")
     return function
 
 

@@ -40,9 +40,23 @@ def _unbuilt() -> str:
     return f"there is a compiler ({compiler}); repeat `pip install -v -e .` and read its output"
 
 
-if __name__ == "__main__":
+def _run() -> int:
+    """Runs the program; returns 74 if stdout cannot be written to, else 0."""
+    if sys.stdout is None:
+        print("error: standard output is closed", file=sys.stderr)
+        return 74  # EX_IOERR of sysexits.h
     try:
         main()
         sys.stdout.flush()
-    except BrokenPipeError:  # a reader, such as head, has seen enough
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a reader, such as head, has seen enough
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            return 74
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_run())

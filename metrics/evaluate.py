@@ -2,15 +2,16 @@
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from detection.console import run
-from detection.errors import InputError, listed
+from detection.console import Parser, run
+from detection.errors import InputError, listed, printable
 from detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
-from detection.formats.files import new_file
+from detection.formats.files import check_outputs, is_stdout, write_bytes
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import chosen, matching
 from metrics.comparison import Comparison, agrees
@@ -21,6 +22,7 @@ from metrics.report import as_csv, as_json, as_text, comparison_text
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "sample" / "voc"
 DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
+OWN_REPORTS = (b'{\n "schema"', b"protocol,name,")  # how as_json's and as_csv's begin
 ALL = {"recall_points": None, "max_dets": [math.inf]}  # what --set FIELD=all means
 DESCRIPTION = """\
 Evaluates object detections: VOC07 11-point mAP, VOC2010+ all-point mAP and COCO AP,
@@ -54,7 +56,7 @@ class Options:
     max_dets: int | None = None
     classes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
-    json: str | None = None
+    json: Path | None = None
     csv: Path | None = None
     cross_check: bool = False
     impl: Implementation | None = None
@@ -62,15 +64,14 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    options = parsed(arguments)
-    outcome = [0]
-    return run(lambda: outcome.append(program(options))) or outcome[-1]
+    return run(lambda: program(parsed(arguments)))
 
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
     protocols = chosen_protocols(options)
-    check_kernels(options)
+    chosen(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
+    check_reports(options)
     ground_truth, detections = tables(options)
     if options.impl is None and matching.native is None:
         print("note: without the native kernels this is slow: python -m kernels", file=sys.stderr)
@@ -83,12 +84,14 @@ def program(options: Options) -> int:
     return int(not all(agrees(rows) for rows in checks))
 
 
-def check_kernels(options: Options) -> None:
-    """Refuses kernels that are asked for, by an option or the environment, and not there."""
-    try:
-        chosen(matching.IMPLEMENTATIONS, options.impl)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+def check_reports(options: Options) -> None:
+    """Refuses reports that would overwrite an input or one another, or cannot be written."""
+    reports = {"--json": options.json, "--csv": options.csv}
+    outputs = {name: path for name, path in reports.items() if path is not None}
+    inputs = [options.ground_truth, options.detections]
+    if options.image_set is not None:
+        inputs.append(Path(options.image_set))
+    check_outputs(outputs, inputs, OWN_REPORTS)
 
 
 def cross_checks(
@@ -184,33 +187,36 @@ def write_reports(
     evaluations: Sequence[Evaluation],
     checks: Sequence[Sequence[Comparison]],
 ) -> None:
-    """Writes the files asked for, and the table (or, for `--json -`, the JSON) to stdout."""
+    """Prints the table, unless a report goes to stdout, and writes the reports."""
+    reports = []
     if options.json is not None:
-        text = as_json(evaluations, counts, checks)
-        if options.json == "-":
-            print(text, end="")
-        else:
-            _write(Path(options.json), text)
+        reports.append((options.json, as_json(evaluations, counts, checks)))
     if options.csv is not None:
-        _write(options.csv, as_csv(evaluations))
-    if options.json == "-":
-        return
-    if options.is_sample:
+        reports.append((options.csv, as_csv(evaluations)))
+    if not any(is_stdout(path) for path, _ in reports):
+        _print_table(options.is_sample, counts, evaluations, checks)
+    for path, text in reports:
+        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _print_table(
+    is_sample: bool,
+    counts: Mapping[str, str | int | None],
+    evaluations: Sequence[Evaluation],
+    checks: Sequence[Sequence[Comparison]],
+) -> None:
+    if is_sample:
         print("No arguments: this is the bundled sample. --help says how to evaluate your own.\n")
     print(_inputs_text(counts))
     print(as_text(evaluations), end="")
     for rows in checks:
         print(f"\n{comparison_text(rows)}", end="")
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    sys.stdout.flush()  # it is there also if a report fails
 
 
 def _inputs_text(counts: Mapping[str, str | int | None]) -> str:
     marks = [f"{counts[mark]:,} {mark}" for mark in ("difficult", "crowd") if counts[mark]]
-    image_set = f", image set {counts['image_set']}" if counts["image_set"] else ""
+    image_set = f", image set {printable(str(counts['image_set']))}" if counts["image_set"] else ""
     return (
         f"ground truth  {_short(counts['ground_truth'])}{image_set}: {counts['images']:,} images, "
         f"{counts['ground_truth_boxes']:,} boxes{''.join(f', {mark}' for mark in marks)}\n"
@@ -221,7 +227,7 @@ def _inputs_text(counts: Mapping[str, str | int | None]) -> str:
 def _short(path: str | int | None) -> str:
     """A path from here where it lies below, else as it was given."""
     whole, here = Path(str(path)), Path.cwd()
-    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
+    return printable(str(whole.relative_to(here) if whole.is_relative_to(here) else whole))
 
 
 def _overridden(protocol: Protocol, setting: str) -> Protocol:
@@ -237,7 +243,7 @@ def _overridden(protocol: Protocol, setting: str) -> Protocol:
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {text}")
         return msgspec.convert({**msgspec.to_builtins(protocol), name: value}, Protocol)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"--set {name}: {error}") from None
 
 
@@ -249,20 +255,16 @@ def _setting_value(name: str, text: str) -> object:
         return ALL[name]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
+    except RecursionError:
+        raise InputError(f"--set {name}: nested too deeply") from None
     wants_list = isinstance(getattr(COCO, name), tuple)
     return [value] if wants_list and not isinstance(value, list) else value
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m metrics.evaluate",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="python -m metrics.evaluate", description=DESCRIPTION, epilog=EXAMPLES)
     _add_data(parser.add_argument_group("what is evaluated"))
     _add_choices(parser.add_argument_group("how"))
     _add_reports(parser.add_argument_group("what is written"))
@@ -316,13 +318,17 @@ def _add_choices(group: argparse._ArgumentGroup) -> None:
 
 def _add_reports(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--json", metavar="FILE|-", help="write the report as JSON (-: to stdout, not the table)")
-    add("--csv", type=Path, metavar="FILE", help="write the per-class scores as CSV")
+    stdout = "(-: to stdout, not the table)"
+    add("--json", type=Path, metavar="FILE|-", help=f"write the report as JSON {stdout}")
+    add("--csv", type=Path, metavar="FILE|-", help=f"write the per-class scores as CSV {stdout}")
     add("--cross-check", action="store_true", help="compare with pycocotools, for VOC step by step")
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return words
 
 
 def _names(known: Mapping[str, object]) -> Callable[[str], tuple[str, ...]]:
@@ -338,16 +344,20 @@ def _names(known: Mapping[str, object]) -> Callable[[str], tuple[str, ...]]:
 def _thresholds(text: str) -> tuple[float, ...]:
     try:
         found = tuple(sorted({float(word) for word in _words(text)}))
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         found = ()
     if not found or not all(0 < threshold <= 1 for threshold in found):
         raise argparse.ArgumentTypeError(f"expected numbers above 0 and up to 1, got {text!r}")
+    if len(found) > matching.MAX_THRESHOLDS:
+        expected = f"expected at most {matching.MAX_THRESHOLDS} thresholds"
+        raise argparse.ArgumentTypeError(f"{expected}, got {len(found)}")
     return found
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    if not re.fullmatch("0*[1-9][0-9]{0,9}", text) or int(text) > matching.MAX_DETECTIONS:
+        expected = f"expected a whole number from 1 to {matching.MAX_DETECTIONS}"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
     return int(text)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from detection.errors import listed
+from detection.errors import listed, printable
 from metrics.comparison import Comparison, agrees, largest_difference
 from metrics.evaluation import ClassScores, Evaluation
 from metrics.protocol import Metric, Protocol, cap_text
@@ -28,7 +28,7 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
     ]
     undefined = sorted({name for one in evaluations for name in one.undefined_classes})
     if undefined:
-        names = listed(undefined, most=20)
+        names = printable(listed(undefined, most=20))
         parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
     return "\n".join(parts)
 
@@ -59,7 +59,9 @@ def as_json(
     for result, rows in zip(results, checks, strict=False):
         result["cross_check"] = [asdict(row) for row in rows]
     report = {"schema": SCHEMA, "inputs": dict(inputs), "results": results}
-    return json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # A path that is not UTF-8 has lone surrogates (os.fsdecode), which JSON has an escape for.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_csv(evaluations: Sequence[Evaluation]) -> str:
@@ -104,7 +106,11 @@ def number(value: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Rows of words as lines of aligned columns, the first `left` of them flush left."""
+    """Rows of words as lines of aligned columns, the first `left` of them flush left.
+
+    Names from files are escaped: none can act on a terminal or stand for another row.
+    """
+    rows = [[printable(word) for word in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

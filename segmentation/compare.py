@@ -3,7 +3,6 @@
 All operators see the same images, views, order and schedule for a seed, so differences are paired.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -18,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detection.console import run
+from detection.console import Parser, run
 from detection.errors import InputError
-from detection.formats.files import new_file
+from detection.formats.files import check_folder, new_file
 from metrics.semantic import boundary_counts, boundary_iou
 from segmentation import pictures
 from segmentation.augmentation import AugmentationOptions
@@ -129,25 +128,20 @@ class Comparison:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {PROGRAM}",
         description="Trains a model with each of several upsampling operators, and compares them.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_flags(parser, CompareOptions)
-    try:
-        return run(lambda: _program(parsed(CompareOptions, parser, arguments)))
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run(lambda: _program(parsed(CompareOptions, parser, arguments)), Diverged)
 
 
 def _program(options: CompareOptions) -> None:
     folder = Path(options.out)
     if (folder / RESULTS).exists() and not options.resume:
         raise InputError("exists already: name a new --out", folder / RESULTS)
+    check_folder(folder)
     found = compared(options, show_progress=True)
     _write(found, folder)
     print(f"{table(found.results)}\nthe report and its pictures: {folder / 'report.md'}")

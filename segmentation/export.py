@@ -3,7 +3,6 @@
 The file is run by onnxruntime before it gets its name, and must say what the model says.
 """
 
-import argparse
 import json
 import sys
 import warnings
@@ -16,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detection.console import run
-from detection.errors import InputError
-from detection.formats.files import new_file
+from detection.console import Parser, run
+from detection.errors import InputError, printable
+from detection.formats.files import check_outputs, is_stdout, new_file
 from segmentation.evaluation import as_input
 from segmentation.options import add_flags, parsed
 from segmentation.tiling import Size
@@ -67,30 +66,28 @@ class Unfaithful(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {PROGRAM}",
         description="Writes a trained model as an ONNX file that onnxruntime agrees with.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
-    parser.add_argument("out", type=Path, metavar="FILE", help="to write, such as model.onnx")
+    parser.add_argument(
+        "out", type=Path, metavar="FILE", help="to write, such as model.onnx; - is stdout"
+    )
     add_flags(parser, ExportOptions)
     words = parser.parse_args(arguments)
 
     def program() -> None:
         options = parsed(ExportOptions, parser, arguments)
-        if words.out.exists():
+        if words.out.is_file() and not is_stdout(words.out):
             raise InputError("exists already", words.out)
+        check_outputs({"FILE": words.out}, [words.checkpoint])
         worst = exported(trained_model(words.checkpoint), words.out, options)
-        print(f"{words.out}: onnxruntime's logits differ by at most {worst:.1e} of the largest")
+        line = f"{words.out}: onnxruntime's logits differ by at most {worst:.1e} of the largest"
+        print(printable(line), file=sys.stderr if is_stdout(words.out) else sys.stdout)
 
-    try:
-        return run(program)
-    except Unfaithful as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run(program, Unfaithful)
 
 
 def exported(found: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:

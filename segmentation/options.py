@@ -97,8 +97,10 @@ def _refuse_unknown(kind: type, tree: Mapping[str, Any], source: str | Path, pre
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text(path))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise InputError(f"malformed TOML: {error}", path) from None
+    except RecursionError:
+        raise InputError("nested too deeply", path) from None
 
 
 def _leaves(defaults: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -115,8 +117,10 @@ def _leaves(defaults: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
 def _value(word: str) -> Any:
     try:
         return tomllib.loads(f"value = {word}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return word
+    except RecursionError:
+        raise InputError(f"nested too deeply: {word!r}") from None
 
 
 def _plain(value: Any) -> str:

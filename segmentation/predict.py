@@ -3,7 +3,6 @@
 An image of any size is seen through windows that slide over it, see `segmentation.tiling`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from detection.console import run
-from detection.errors import InputError
-from detection.formats.files import contents, existing, new_file, progress
+from detection.console import Parser, run
+from detection.errors import InputError, printable
+from detection.formats.files import check_folder, contents, existing, new_file, progress
 from segmentation.datasets import IMAGES, image_pixels, whole_picture
 from segmentation.device import device_called
 from segmentation.evaluation import logits_at
@@ -83,12 +82,10 @@ class PredictOptions:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {PROGRAM}",
         description="Labels each pixel of images with a class, by a checkpoint of a training.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
     parser.add_argument(
@@ -171,6 +168,7 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
     paths = [path for one in given for path in _images(one)]
     out = Path(options.out)
     _refuse_clashes(paths, out)
+    check_folder(out)
     for path in progress(paths, "checking", len(paths), True):
         whole_picture(contents(path), path)  # some versions of OpenCV pass over what is truncated
     try:
@@ -255,15 +253,15 @@ def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: 
 
 def _print_shares(found: TrainedModel, counts: NDArray[np.int64], out: Path) -> None:
     """A line for each class: its colour, its share of all pixels, the images that have it."""
-    print(f"labels of {len(counts)} images in {out}\n")
-    width = max(map(len, ["class", *found.classes]))
+    print(f"labels of {len(counts)} images in {printable(str(out))}\n")
+    width = max(len(printable(name)) for name in ["class", *found.classes])
     print(f"{'class':<{width}}  colour    share  images")
     shares = counts.sum(axis=0) / counts.sum()
     having = np.count_nonzero(counts, axis=0)
     for name, colour, share, images in zip(
         found.classes, found.palette.tolist(), shares.tolist(), having.tolist(), strict=True
     ):
-        print(f"{name:<{width}}  #{bytes(colour).hex()}  {share:.4f}  {images:6}")
+        print(f"{printable(name):<{width}}  #{bytes(colour).hex()}  {share:.4f}  {images:6}")
 
 
 if __name__ == "__main__":

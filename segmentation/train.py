@@ -4,7 +4,6 @@ Under `torchrun --nproc-per-node N -m segmentation.train ...` every process take
 batch. A training that was killed goes on with `--resume`, bit for bit the same on a CPU.
 """
 
-import argparse
 import copy
 import csv
 import math
@@ -26,9 +25,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from detection.console import run
-from detection.errors import InputError
-from detection.formats.files import new_file, progress
+from detection.console import Parser, run
+from detection.errors import InputError, printable
+from detection.formats.files import check_folder, new_file, progress
 from metrics.semantic import SemanticScores, semantic_scores
 from segmentation.augmentation import AugmentationOptions, Views
 from segmentation.checkpoint import SCHEMA, loaded, save
@@ -177,23 +176,18 @@ class Trained:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {PROGRAM}",
         description="Trains an FCN or U-Net with the upsampling operator of your choice.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_flags(parser, TrainOptions)
-    try:
-        return run(lambda: _program(parsed(TrainOptions, parser, arguments)))
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run(lambda: _program(parsed(TrainOptions, parser, arguments)), Diverged)
 
 
 def _program(options: TrainOptions) -> None:
     """Trains, and prints the scores of the best epoch."""
+    check_folder(Path(options.out))
     _join_processes()
     found = train(options, after_epoch=_told(options), show_progress=True)
     if _rank() == 0:
@@ -571,10 +565,10 @@ def _best(options: TrainOptions, device: torch.device, show_progress: bool) -> T
 def _print_scores(found: Trained, options: TrainOptions) -> None:
     data, scores = found.data, found.scores
     print(f"best epoch {found.epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
-    width = max(map(len, [*data.classes, "pixel accuracy"]))
+    width = max(len(printable(name)) for name in [*data.classes, "pixel accuracy"])
     rows = [*zip(data.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
     for name, value in [*rows, ("pixel accuracy", scores.pixel_accuracy)]:
-        print(f"{name:<{width}}  {'n/a' if math.isnan(value) else f'{value:.4f}'}")
+        print(f"{printable(name):<{width}}  {'n/a' if math.isnan(value) else f'{value:.4f}'}")
 
 
 if __name__ == "__main__":

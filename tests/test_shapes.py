@@ -264,7 +264,7 @@ def test_without_opencv_the_command_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    assert shapes.main([str(tmp_path / "out")]) == 1
+    assert shapes.main([str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert 'pip install "upmap[shapes]"' in error

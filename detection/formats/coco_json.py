@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, xywh
 from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import first_character, is_file, new_file, reason, text
+from detection.formats.files import (
+    files_called,
+    first_character,
+    is_file,
+    is_folder,
+    reason,
+    text,
+    write_bytes,
+)
 from detection.tables import (
     LARGEST,
     Catalog,
@@ -55,7 +63,7 @@ UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown cla
 
 def is_ground_truth(path: Path) -> bool:
     """Whether `path` looks like an instances file, or a folder that holds one."""
-    if path.is_dir():
+    if is_folder(path):
         return bool(_instances_files(path))
     return is_file(path) and (path.suffix == ".json" or first_character(path) == b"{")
 
@@ -199,12 +207,13 @@ def instances_file(path: Path, image_set: str | None) -> Path:
 
 
 def _instances_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("instances_*.json"), *folder.glob("annotations/instances_*.json")])
+    folders = (folder, folder / "annotations")
+    return sorted(file for place in folders for file in files_called("instances_*.json", place))
 
 
 def _chosen_file(path: Path, image_set: str | None) -> tuple[Path, str | None]:
     """The instances file, and the list of images if `image_set` is one."""
-    if not path.is_dir():
+    if not is_folder(path):
         return path, image_set
     files = {file.stem.removeprefix("instances_"): file for file in _instances_files(path)}
     if not files:
@@ -436,5 +445,4 @@ def _write(path: Path, value: Any) -> None:
         data = msgspec.json.encode(value)
     except UnicodeEncodeError as error:
         raise InputError(f"a name is not text: {error.object!r}", path) from None
-    with new_file(path) as beside:
-        beside.write_bytes(data)
+    write_bytes(path, data)

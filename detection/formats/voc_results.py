@@ -15,7 +15,7 @@ import numpy as np
 
 from detection.boxes import in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import reason
+from detection.formats.files import files_called, is_file, is_folder, reason
 from detection.formats.voc_xml import shortest, writable, written_image_names
 from detection.tables import Catalog, Detections, images_by_name
 
@@ -88,7 +88,7 @@ def write_detections(table: Detections, folder: Path, image_set: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else path.glob("comp*_det_*.txt") if path.is_dir() else []
+    found = files_called("comp*_det_*.txt", path) if is_folder(path) else [path] * is_file(path)
     return sorted(file for file in found if NAME.fullmatch(file.name))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from detection.boxes import box_area, in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import is_file, progress, reason, text
+from detection.formats.files import files_called, is_file, is_folder, progress, reason, text
 from detection.tables import Catalog, GroundTruth, image_names
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0
 
 def is_ground_truth(path: Path) -> bool:
     """Whether `path` is a devkit folder or a folder of XML files."""
-    return path.is_dir() and _layout(path) is not None
+    return is_folder(path) and _layout(path) is not None
 
 
 def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
@@ -68,7 +68,7 @@ def image_sets(path: Path) -> dict[str, Path]:
     if layout is None:
         return {}
     folders = (layout[0], layout[0] / "ImageSets" / "Main")
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.txt"))}
+    return {file.stem: file for folder in folders for file in sorted(files_called("*.txt", folder))}
 
 
 def listed_images(path: Path) -> list[str]:
@@ -144,19 +144,20 @@ def writable(name: str) -> str:
 
 def _layout(path: Path) -> tuple[Path, Path] | None:
     """The folder of the devkit's year, and its folder of XML files."""
-    if (path / "Annotations").is_dir():
+    if is_folder(path / "Annotations"):
         return path, path / "Annotations"
-    years = [year for year in sorted(path.glob("VOC*")) if (year / "Annotations").is_dir()]
+    years = [year for year in sorted(files_called("VOC*", path)) if is_folder(year / "Annotations")]
     if len(years) > 1:
         raise InputError(f"name one of {', '.join(year.name for year in years)}", path)
     if years:
         return years[0], years[0] / "Annotations"
-    return (path.parent, path) if next(path.glob("*.xml"), None) else None
+    return (path.parent, path) if next(files_called("*.xml", path), None) else None
 
 
 def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     if image_set is None:
-        names = [file.stem for file in annotations.glob("*.xml") if file.name[0] != "."]
+        files = files_called("*.xml", annotations)
+        names = [file.stem for file in files if file.name[0] != "."]
         if not names:
             raise InputError("no XML files", annotations)
         return names
