@@ -106,9 +106,9 @@ def exported(found: TrainedModel, path: Path, options: ExportOptions | None = No
 
     Raises:
         InputError: If the file cannot be written, or onnx or onnxruntime are not installed.
-        Unfaithful: If torch cannot export the model for the sizes that are asked for, or onnxruntime
-            cannot run what it wrote, or gets something else. Which models can be exported for any
-            size depends on torch's release, so it is found out by trying.
+        Unfaithful: If torch cannot export the model for the sizes that are asked for, or
+            onnxruntime cannot run what it wrote, or gets something else. What can be exported for
+            any size depends on torch's release, so it is found out by trying.
     """
     options = options or ExportOptions()
     _require("onnx", "onnxruntime", "onnxscript")
@@ -149,7 +149,7 @@ def _require(*names: str) -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in names if find_spec(name) is None]:
-        message = f'not installed: {", ".join(missing)}; `pip install -e ".[export]"` brings it'
+        message = f'not installed: {", ".join(missing)}; `pip install "upmap[export]"` brings it'
         raise InputError(message)
 
 
