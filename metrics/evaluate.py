@@ -222,7 +222,7 @@ def _overridden(protocol: Protocol, setting: str) -> Protocol:
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {text}")
         return msgspec.convert({**msgspec.to_builtins(protocol), name: value}, Protocol)
-    except ValueError as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise InputError(f"--set {name}: {error}") from None
 
 

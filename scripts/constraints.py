@@ -2,9 +2,9 @@
 
 `python scripts/constraints.py` takes the newest versions that pyproject.toml admits and that fit
 together, for each Python that it admits and for every system; requirements that follow, such as
-`torch==2.14.1`, are kept to. `--lowest` prints, for this Python and system, the lowest versions that
-pyproject.toml names instead, and writes nothing. Both ask PyPI by way of uv, which is installed into
-an environment of its own.
+`torch==2.14.1`, are kept to. `--lowest` prints, for this Python and system, the lowest versions
+that pyproject.toml names instead, and writes nothing. Both ask PyPI by way of uv, which is
+installed into an environment of its own.
 """
 
 import argparse
