@@ -1,9 +1,14 @@
 """`python -m kernels` prints each operation's implementations and which this machine has."""
 
 import importlib
+import json
 import os
+import shlex
 import shutil
 import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from kernels import LOAD_ERRORS, OPERATIONS
 
@@ -20,7 +25,7 @@ def _states(operation: str) -> dict[str, str]:
     try:
         module = importlib.import_module(f"kernels.{operation}")
     except ModuleNotFoundError as error:
-        reason = f'{error.name} is not installed; `pip install -e ".[segmentation]"` brings it'
+        reason = f'{error.name} is not installed; `pip install "upmap[segmentation]"` brings it'
         return {"all": f"not available: {reason}"}
     reasons = dict(getattr(module, "REASONS", {}))
     if operation in LOAD_ERRORS:
@@ -34,10 +39,36 @@ def _states(operation: str) -> dict[str, str]:
 
 
 def _unbuilt() -> str:
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    """Why a native kernel may be missing, and the command that builds it."""
+    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    compiler = next(filter(None, map(shutil.which, names)), None)
     if compiler is None:
-        return "no C++ compiler was found; install one and repeat `pip install -e .`"
-    return f"there is a compiler ({compiler}); repeat `pip install -v -e .` and read its output"
+        return f"no C++ compiler was found; install one and repeat `{_install_command()}`"
+    return f"there is a compiler ({compiler}); repeat `{_install_command()}` and read its output"
+
+
+def _install_command() -> str:
+    """The command that builds this upmap anew, in the way that it was installed."""
+    try:
+        installed = metadata.distribution("upmap")
+        source = json.loads(installed.read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:  # a checkout that is on the path
+        source = {"dir_info": {"editable": True}}
+    if source.get("dir_info", {}).get("editable"):
+        return f"pip install -v -e {shlex.quote(str(Path(__file__).parents[1]))}"
+    # Without these options pip is content with what is installed, or takes the wheel of its cache.
+    build = "pip install -v --no-cache-dir --force-reinstall --no-deps"
+    return f"{build} {shlex.quote(_requirement(source, installed.version))}"
+
+
+def _requirement(source: dict[str, Any], version: str) -> str:
+    """What pip was asked for: an address, where `source` (direct_url.json) has one."""
+    if "url" not in source:
+        return f"upmap=={version}"
+    repository = source.get("vcs_info")
+    if repository is None:
+        return f"upmap @ {source['url']}"
+    return f"upmap @ {repository['vcs']}+{source['url']}@{repository['commit_id']}"
 
 
 def _run() -> int:

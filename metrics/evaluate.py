@@ -243,7 +243,7 @@ def _overridden(protocol: Protocol, setting: str) -> Protocol:
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {text}")
         return msgspec.convert({**msgspec.to_builtins(protocol), name: value}, Protocol)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, msgspec.ValidationError) as error:
         raise InputError(f"--set {name}: {error}") from None
 
 

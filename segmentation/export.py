@@ -103,7 +103,9 @@ def exported(found: TrainedModel, path: Path, options: ExportOptions | None = No
 
     Raises:
         InputError: If the file cannot be written, or onnx or onnxruntime are not installed.
-        Unfaithful: If torch cannot export the model, or onnxruntime gets something else.
+        Unfaithful: If torch cannot export the model for the sizes that are asked for, or
+            onnxruntime cannot run what it wrote, or gets something else. What can be exported for
+            any size depends on torch's release, so it is found out by trying.
     """
     options = options or ExportOptions()
     _require("onnx", "onnxruntime", "onnxscript")
@@ -119,13 +121,13 @@ def exported(found: TrainedModel, path: Path, options: ExportOptions | None = No
     )
     with new_file(path) as beside:
         program.save(beside)
-        worst = _difference(module, beside, options.size)
-        if not worst <= options.tolerance:
+        difference = _difference(module, beside, options.size)
+        if not difference <= options.tolerance:
             raise Unfaithful(
-                f"onnxruntime's logits differ by {worst:.1e} of the largest, more than "
+                f"onnxruntime's logits differ by {difference:.1e} of the largest, more than "
                 f"{options.tolerance:g}" + _advice(options.size)
             )
-    return worst
+    return difference
 
 
 class _FromPixels(nn.Module):
@@ -144,7 +146,7 @@ def _require(*names: str) -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in names if find_spec(name) is None]:
-        message = f'not installed: {", ".join(missing)}; `pip install -e ".[export]"` brings it'
+        message = f'not installed: {", ".join(missing)}; `pip install "upmap[export]"` brings it'
         raise InputError(message)
 
 
@@ -173,19 +175,40 @@ def _traced(module: nn.Module, size: Size | None) -> Any:
 
 
 def _difference(module: nn.Module, path: Path, size: Size | None) -> float:
-    """The largest difference of onnxruntime's logits, as a share of the largest logit."""
-    import onnxruntime
+    """The largest difference of onnxruntime's logits, as a share of the largest logit.
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    Raises:
+        Unfaithful: If onnxruntime cannot run the file for a size, or gives another shape.
+    """
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
+    shares = []
     for batch, sides in ASKED:
         images = torch.rand(batch, 3, *(size or sides), generator=generator) * 255
         with torch.no_grad():
-            wanted = module(images).numpy()
-        given = session.run(["logits"], {"images": images.numpy()})[0]
-        worst = max(worst, float(np.abs(given - wanted).max() / np.abs(wanted).max()))
-    return worst
+            expected = module(images).numpy()
+        logits = _logits(path, images, size)
+        if logits.shape != expected.shape:
+            shapes = f"{list(logits.shape)}, not {list(expected.shape)}"
+            raise Unfaithful(f"onnxruntime's logits are {shapes}" + _advice(size))
+        largest = float(np.abs(expected).max()) or 1.0  # logits that are all 0 must be 0 again
+        with np.errstate(invalid="ignore"):  # infinities differ by nan, which nobody tolerates
+            shares.append(float(np.abs(logits - expected).max() / largest))
+    return float(np.max(shares))  # nan where one is, which Python's max may pass over
+
+
+def _logits(path: Path, images: Tensor, size: Size | None) -> Any:
+    """What onnxruntime makes of images, float32 [B, 3, H, W]."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return session.run(["logits"], {"images": images.numpy()})[0]
+    except Exception as error:  # onnxruntime's exceptions have no base of their own
+        sides = " x ".join(map(str, images.shape[2:]))
+        raise Unfaithful(
+            f"onnxruntime cannot run it for images of {sides} ({type(error).__name__})"
+            + _advice(size)
+        ) from error
 
 
 def _advice(size: Size | None) -> str:

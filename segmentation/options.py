@@ -80,7 +80,7 @@ def from_mapping(kind: type[Options], tree: Mapping[str, Any], source: str | Pat
 def _converted(kind: type[Options], tree: Mapping[str, Any], source: str | Path) -> Options:
     try:
         return msgspec.convert(tree, kind)
-    except ValueError as error:
+    except (ValueError, msgspec.ValidationError) as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(message, source, place.strip("`$.") or None) from None
 

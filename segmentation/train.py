@@ -266,7 +266,7 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        message = '--tensorboard: not installed; `pip install -e ".[segmentation]"` brings it'
+        message = '--tensorboard: not installed; `pip install "upmap[segmentation]"` brings it'
         raise InputError(message) from None
     return SummaryWriter(folder)
 

@@ -97,7 +97,7 @@ class _Saved:
 def _saved(checkpoint: dict[str, Any], path: Path) -> _Saved:
     try:
         return msgspec.convert({key: checkpoint[key] for key in _Saved.__slots__}, _Saved)
-    except ValueError as error:
+    except (ValueError, msgspec.ValidationError) as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(message, path, place.strip("`$.") or None) from None
 

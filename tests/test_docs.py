@@ -122,7 +122,7 @@ def test_the_readme_opens_with_exactly_two_commands() -> None:
     opening = DOCUMENTS[0].read_text("utf-8").partition("\n## ")[0]
     assert re.findall(r"```sh\n(.*?)\n```", opening, re.DOTALL) == [
         "pip install -e . && python -m metrics.evaluate",
-        'pip install -e ".[test]" && python -m pytest',
+        'pip install -e ".[test]" -c constraints.txt && python -m pytest',
     ]
 
 

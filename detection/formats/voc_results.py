@@ -106,7 +106,7 @@ def _class_files(path: Path, image_set: str | None) -> dict[str, Path]:
         classes[rest.removeprefix(f"{known}_")] = file
     if len(kinds) > 1:
         raise InputError(f"results of several kinds are mixed here: {listed(sorted(kinds))}", path)
-    return classes
+    return dict(sorted(classes.items()))  # files of "a" and "a b" sort otherwise: " " < "."
 
 
 def _read(files: list[Path], images: dict[str, int]) -> Results:

@@ -649,3 +649,15 @@ def test_an_empty_folder_and_missing_parents_are_filled(tmp_path: Path) -> None:
     for folder in (tmp_path / "empty", tmp_path / "new" / "x"):
         write(small_truth(), None, folder, format="coco")
         assert names_in(folder) == ["instances_all.json"]
+
+
+def test_detections_of_voc_files_come_in_the_order_of_classes_not_of_file_names(
+    tmp_path: Path,
+) -> None:
+    names = ("a", "a b", "a-b", "a.b", "a0")
+    for name in names:
+        file = tmp_path / f"comp4_det_val_{name}.txt"
+        file.write_text("first 0.5 1 1 9 9\n")
+    table = read_detections(tmp_path, Catalog(("first",), names), image_set="val")
+    assert table.catalog.classes == names
+    assert table.label.tolist() == [0, 1, 2, 3, 4]

@@ -130,8 +130,7 @@ def test_a_table_cannot_be_changed() -> None:
     table = found()
     with pytest.raises(FrozenInstanceError):
         table.score = np.zeros(3)  # type: ignore[misc]
-    with pytest.raises(ValueError, match="read-only"):
-        table.score[0] = 1
+    assert not table.score.flags.writeable
 
 
 def test_columns_have_their_dtypes_whatever_they_are_made_of() -> None:

@@ -53,8 +53,7 @@ def test_kernels_compile(name: str, kind: str, architecture: int) -> None:
         argument: "constexpr" if argument in constants else kinds.get(argument, "i32")
         for argument in kernel.arg_names
     }
-    places = {(kernel.arg_names.index(key),): value for key, value in constants.items()}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=places)
+    source = ASTSource(kernel, signature, constants)  # the third's name depends on the release
     compiled = triton.compile(
         source, target=GPUTarget("cuda", architecture, 32), options={"enable_fp_fusion": True}
     )

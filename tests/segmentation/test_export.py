@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from segmentation.evaluation import as_input
 from segmentation.export import ExportOptions, Unfaithful, exported, main
 from segmentation.models import ModelOptions, model
+from segmentation.tiling import Size
 from segmentation.trained import TrainedModel, trained_model
 from segmentation.upsampling import UPSAMPLERS
 
+EXPORT = torch.onnx.export
 PALETTE = np.zeros((3, 3), np.uint8)
 
 
@@ -25,18 +28,91 @@ def untrained(upsampling: str, architecture: str = "unet") -> TrainedModel:
     )
 
 
+def logits_of_file(path: Path, images: Tensor) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": images.numpy()})[0]
+
+
 @pytest.mark.filterwarnings("ignore:a transposed convolution's kernel")
 @pytest.mark.parametrize("upsampling", UPSAMPLERS)
 def test_every_operator_can_be_exported(upsampling: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    size = (45, 62) if upsampling == "bicubic" else None  # torch has no bicubic for any size
-    assert exported(untrained(upsampling), path, ExportOptions(size=size)) < 1e-5
+    path, network = tmp_path / "model.onnx", untrained(upsampling)
+    difference, sizes = exported_for_any_size_or_one(network, path)
+    assert difference < 1e-5
+    for size in sizes:
+        images = torch.rand(2, 3, *size) * 255
+        with torch.no_grad():
+            expected = network.model(as_input(images)).numpy()
+        atol = 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(logits_of_file(path, images), expected, rtol=0, atol=atol)
 
 
-def test_what_cannot_be_exported_for_any_size_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Unfaithful, match="--size"):
-        exported(untrained("bicubic"), tmp_path / "model.onnx")
+def exported_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[float, list[Size]]:
+    """What the installed torch can do: releases differ in what they export for any size.
+
+    Returns:
+        The difference that was seen, and sizes of images that the file must be right for.
+    """
+    try:
+        return exported(network, path), [(50, 33), (64, 97)]
+    except Unfaithful:
+        assert not list(path.parent.iterdir())
+        return exported(network, path, ExportOptions(size=(45, 62))), [(45, 62)]
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise NotImplementedError("an operator")
+
+
+def export_one_size(*arguments: Any, dynamic_shapes: Any, **options: Any) -> Any:
+    return EXPORT(*arguments, **options)
+
+
+def export_garbage(*arguments: Any, **options: Any) -> Any:
+    program = EXPORT(*arguments, **options)
+    program.save = lambda path: Path(path).write_bytes(b"no graph")
+    return program
+
+
+@pytest.mark.parametrize(
+    ("exporter", "message"),
+    [
+        (refuse, r"torch cannot export it \(NotImplementedError\)"),
+        (export_one_size, "onnxruntime cannot run it for images of "),
+        (export_garbage, "onnxruntime cannot run it for images of "),
+    ],
+)
+def test_what_cannot_be_exported_for_any_size_says_so_and_leaves_nothing(
+    exporter: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.onnx, "export", exporter)
+    with pytest.raises(Unfaithful, match=message + ".*; try one size, --size"):
+        exported(untrained("bilinear"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Constant(nn.Module):
+    """Logits that are one value, whatever the images are."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * 0 + self.value
+
+
+def test_logits_that_are_not_finite_are_refused_and_zeros_are_not(tmp_path: Path) -> None:
+    def constant(value: float) -> TrainedModel:
+        return TrainedModel(Constant(value), ("a",), PALETTE[:1], 1.0, "fp32", "none")
+
+    for value in (np.nan, np.inf):
+        with pytest.raises(Unfaithful, match="differ by nan"):
+            exported(constant(value), tmp_path / "model.onnx")
+        assert not list(tmp_path.iterdir())
+    assert exported(constant(0.0), tmp_path / "model.onnx") == 0
 
 
 def test_an_exported_checkpoint_takes_pixels_of_any_size_and_knows_its_classes(

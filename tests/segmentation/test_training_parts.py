@@ -88,11 +88,11 @@ def test_help_has_the_docstrings_words_and_the_defaults(
     [
         ("rates = 1", "some.toml:rates: no such option; there are rate, deep, inner"),
         ("[inner]\ncolour = 1", "some.toml:inner.colour: no such option; there are name, sizes"),
-        ("deep = 1", "some.toml:deep: Expected `bool`, got `int`"),
+        ("deep = 1", "some.toml:deep: "),
         ("rate = -1", "some.toml: rate must be at least 0, not -1"),
         ("rate = ", "some.toml: malformed TOML"),
-        ("[inner]\nsizes = [1]", r"some.toml:inner.sizes: Expected `array` of length 2, got 1"),
-        ("inner = 3", "some.toml:inner: Expected `object`, got `int`"),
+        ("[inner]\nsizes = [1]", r"some.toml:inner.sizes: "),
+        ("inner = 3", "some.toml:inner: "),
     ],
 )
 def test_a_file_that_is_wrong_is_named_with_its_key(
@@ -105,7 +105,7 @@ def test_a_file_that_is_wrong_is_named_with_its_key(
 
 
 def test_a_flag_that_is_wrong_is_named() -> None:
-    with pytest.raises(InputError, match=r"--rate:rate: Expected `float`, got `str`"):
+    with pytest.raises(InputError, match=r"--rate:rate: "):
         options("--rate", "fast")
 
 
