@@ -411,6 +411,7 @@ def test_an_unreadable_file_is_named(
     def refuse(self: Path, *arguments: Any, **keywords: Any) -> bytes:
         raise PermissionError(13, os.strerror(13), str(self))
 
+    monkeypatch.setenv("UPMAP_IMPL", "reference")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=f"{name}: permission denied"):
