@@ -11,6 +11,7 @@ from detection.console import run
 from detection.errors import InputError, listed
 from detection.formats import FORMATS, inferred_image_set, read, sniffed
 from detection.formats.files import new_file
+from detection.formats.inputs import Named, opened_arguments
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import chosen, matching
 from metrics.comparison import Comparison, agrees
@@ -36,6 +37,7 @@ examples:
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
 instances file. detections: a folder of comp4_det_<set>_<class>.txt, or a COCO results file.
+Files may be pipes or compressed by gzip; one of both inputs may be -, standard input.
 exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable input."""
 
 
@@ -43,8 +45,8 @@ exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable
 class Options:
     """What the command line asks for; None is not asked for."""
 
-    ground_truth: Path
-    detections: Path
+    ground_truth: Named
+    detections: Named
     is_sample: bool = False
     protocols: tuple[str, ...] = ()
     format: str | None = None
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
+    truth, found = opened_arguments(options.ground_truth, options.detections)
+    options = replace(options, ground_truth=truth, detections=found or options.detections)
     protocols = chosen_protocols(options)
     check_kernels(options)
     ground_truth, detections = tables(options)
@@ -256,8 +260,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file or folder")
-    add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file or folder")
+    add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file, folder or -")
+    add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file, folder or -")
     add("--format", choices=FORMATS, help="of both inputs; default: look at the files")
     add(
         "--image-set",

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.formats import read
+from detection.formats.inputs import Named
 from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from detection.tables import Detections, GroundTruth
 from kernels.accumulation import Accumulated
@@ -108,8 +108,8 @@ class Evaluation:
 
 
 def mean_average_precision(
-    ground_truth: str | Path | GroundTruth | Arrays,
-    detections: str | Path | Detections | Arrays,
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
     *,
     protocol: Protocol,
     image_set: str | None = None,
@@ -164,13 +164,13 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
 
 
 def _tables(
-    ground_truth: str | Path | GroundTruth | Arrays,
-    detections: str | Path | Detections | Arrays,
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
     protocol: Protocol,
     image_set: str | None,
     classes: ClassNames | None,
 ) -> tuple[GroundTruth, Detections]:
-    if isinstance(ground_truth, str | Path) and isinstance(detections, str | Path):
+    if isinstance(ground_truth, Named) and isinstance(detections, Named):
         return read(ground_truth, detections, image_set=image_set)
     if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
         return ground_truth, detections

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, xywh
 from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import first_character, is_file, new_file, reason, text
+from detection.formats.files import new_file, reason
+from detection.formats.inputs import Input, files_in, is_listing, opened
 from detection.tables import (
     LARGEST,
     Catalog,
@@ -47,23 +48,23 @@ BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cach
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
 
 
-def is_ground_truth(path: Path) -> bool:
-    """Whether `path` looks like an instances file, or a folder that holds one."""
-    if path.is_dir():
-        return bool(_instances_files(path))
-    return is_file(path) and (path.suffix == ".json" or first_character(path) == b"{")
+def is_ground_truth(named: Input) -> bool:
+    """Whether `named` looks like an instances file, or a folder that holds one."""
+    if named.is_folder():
+        return bool(_instances_files(named.path))
+    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"{")
 
 
-def is_detections(path: Path) -> bool:
-    """Whether `path` looks like a results file."""
-    return is_file(path) and (path.suffix == ".json" or first_character(path) == b"[")
+def is_detections(named: Input) -> bool:
+    """Whether `named` looks like a results file."""
+    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"[")
 
 
-def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
     """Ground truth of an instances file.
 
     Args:
-        path: The file, or a folder (or its parent) that holds instances_*.json.
+        named: The file, or a folder (or its parent) that holds instances_*.json.
         image_set: In a folder, the name in instances_<name>.json; for a file, a text file with an
             image id on each line; None for the only one there is, and all of its images.
         show_progress: Not used: the file is read in one go.
@@ -73,9 +74,10 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     """
     from kernels.coco_json import instances
 
-    path, image_set = _chosen_file(path, image_set)
+    named, image_set = _chosen_file(named, image_set)
+    path = named.path
     with _explained(path):
-        found = instances(path)
+        found = instances(named.source)
     catalog = _catalog(found, path)
     _refuse_unbounded(found, path, "annotations")
     _refuse_negative(found, path)
@@ -97,11 +99,11 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     return table if image_set is None else with_images(table, _listed_images(image_set, catalog))
 
 
-def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
     """Detections of a results file.
 
     Args:
-        path: The file.
+        named: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
         image_set: Not used.
 
@@ -110,8 +112,9 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     """
     from kernels.coco_json import results
 
+    path = named.path
     with _explained(path):
-        found = results(path)
+        found = results(named.source)
     _refuse_unbounded(found, path, "")
     return Detections(
         image=_index(found.image_id, "image_id", catalog.images, path, ""),
@@ -159,20 +162,25 @@ def write_detections(table: Detections, path: Path) -> None:
 
 
 def _instances_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("instances_*.json"), *folder.glob("annotations/instances_*.json")])
+    patterns = ("instances_*.json", "instances_*.json.gz")
+    return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
 
 
-def _chosen_file(path: Path, image_set: str | None) -> tuple[Path, str | None]:
+def _chosen_file(named: Input, image_set: str | None) -> tuple[Input, str | None]:
     """The instances file, and the list of images if `image_set` is one."""
-    if not path.is_dir():
-        return path, image_set
-    files = {file.stem.removeprefix("instances_"): file for file in _instances_files(path)}
+    path = named.path
+    if not named.is_folder():
+        return named, image_set
+    files = {
+        file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_"): file
+        for file in _instances_files(path)
+    }
     if not files:
         raise InputError("no instances_*.json in this folder", path)
     if image_set in files:
-        return files[image_set], None
-    if len(files) == 1 and (image_set is None or is_file(Path(image_set))):
-        return next(iter(files.values())), image_set
+        return opened(files[image_set]), None
+    if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
+        return opened(next(iter(files.values()))), image_set
     wanted = "name an image set" if image_set is None else f"no image set called {image_set!r}"
     raise InputError(f"{wanted}; there are {', '.join(files)}", path)
 
@@ -319,12 +327,11 @@ def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
 def _listed_images(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
     """The images that the file `image_set` lists, by id or by file name without its ending."""
     path = Path(image_set)
-    if not is_file(path):
+    if not is_listing(path):
         raise InputError("no such list of images", path)
     place = images_by_name(catalog)
-    lines = [
-        (i, line.split()[0]) for i, line in enumerate(text(path).splitlines(), 1) if line.strip()
-    ]
+    text = opened(path).text()
+    lines = [(i, line.split()[0]) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if unknown := [(i, name) for i, name in lines if name not in place]:
         names = listed([name for _, name in unknown])
         raise InputError(f"{len(unknown)} unknown images: {names}", path, str(unknown[0][0]))

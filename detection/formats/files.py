@@ -10,6 +10,7 @@ from detection.errors import InputError
 
 __all__ = [
     "contents",
+    "decoded",
     "existing",
     "first_character",
     "is_file",
@@ -76,7 +77,15 @@ def text(path: Path) -> str:
     Raises:
         InputError: If the file cannot be read or is not UTF-8; names the line.
     """
-    data = contents(path)
+    return decoded(contents(path), path)
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """The text of a file's bytes.
+
+    Raises:
+        InputError: If they are not UTF-8; names the line.
+    """
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -105,11 +105,14 @@ def _native_results(source: Path | bytes, threads: int) -> dict[str, Any]:
 
 
 def _of_native(source: Path | bytes, threads: int) -> tuple[bytes, int, bytes | None]:
-    is_data = isinstance(source, bytes)
-    return (b"", threads, source) if is_data else (os.fsencode(source), threads, None)
+    if isinstance(source, bytes):
+        return b"", threads, source
+    return os.fsencode(source), threads, None
 
 
-def _explained(columns: Any, kind: str, source: Path | bytes) -> dict[str, Any]:
+def _explained(
+    columns: Any, kind: Literal["instances", "results"], source: Path | bytes
+) -> dict[str, Any]:
     """The columns that the native reader found; else raises what is wrong with the file."""
     if isinstance(columns, dict):
         return columns

@@ -1,7 +1,7 @@
 """Why the native reader of COCO JSON refuses a file, in the reference's words.
 
-The native reader says where it stopped. Python's json is given the record that stands there, or so much
-of malformed text, and nothing else of the file: to explain a mistake costs little, in a file of any size.
+The native reader says where it stopped. Python's json is given the record that stands there, or so
+much of malformed text, and nothing else: to explain a mistake costs little in a file of any size.
 """
 
 import codecs
@@ -9,6 +9,7 @@ import io
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from kernels.coco_json import JsonError, reference
@@ -20,8 +21,8 @@ Kind = Literal["instances", "results"]
 Refusal = tuple[str, str, int, int, int]
 
 BLOCK = 2**20  # bytes read at a time
-MOST_SPACE = 2**12  # bytes of white space before what is malformed, up to which it is looked through
-BEYOND = 256  # bytes behind the place where the native reader stopped: what json may look at or quote
+MOST_SPACE = 2**12  # bytes of white space that are looked through before what is malformed
+BEYOND = 256  # bytes behind where the native reader stopped: json may look at them or quote
 VALUES = {b"[": [], b"{": {}, b'"': "", b"t": True, b"f": False, b"n": None}
 
 
@@ -55,7 +56,7 @@ def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
 
 
 def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
-    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
 def _bytes(file: BinaryIO, begin: int, end: int) -> bytes:

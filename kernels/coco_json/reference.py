@@ -104,7 +104,12 @@ def results(source: Source, threads: int = 0) -> dict[str, Any]:
 
 
 def read_record(section: str, value: Any, where: str) -> tuple[Any, ...]:
-    """The values of one record of a section: "images", "annotations", "categories", or "" of results.
+    """The values of one record.
+
+    Args:
+        section: "images", "annotations" or "categories"; "" of results.
+        value: What Python's json makes of it.
+        where: Its place, as messages name it.
 
     Raises:
         JsonError: If it is no such record; has `where` it stands and the key.

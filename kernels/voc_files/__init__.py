@@ -8,6 +8,7 @@ leaves the others to the reference, one by one.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -92,7 +93,8 @@ Implementation = Literal["native", "reference"]
 Columns = dict[str, Any]
 Watched = Callable[[list[str]], Iterable[str]]
 AnnotationsReader = Callable[[Path, list[str], int, Watched], Columns]
-ResultsReader = Callable[[Sequence[Path], dict[str, int], int], Columns]
+Data = Mapping[int, bytes]
+ResultsReader = Callable[[Sequence[Path], dict[str, int], int, Data], Columns]
 
 
 def _native_annotations(folder: Path, names: list[str], threads: int, watched: Watched) -> Columns:
@@ -116,19 +118,24 @@ def _reference_annotations(
     return reference.annotations(folder, watched(names))
 
 
-def _native_results(paths: Sequence[Path], images: dict[str, int], threads: int) -> Columns:
-    columns = native.results([os.fsencode(path) for path in paths], images, threads)
+def _native_results(
+    paths: Sequence[Path], images: dict[str, int], threads: int, data: Data
+) -> Columns:
+    columns = native.results([os.fsencode(path) for path in paths], images, threads, dict(data))
     unread = columns.pop("unread")
     if not len(unread):
         return columns
-    missing = _reference_results([paths[i] for i in unread], images, threads)
+    known = {place: data[i] for place, i in enumerate(unread.tolist()) if i in data}
+    missing = _reference_results([paths[i] for i in unread], images, threads, known)
     return _joined(columns, missing, "file", unread)
 
 
-def _reference_results(paths: Sequence[Path], images: dict[str, int], threads: int) -> Columns:
+def _reference_results(
+    paths: Sequence[Path], images: dict[str, int], threads: int, data: Data
+) -> Columns:
     from kernels.voc_files import reference
 
-    return reference.results(paths, images)
+    return reference.results(paths, images, data)
 
 
 def _joined(some: Columns, others: Columns, key: str, places: NDArray[np.int32]) -> Columns:
@@ -184,6 +191,7 @@ def results(
     paths: Sequence[Path],
     images: Mapping[str, int],
     *,
+    data: Data = MappingProxyType({}),
     threads: int = 0,
     impl: Implementation | None = None,
 ) -> Results:
@@ -192,6 +200,7 @@ def results(
     Args:
         paths: The files.
         images: What stands for each image id in the column `image`: a number from 0 up.
+        data: The bytes of some files, by their places in `paths`; these are not opened.
         threads: At most so many; 0 for as many as the machine has.
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
@@ -201,4 +210,4 @@ def results(
         OSError: If a file cannot be read.
         ValueError: If `impl` is unknown or not built.
     """
-    return Results(**chosen(IMPLEMENTATIONS, impl)[1](paths, dict(images), threads))
+    return Results(**chosen(IMPLEMENTATIONS, impl)[1](paths, dict(images), threads, data))
