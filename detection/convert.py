@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detection.console import Parser, run
@@ -16,7 +16,8 @@ from detection.formats import (
     read_ground_truth,
     write,
 )
-from detection.formats.files import check_new_folder, is_file
+from detection.formats.files import check_new_folder
+from detection.formats.inputs import Named, is_listing, opened_arguments
 from detection.tables import Detections, GroundTruth
 
 __all__ = ["main"]
@@ -41,6 +42,8 @@ marks: a difficult box of VOC becomes "iscrowd": 1, "difficult": 1 in COCO; a cr
 difficult in VOC, which has no crowds. VOC has no place for COCO's ids, areas and polygons, nor for
 classes without a box or a detection.
 
+inputs: files may be pipes or compressed by gzip; one of both may be -, standard input.
+
 exit status: 0 good; 2 misused or unreadable input, and then nothing is written."""
 
 
@@ -48,8 +51,8 @@ exit status: 0 good; 2 misused or unreadable input, and then nothing is written.
 class Options:
     """What the command line asks for."""
 
-    ground_truth: Path
-    detections: Path | None
+    ground_truth: Named
+    detections: Named | None
     to: str
     out: Path
     source: str | None
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program(options: Options) -> None:
     """Reads, writes, and prints what was written."""
     check_new_folder(options.out)
+    truth, found = opened_arguments(options.ground_truth, options.detections)
+    options = replace(options, ground_truth=truth, detections=found)
     ground_truth, detections = tables(options)
     write(
         ground_truth,
@@ -103,7 +108,7 @@ def written_image_set(options: Options) -> str:
         name = inferred_image_set(truth, detections, format=options.source)
     if name is None:
         return DEFAULT_SET
-    return Path(name).stem if is_file(Path(name)) else name
+    return Path(name.removesuffix(".gz")).stem if is_listing(Path(name)) else name
 
 
 def summary(ground_truth: GroundTruth, detections: Detections | None) -> str:

@@ -8,12 +8,12 @@ at recThrs = k / positives, k = 1 .. positives.
 
 import contextlib
 import io
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from detection.boxes import box_area, in_convention
 from detection.errors import InputError, InputWarning
 from detection.formats.files import progress
+from detection.formats.inputs import Input
 from detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
 from metrics.comparison import Comparison
 from metrics.curves import accumulated
@@ -60,7 +61,7 @@ class _Data:
 
     ground_truth: GroundTruth
     detections: Detections
-    files: tuple[Path, Path] | None
+    files: tuple[Input, Input] | None
 
 
 class _FilesError(Exception):
@@ -82,7 +83,7 @@ def comparisons(
     detections: Detections,
     protocol: Protocol,
     *,
-    files: tuple[Path, Path] | None = None,
+    files: tuple[Input, Input] | None = None,
     show_progress: bool,
 ) -> list[Comparison]:
     """Our numbers beside pycocotools'.
@@ -288,14 +289,16 @@ def _positives(evaluator: Any) -> int:
     return sum(int((image["gtIgnore"] == 0).sum()) for image in first if image is not None)
 
 
-def _read_datasets(data: _Data, files: tuple[Path, Path]) -> _Datasets:
+def _read_datasets(data: _Data, files: tuple[Input, Input]) -> _Datasets:
     """Both files as pycocotools reads them, and the ids of the tables' images and classes."""
     from pycocotools.coco import COCO as Dataset
 
     catalog = data.ground_truth.catalog
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = Dataset(str(files[0]))
-        found = truth.loadRes(str(files[1]))
+        truth = Dataset()
+        truth.dataset = json.loads(files[0].text())
+        truth.createIndex()
+        found = truth.loadRes(json.loads(files[1].text()))
     return _Datasets(truth, found, catalog.images, catalog.class_ids)
 
 

@@ -12,6 +12,7 @@ from detection.console import Parser, run
 from detection.errors import InputError, listed, printable
 from detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
 from detection.formats.files import check_outputs, is_stdout, write_bytes
+from detection.formats.inputs import Named, opened_arguments
 from detection.tables import Detections, GroundTruth, with_classes
 from kernels import chosen, matching
 from metrics.comparison import Comparison, agrees
@@ -38,6 +39,7 @@ examples:
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
 instances file. detections: a folder of comp4_det_<set>_<class>.txt, or a COCO results file.
+Files may be pipes or compressed by gzip; one of both inputs may be -, standard input.
 exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable input."""
 
 
@@ -45,8 +47,8 @@ exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable
 class Options:
     """What the command line asks for; None is not asked for."""
 
-    ground_truth: Path
-    detections: Path
+    ground_truth: Named
+    detections: Named
     is_sample: bool = False
     protocols: tuple[str, ...] = ()
     format: str | None = None
@@ -69,9 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
-    protocols = chosen_protocols(options)
     chosen(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
     check_reports(options)
+    truth, found = opened_arguments(options.ground_truth, options.detections)
+    options = replace(options, ground_truth=truth, detections=found or options.detections)
+    protocols = chosen_protocols(options)
     ground_truth, detections = tables(options)
     if options.impl is None and matching.native is None:
         print("note: without the native kernels this is slow: python -m kernels", file=sys.stderr)
@@ -88,9 +92,8 @@ def check_reports(options: Options) -> None:
     """Refuses reports that would overwrite an input or one another, or cannot be written."""
     reports = {"--json": options.json, "--csv": options.csv}
     outputs = {name: path for name, path in reports.items() if path is not None}
-    inputs = [options.ground_truth, options.detections]
-    if options.image_set is not None:
-        inputs.append(Path(options.image_set))
+    named = (options.ground_truth, options.detections, options.image_set, options.class_names)
+    inputs = [Path(str(name)) for name in named if name is not None]
     check_outputs(outputs, inputs, OWN_REPORTS)
 
 
@@ -273,8 +276,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file or folder")
-    add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file or folder")
+    add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file, folder or -")
+    add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file, folder or -")
     add("--format", choices=FORMATS, help="of both inputs; default: look at the files")
     add(
         "--image-set",

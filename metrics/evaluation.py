@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from detection.formats import read
 from detection.formats.class_names import ClassNamesSource
+from detection.formats.inputs import Named
 from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from detection.tables import Detections, GroundTruth
 from kernels.accumulation import Accumulated
@@ -109,8 +109,8 @@ class Evaluation:
 
 
 def mean_average_precision(
-    ground_truth: str | Path | GroundTruth | Arrays,
-    detections: str | Path | Detections | Arrays,
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
     *,
     protocol: Protocol,
     image_set: str | None = None,
@@ -143,7 +143,7 @@ def mean_average_precision(
     >>> round(mean_average_precision(truth, found, protocol=VOC2007).mAP, 6)
     1.0
     """
-    if isinstance(ground_truth, str | Path) and isinstance(detections, str | Path):
+    if isinstance(ground_truth, Named) and isinstance(detections, Named):
         truth, found = read(ground_truth, detections, image_set=image_set, class_names=class_names)
     elif class_names is not None:
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
@@ -173,8 +173,8 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
 
 
 def _tables(
-    ground_truth: str | Path | GroundTruth | Arrays,
-    detections: str | Path | Detections | Arrays,
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
     protocol: Protocol,
     classes: ClassNames | None,
 ) -> tuple[GroundTruth, Detections]:

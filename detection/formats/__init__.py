@@ -13,7 +13,8 @@ from detection.boxes import in_convention
 from detection.errors import InputError, InputWarning, listed
 from detection.formats import coco_json, voc_results, voc_xml
 from detection.formats.class_names import ClassNamesSource, read_class_names
-from detection.formats.files import existing, is_file, new_folder
+from detection.formats.files import new_folder
+from detection.formats.inputs import Input, Named, opened
 from detection.tables import Catalog, Detections, GroundTruth, aligned
 
 __all__ = [
@@ -39,22 +40,22 @@ class Format:
 
     Attributes:
         description: One line for --help.
-        is_ground_truth: Whether a path looks like this format's ground truth.
-        is_detections: Whether a path looks like this format's detections.
-        read_ground_truth: (path, image set, progress bar) to table.
-        read_detections: (path, the ground truth's catalog, image set) to table.
+        is_ground_truth: Whether an input looks like this format's ground truth.
+        is_detections: Whether an input looks like this format's detections.
+        read_ground_truth: (input, image set, progress bar) to table.
+        read_detections: (input, the ground truth's catalog, image set) to table.
         has_category_ids: Whether detections name their classes by id.
-        image_set_hints: The image sets that a path of detections may speak of, likeliest first.
+        image_set_hints: The image sets that detections' file names may speak of, likeliest first.
         write: Writes both tables (detections may be None) into a folder, under an image set.
     """
 
     description: str
-    is_ground_truth: Callable[[Path], bool]
-    is_detections: Callable[[Path], bool]
-    read_ground_truth: Callable[[Path, str | None, bool], GroundTruth]
-    read_detections: Callable[[Path, Catalog, str | None], Detections]
+    is_ground_truth: Callable[[Input], bool]
+    is_detections: Callable[[Input], bool]
+    read_ground_truth: Callable[[Input, str | None, bool], GroundTruth]
+    read_detections: Callable[[Input, Catalog, str | None], Detections]
     has_category_ids: bool
-    image_set_hints: Callable[[Path], list[str]]
+    image_set_hints: Callable[[Input], list[str]]
     write: Callable[[GroundTruth, Detections | None, Path, str], None]
 
 
@@ -93,33 +94,33 @@ FORMATS = {
         read_ground_truth=coco_json.read_ground_truth,
         read_detections=coco_json.read_detections,
         has_category_ids=True,
-        image_set_hints=lambda path: [],
+        image_set_hints=lambda named: [],
         write=_write_coco,
     ),
 }
 
 
-def sniffed(path: Path, what: str) -> str:
-    """The name of the format of a path.
+def sniffed(path: Named, what: str) -> str:
+    """The name of the format of an input.
 
     Args:
-        path: A file or folder.
+        path: A file or folder; a pipe must be an `Input`, or it is read here and gone.
         what: "ground truth" or "detections".
 
     Raises:
         InputError: If nothing is there, or it looks like no known format.
     """
-    existing(path)
+    path = opened(path)
     for name, known in FORMATS.items():
         recognises = known.is_ground_truth if what == "ground truth" else known.is_detections
         if recognises(path):
             return name
     expected = "; or ".join(f"{name}: {known.description}" for name, known in FORMATS.items())
-    raise InputError(f"not recognised as {what}; expected {expected}", path)
+    raise InputError(f"not recognised as {what}; expected {expected}", path.path)
 
 
 def read_ground_truth(
-    path: str | Path,
+    path: Named,
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
@@ -128,7 +129,8 @@ def read_ground_truth(
     """Ground truth from files.
 
     Args:
-        path: A VOC devkit folder, a folder of XML files, or a COCO instances file.
+        path: A VOC devkit folder, a folder of XML files, or a COCO instances file, which may be a
+            pipe or compressed by gzip.
         format: A key of FORMATS; None to look at the files.
         image_set: The name of an image set, or a file that lists image ids; None for all images.
         show_progress: Whether to draw a progress bar on a terminal.
@@ -136,13 +138,13 @@ def read_ground_truth(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    path = existing(Path(path))
+    path = opened(path)
     known = _format(format or sniffed(path, "ground truth"))
     return known.read_ground_truth(path, image_set, show_progress)
 
 
 def read_detections(
-    path: str | Path,
+    path: Named,
     catalog: Catalog,
     *,
     format: str | None = None,  # noqa: A002
@@ -152,7 +154,8 @@ def read_detections(
     """Detections from files.
 
     Args:
-        path: A folder of comp4 files, one such file, or a COCO results file.
+        path: A folder of comp4 files, one such file, or a COCO results file; each file may be a
+            pipe or compressed by gzip.
         catalog: The ground truth's images and classes.
         format: A key of FORMATS; None to look at the files.
         image_set: The image set in comp4 file names; None if there is only one.
@@ -162,18 +165,19 @@ def read_detections(
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
     """
-    path = existing(Path(path))
+    path = opened(path)
     known = _format(format or sniffed(path, "detections"))
     if class_names is not None:
         if not known.has_category_ids:
-            raise InputError("class names are for category ids, which these files have not", path)
+            message = "class names are for category ids, which these files have not"
+            raise InputError(message, path.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
     return known.read_detections(path, catalog, image_set)
 
 
 def read(
-    ground_truth: str | Path,
-    detections: str | Path,
+    ground_truth: Named,
+    detections: Named,
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
@@ -196,43 +200,43 @@ def read(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    truth_path, found_path = existing(Path(ground_truth)), existing(Path(detections))
+    ground_truth, detections = opened(ground_truth), opened(detections)
     if image_set is None:
-        image_set = inferred_image_set(truth_path, found_path, format=format)
+        image_set = inferred_image_set(ground_truth, detections, format=format)
     truth = read_ground_truth(
-        truth_path, format=format, image_set=image_set, show_progress=show_progress
+        ground_truth, format=format, image_set=image_set, show_progress=show_progress
     )
     found = read_detections(
-        found_path, truth.catalog, format=format, image_set=image_set, class_names=class_names
+        detections, truth.catalog, format=format, image_set=image_set, class_names=class_names
     )
-    _warn_of_unknown_classes(truth, found, found_path)
+    _warn_of_unknown_classes(truth, found, detections.path)
     truth, found = aligned(truth, found)
-    _warn_of_odd_boxes(found, found_path)
+    _warn_of_odd_boxes(found, detections.path)
     return truth, found
 
 
 def coco_files(
-    ground_truth: Path,
-    detections: Path,
+    ground_truth: Named,
+    detections: Named,
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
-) -> tuple[Path, Path] | None:
+) -> tuple[Input, Input] | None:
     """The instances file and the results file that `read` reads for the same arguments.
 
     Returns:
-        Both paths; None if one of them is in another format, or cannot be read a second time.
+        Both inputs; None if one of them is in another format.
     """
+    ground_truth, detections = opened(ground_truth), opened(detections)
     truth_format = format or sniffed(ground_truth, "ground truth")
     if {truth_format, format or sniffed(detections, "detections")} != {"coco"}:
         return None
-    files = coco_json.instances_file(ground_truth, image_set), detections
-    return files if all(map(is_file, files)) else None
+    return coco_json.instances_file(ground_truth, image_set), detections
 
 
 def inferred_image_set(
-    ground_truth: Path,
-    detections: Path,
+    ground_truth: Named,
+    detections: Named,
     *,
     format: str | None = None,  # noqa: A002
 ) -> str | None:
@@ -243,8 +247,9 @@ def inferred_image_set(
         detections: See `read_detections`.
         format: A key of FORMATS; None to look at the files.
     """
+    detections, truth = opened(detections), opened(ground_truth)
     hints = _format(format or sniffed(detections, "detections")).image_set_hints(detections)
-    known = voc_xml.image_sets(ground_truth)
+    known = voc_xml.image_sets(truth.path) if truth.is_folder() else {}
     return next((hint for hint in hints if hint in known), None)
 
 

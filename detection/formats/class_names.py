@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detection.errors import InputError
 from detection.formats import coco_json
-from detection.formats.files import existing, first_character, text
+from detection.formats.inputs import opened
 
 __all__ = ["ClassNamesSource", "read_class_names"]
 
@@ -27,10 +27,11 @@ def read_class_names(source: ClassNamesSource) -> dict[int, str]:
     """
     if isinstance(source, Mapping):
         return _unique([(int(number), name, None) for number, name in source.items()], None)
-    path = existing(Path(source))
-    if first_character(path) == b"{":
-        return coco_json.category_names(path)
-    lines = text(path).rstrip().splitlines()
+    file = opened(source)
+    path = file.path
+    if file.first_character() == b"{":
+        return coco_json.category_names(file)
+    lines = file.text().rstrip().splitlines()
     named = enumerate((line.strip() for line in lines), start=1)
     is_numbered = bool(lines) and NUMBERED.fullmatch(lines[0].strip()) is not None
     return _unique([(*_parsed(line, i, is_numbered, path), str(i)) for i, line in named], path)

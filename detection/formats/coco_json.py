@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 
 from detection.boxes import box_area, xywh
 from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import (
-    files_called,
-    first_character,
-    is_file,
-    is_folder,
-    reason,
-    text,
-    write_bytes,
-)
+from detection.formats.files import reason, write_bytes
+from detection.formats.inputs import Input, files_in, is_listing, opened
 from detection.tables import (
     LARGEST,
     Catalog,
@@ -61,19 +54,19 @@ NO_CLASS_IDS = (
 UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
 
 
-def is_ground_truth(path: Path) -> bool:
-    """Whether `path` looks like an instances file, or a folder that holds one."""
-    if is_folder(path):
-        return bool(_instances_files(path))
-    return is_file(path) and (path.suffix == ".json" or first_character(path) == b"{")
+def is_ground_truth(named: Input) -> bool:
+    """Whether `named` looks like an instances file, or a folder that holds one."""
+    if named.is_folder():
+        return bool(_instances_files(named.path))
+    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"{")
 
 
-def is_detections(path: Path) -> bool:
-    """Whether `path` looks like a results file."""
-    return is_file(path) and (path.suffix == ".json" or first_character(path) == b"[")
+def is_detections(named: Input) -> bool:
+    """Whether `named` looks like a results file."""
+    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"[")
 
 
-def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
     """Ground truth of an instances file.
 
     As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
@@ -81,7 +74,7 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     and warned about.
 
     Args:
-        path: The file, or a folder (or its parent) that holds instances_*.json.
+        named: The file, or a folder (or its parent) that holds instances_*.json.
         image_set: In a folder, the name in instances_<name>.json; for a file, a text file with an
             image id on each line; None for the only one there is, and all of its images.
         show_progress: Not used: the file is read in one go.
@@ -91,9 +84,10 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     """
     from kernels.coco_json import instances
 
-    path, image_set = _chosen_file(path, image_set)
+    named, image_set = _chosen_file(named, image_set)
+    path = named.path
     with _explained(path):
-        found = instances(path)
+        found = instances(named.source)
     catalog = _catalog(found, path)
     _refuse_unbounded(found, path, "annotations")
     _refuse_negative(found, path)
@@ -117,11 +111,11 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     return table if image_set is None else with_images(table, _listed_images(image_set, catalog))
 
 
-def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
     """Detections of a results file.
 
     Args:
-        path: The file.
+        named: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
         image_set: Not used.
 
@@ -131,8 +125,9 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
     """
     from kernels.coco_json import results
 
+    path = named.path
     with _explained(path):
-        found = results(path)
+        found = results(named.source)
     if len(found.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
     _refuse_unbounded(found, path, "")
@@ -181,7 +176,7 @@ def write_detections(table: Detections, path: Path) -> None:
     _write(path, [results[i] for i in np.argsort(table.row, kind="stable").tolist()])
 
 
-def category_names(path: Path) -> dict[int, str]:
+def category_names(named: Input) -> dict[int, str]:
     """Category id to class name of an instances file, ids ascending.
 
     Raises:
@@ -189,39 +184,43 @@ def category_names(path: Path) -> dict[int, str]:
     """
     from kernels.coco_json import instances
 
-    with _explained(path):
-        found = instances(path)
+    with _explained(named.path):
+        found = instances(named.source)
     ids = found.category_id.tolist()
-    _refuse_duplicates(ids, "category ids", path, "categories")
-    named = dict(sorted(zip(ids, found.category_name, strict=True)))
-    return dict(zip(named, _class_names(named), strict=True))
+    _refuse_duplicates(ids, "category ids", named.path, "categories")
+    names = dict(sorted(zip(ids, found.category_name, strict=True)))
+    return dict(zip(names, _class_names(names), strict=True))
 
 
-def instances_file(path: Path, image_set: str | None) -> Path:
+def instances_file(named: Input, image_set: str | None) -> Input:
     """The instances file that `read_ground_truth` reads for the same arguments.
 
     Raises:
         InputError: If it is not clear which.
     """
-    return _chosen_file(path, image_set)[0]
+    return _chosen_file(named, image_set)[0]
 
 
 def _instances_files(folder: Path) -> list[Path]:
-    folders = (folder, folder / "annotations")
-    return sorted(file for place in folders for file in files_called("instances_*.json", place))
+    patterns = ("instances_*.json", "instances_*.json.gz")
+    return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
 
 
-def _chosen_file(path: Path, image_set: str | None) -> tuple[Path, str | None]:
+def _chosen_file(named: Input, image_set: str | None) -> tuple[Input, str | None]:
     """The instances file, and the list of images if `image_set` is one."""
-    if not is_folder(path):
-        return path, image_set
-    files = {file.stem.removeprefix("instances_"): file for file in _instances_files(path)}
+    path = named.path
+    if not named.is_folder():
+        return named, image_set
+    files = {
+        file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_"): file
+        for file in _instances_files(path)
+    }
     if not files:
         raise InputError("no instances_*.json in this folder", path)
     if image_set in files:
-        return files[image_set], None
-    if len(files) == 1 and (image_set is None or is_file(Path(image_set))):
-        return next(iter(files.values())), image_set
+        return opened(files[image_set]), None
+    if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
+        return opened(next(iter(files.values()))), image_set
     wanted = "name an image set" if image_set is None else f"no image set called {image_set!r}"
     raise InputError(f"{wanted}; there are {', '.join(files)}", path)
 
@@ -381,12 +380,11 @@ def _warn_of_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
 def _listed_images(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
     """The images that the file `image_set` lists, by id or by file name without its ending."""
     path = Path(image_set)
-    if not is_file(path):
+    if not is_listing(path):
         raise InputError("no such list of images", path)
     place = images_by_name(catalog)
-    lines = [
-        (i, line.split()[0]) for i, line in enumerate(text(path).splitlines(), 1) if line.strip()
-    ]
+    text = opened(path).text()
+    lines = [(i, line.split()[0]) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if unknown := [(i, name) for i, name in lines if name not in place]:
         names = listed([name for _, name in unknown])
         raise InputError(f"{len(unknown)} unknown images: {names}", path, str(unknown[0][0]))

@@ -21,6 +21,7 @@ __all__ = [
     "check_new_folder",
     "check_outputs",
     "contents",
+    "decoded",
     "existing",
     "files_called",
     "first_character",
@@ -131,7 +132,15 @@ def text(path: Path) -> str:
     Raises:
         InputError: If the file cannot be read or is not UTF-8; names the line.
     """
-    data = contents(path)
+    return decoded(contents(path), path)
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """The text of a file's bytes.
+
+    Raises:
+        InputError: If they are not UTF-8; names the line.
+    """
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

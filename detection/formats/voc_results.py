@@ -15,7 +15,8 @@ import numpy as np
 
 from detection.boxes import in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import files_called, is_file, is_folder, reason
+from detection.formats.files import reason
+from detection.formats.inputs import Input, files_in, opened
 from detection.formats.voc_xml import shortest, writable, written_image_names
 from detection.tables import Catalog, Detections, images_by_name
 
@@ -24,29 +25,29 @@ if TYPE_CHECKING:
 
 __all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
 
-NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt")
+NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt(\.gz)?")
 
 
-def is_detections(path: Path) -> bool:
-    """Whether `path` is a folder of results files, or one of them."""
-    return bool(_files(path))
+def is_detections(named: Input) -> bool:
+    """Whether `named` is a folder of results files, or one of them."""
+    return bool(_files(named))
 
 
-def image_set_hints(path: Path) -> list[str]:
+def image_set_hints(named: Input) -> list[str]:
     """The image sets that the files' names may speak of, the longest first.
 
     `test` in comp4_det_test_car.txt; in comp4_det_my_val_car.txt both `my_val` and `my`.
     """
-    words = [file.stem.split("_")[2:-1] for file in _files(path)]
+    words = [_stem(file).split("_")[2:-1] for file in _files(named)]
     hints = [{"_".join(some[:n]) for n in range(1, len(some) + 1)} for some in words]
     return sorted(set.intersection(*hints), key=len, reverse=True) if hints else []
 
 
-def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
     """Detections of a folder of results files; a class without a file has no detections.
 
     Args:
-        path: The folder, or one file.
+        named: The folder, or one file.
         catalog: The ground truth's images and classes.
         image_set: The image set in the files' names; None if they all have the same.
 
@@ -54,9 +55,9 @@ def read_detections(path: Path, catalog: Catalog, image_set: str | None) -> Dete
         InputError: If there are no such files, two challenges are mixed, a line is malformed, or
             an image is not in `catalog`; names the file and the line.
     """
-    files = _class_files(path, image_set)
+    files = _class_files(named, image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    found = _read(list(files.values()), images_by_name(catalog))
+    found = _read([opened(file) for file in files.values()], images_by_name(catalog))
     label = np.array([classes.index(name) for name in files], np.int32)
     return Detections(
         image=found.image,
@@ -87,33 +88,47 @@ def write_detections(table: Detections, folder: Path, image_set: str) -> None:
         file.write_text("".join(mine), encoding="utf-8")
 
 
-def _files(path: Path) -> list[Path]:
-    found = files_called("comp*_det_*.txt", path) if is_folder(path) else [path] * is_file(path)
-    return sorted(file for file in found if NAME.fullmatch(file.name))
+def _files(named: Input) -> list[Input | Path]:
+    """One results file, or those of a folder, which are not opened."""
+    if named.is_file():
+        return [named] if NAME.fullmatch(named.path.name) else []
+    if not named.is_folder():
+        return []
+    files = files_in(named.path, "comp*_det_*.txt", "comp*_det_*.txt.gz")
+    return [file for file in files if NAME.fullmatch(file.name)]
 
 
-def _class_files(path: Path, image_set: str | None) -> dict[str, Path]:
+def _stem(file: Input | Path) -> str:
+    """The file's name without its ending."""
+    return Path(str(file)).name.removesuffix(".gz").removesuffix(".txt")
+
+
+def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]:
     """Class name to file; of several image sets, those files that name `image_set`."""
-    files = _files(path)
+    path, files = named.path, _files(named)
     if not files:
         raise InputError("no files called comp*_det_*_<class>.txt", path)
-    named = [file for file in files if file.name.split("_", 2)[2].startswith(f"{image_set}_")]
-    kinds, classes = set(), {}
-    for file in named or files:
-        challenge, _, rest = file.stem.split("_", 2)
-        known = image_set if named else rest.split("_")[0]
+    of_set = [file for file in files if _stem(file).split("_", 2)[2].startswith(f"{image_set}_")]
+    kinds: set[str] = set()
+    classes: dict[str, Input | Path] = {}
+    for file in of_set or files:
+        challenge, _, tail = _stem(file).split("_", 2)
+        known = image_set if of_set else tail.split("_")[0]
         kinds.add(f"{challenge}_det_{known}")
-        classes[rest.removeprefix(f"{known}_")] = file
+        classes[tail.removeprefix(f"{known}_")] = file
     if len(kinds) > 1:
         raise InputError(f"results of several kinds are mixed here: {listed(sorted(kinds))}", path)
+    if len(classes) < len(of_set or files):
+        raise InputError("a class has two files of results, one of them compressed", path)
     return dict(sorted(classes.items()))  # files of "a" and "a b" sort otherwise: " " < "."
 
 
-def _read(files: list[Path], images: dict[str, int]) -> Results:
+def _read(files: list[Input], images: dict[str, int]) -> Results:
     from kernels import voc_files
 
+    data = {i: file.data for i, file in enumerate(files) if file.data is not None}
     try:
-        return voc_files.results(files, images)
+        return voc_files.results([file.path for file in files], images, data=data)
     except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:

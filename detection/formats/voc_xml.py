@@ -16,7 +16,8 @@ import numpy as np
 
 from detection.boxes import box_area, in_convention, inclusive_size
 from detection.errors import InputError, listed
-from detection.formats.files import files_called, is_file, is_folder, progress, reason, text
+from detection.formats.files import progress, reason
+from detection.formats.inputs import Input, files_in, is_listing, opened
 from detection.tables import Catalog, GroundTruth, image_names
 
 if TYPE_CHECKING:
@@ -37,16 +38,16 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
 
 
-def is_ground_truth(path: Path) -> bool:
-    """Whether `path` is a devkit folder or a folder of XML files."""
-    return is_folder(path) and _layout(path) is not None
+def is_ground_truth(named: Input) -> bool:
+    """Whether `named` is a devkit folder or a folder of XML files."""
+    return named.is_folder() and _layout(named.path) is not None
 
 
-def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
     """Ground truth of a devkit folder, or of a folder of XML files.
 
     Args:
-        path: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
+        named: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
         image_set: A name (ImageSets/Main/<name>.txt, or <name>.txt beside Annotations), or a file
             with an image id first on each line; None for every XML file there is.
         show_progress: Whether to draw a progress bar on a terminal, if Python is to read the files.
@@ -54,9 +55,9 @@ def read_ground_truth(path: Path, image_set: str | None, show_progress: bool) ->
     Raises:
         InputError: If a file is missing or malformed; names the file and the line.
     """
-    layout = _layout(path)
+    layout = _layout(named.path) if named.is_folder() else None
     if layout is None:
-        raise InputError("neither a VOC devkit folder nor a folder of XML files", path)
+        raise InputError("neither a VOC devkit folder nor a folder of XML files", named.path)
     root, annotations = layout
     names = sorted(_images(root, annotations, image_set))
     return _table(names, _read(annotations, names, show_progress))
@@ -68,7 +69,7 @@ def image_sets(path: Path) -> dict[str, Path]:
     if layout is None:
         return {}
     folders = (layout[0], layout[0] / "ImageSets" / "Main")
-    return {file.stem: file for folder in folders for file in sorted(files_called("*.txt", folder))}
+    return {file.stem: file for folder in folders for file in files_in(folder, "*.txt")}
 
 
 def listed_images(path: Path) -> list[str]:
@@ -79,7 +80,7 @@ def listed_images(path: Path) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
-    for number, line in enumerate(text(path).splitlines(), start=1):
+    for number, line in enumerate(opened(path).text().splitlines(), start=1):
         for name in line.split()[:1]:
             if name in seen:
                 raise InputError(f"duplicate image id {name}", path, str(number))
@@ -144,26 +145,25 @@ def writable(name: str) -> str:
 
 def _layout(path: Path) -> tuple[Path, Path] | None:
     """The folder of the devkit's year, and its folder of XML files."""
-    if is_folder(path / "Annotations"):
+    if (path / "Annotations").is_dir():
         return path, path / "Annotations"
-    years = [year for year in sorted(files_called("VOC*", path)) if is_folder(year / "Annotations")]
+    years = [year for year in files_in(path, "VOC*") if (year / "Annotations").is_dir()]
     if len(years) > 1:
         raise InputError(f"name one of {', '.join(year.name for year in years)}", path)
     if years:
         return years[0], years[0] / "Annotations"
-    return (path.parent, path) if next(files_called("*.xml", path), None) else None
+    return (path.parent, path) if files_in(path, "*.xml") else None
 
 
 def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     if image_set is None:
-        files = files_called("*.xml", annotations)
-        names = [file.stem for file in files if file.name[0] != "."]
+        names = [file.stem for file in files_in(annotations, "*.xml") if file.name[0] != "."]
         if not names:
             raise InputError("no XML files", annotations)
         return names
     sets = image_sets(root)
     file = sets.get(image_set, Path(image_set))
-    if not is_file(file):
+    if not is_listing(file):
         known = f"there are {listed(sorted(sets), most=20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
     return listed_images(file)

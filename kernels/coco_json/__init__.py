@@ -95,62 +95,89 @@ class Results:
 
 Path = str | os.PathLike[str]
 Implementation = Literal["native", "reference"]
-Reader = Callable[[str, int], dict[str, Any] | None]
+Reader = Callable[[Path | bytes, int], dict[str, Any]]
 
 
-def _reference_instances(path: str, threads: int) -> dict[str, Any]:
+def _native_instances(source: Path | bytes, threads: int) -> dict[str, Any]:
+    return _explained(native.instances(*_of_native(source, threads)), "instances", source)
+
+
+def _native_results(source: Path | bytes, threads: int) -> dict[str, Any]:
+    return _explained(native.results(*_of_native(source, threads)), "results", source)
+
+
+def _of_native(source: Path | bytes, threads: int) -> tuple[bytes, int, bytes | None]:
+    if isinstance(source, bytes):
+        return b"", threads, source
+    return os.fsencode(source), threads, None
+
+
+def _explained(
+    columns: Any, kind: Literal["instances", "results"], source: Path | bytes
+) -> dict[str, Any]:
+    """The columns that the native reader found; else raises what is wrong with the file."""
+    if isinstance(columns, dict):
+        return columns
+    from kernels.coco_json import explanation, reference
+
+    if columns is not None:
+        explanation.explain(source, kind, columns)
+    read = reference.instances if kind == "instances" else reference.results
+    return read(source)
+
+
+def _reference_instances(source: Path | bytes, threads: int) -> dict[str, Any]:
     from kernels.coco_json import reference
 
-    return reference.instances(path)
+    return reference.instances(source)
 
 
-def _reference_results(path: str, threads: int) -> dict[str, Any]:
+def _reference_results(source: Path | bytes, threads: int) -> dict[str, Any]:
     from kernels.coco_json import reference
 
-    return reference.results(path)
+    return reference.results(source)
 
 
-# For each implementation, how it reads instances and results: the columns by name, or None.
+# For each implementation, how it reads instances and results: the columns by name.
 IMPLEMENTATIONS: Mapping[str, tuple[Reader, Reader] | None] = {
-    "native": None if native is None else (native.instances, native.results),
+    "native": None if native is None else (_native_instances, _native_results),
     "reference": (_reference_instances, _reference_results),
 }
 
 
-def instances(path: Path, *, threads: int = 0, impl: Implementation | None = None) -> Instances:
+def instances(
+    source: Path | bytes, *, threads: int = 0, impl: Implementation | None = None
+) -> Instances:
     """Reads an instances file.
 
     Args:
-        path: The file.
+        source: The file's path, or its bytes.
         threads: At most so many; 0 for as many as the machine has.
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
     Raises:
         JsonError: If it is not JSON, or not of this shape; has the line or the key.
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, or changes while it is read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), validate_threads(threads))
-    if columns is None:  # refused; the reference says why
-        columns = _reference_instances(os.fspath(path), threads)
+    columns = chosen(IMPLEMENTATIONS, impl)[0](source, validate_threads(threads))
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
     return Instances(**columns | flags)
 
 
-def results(path: Path, *, threads: int = 0, impl: Implementation | None = None) -> Results:
+def results(
+    source: Path | bytes, *, threads: int = 0, impl: Implementation | None = None
+) -> Results:
     """Reads a results file; see `instances`.
 
     Args:
-        path: The file.
+        source: The file's path, or its bytes.
         threads: At most so many; 0 for as many as the machine has.
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
     Raises:
         JsonError: If it is not JSON, or not of this shape; has the line or the key.
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, or changes while it is read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), validate_threads(threads))
-    if columns is None:
-        columns = _reference_results(os.fspath(path), threads)
-    return Results(**columns)
+    return Results(**chosen(IMPLEMENTATIONS, impl)[1](source, validate_threads(threads)))

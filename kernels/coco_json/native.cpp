@@ -1,8 +1,11 @@
 // COCO JSON to columns, fast: no object is made for a record, and what is not wanted is stepped over.
 //
-// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: the caller asks
-// the reference why.
-#include <nanobind/stl/string.h>
+// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: it says where, and
+// explanation.py puts that into words.
+#include <nanobind/stl/optional.h>
+
+#include <cerrno>
+#include <optional>
 
 #include "kernels/arrays.hpp"
 #include "kernels/coco_json/file.hpp"
@@ -42,44 +45,89 @@ void add_columns(nb::dict& columns, Section<Columns>& section) {
     });
 }
 
-// Whether `read` took the file; false also if it is no file, or no JSON.
-template <class Read>
-bool was_read(const std::string& path, const Read& read) {
-    nb::gil_scoped_release release;
-    const File file(path);
-    if (!file.is_open()) return false;
-    try {
-        return read(without_mark(file.text()));
-    } catch (const Malformed&) {
-        return false;
+// An OSError in words that name no file: the caller knows it.
+[[noreturn]] void raise(const Unreadable& unreadable) {
+    if (unreadable.error) {
+        errno = unreadable.error;
+        PyErr_SetFromErrno(PyExc_OSError);
+    } else {
+        PyErr_SetString(PyExc_OSError, "could not be read whole: it changed while it was read");
     }
+    throw nb::python_error();
 }
 
-nb::object instances(const std::string& path, int threads) {
+using Refusals = std::optional<Refusal>;
+
+// Calls read(source) with the bytes, or with those of a file, on which it may wait. False if it is none.
+template <class Read>
+bool read_source(const std::string& path, const std::optional<nb::bytes>& data, const Read& read) {
+    const auto size = static_cast<int64_t>(data ? data->size() : 0);
+    const Source bytes(data ? data->c_str() : "", size);
+    std::optional<Unreadable> unreadable;
+    {
+        nb::gil_scoped_release release;
+        try {
+            if (data) {
+                read(bytes);
+                return true;
+            }
+            const File file(path);
+            if (!file.is_open()) return false;
+            read(file.source());
+            file.refuse_changed();
+        } catch (const Unreadable& caught) {
+            unreadable = caught;
+        }
+    }
+    if (unreadable) raise(*unreadable);
+    return true;
+}
+
+// The columns that `add` makes of what `read` found; a tuple that says why the text is refused; or None
+// for what is no regular file.
+template <class Read, class Add>
+nb::object columns_of(const nb::bytes& path, const std::optional<nb::bytes>& data, const Read& read,
+                      const Add& add) {
+    Refusals refused;
+    const bool is_file = read_source({path.c_str(), path.size()}, data, [&](const Source& source) {
+        try {
+            read(source);
+        } catch (const Refusal& refusal) {
+            refused = refusal;
+        }
+    });
+    if (!is_file) return nb::none();
+    if (refused)
+        return nb::make_tuple(refused->kind, refused->within, refused->record, refused->begin, refused->end);
+    nb::dict columns;
+    add(columns);
+    return columns;
+}
+
+nb::object instances(nb::bytes path, int threads, std::optional<nb::bytes> data) {
     Instances found;
-    if (!was_read(path, [&](Text text) { return read_instances(text, threads, found); }))
-        return nb::none();
-    nb::dict columns;
-    add_columns(columns, found.images);
-    add_columns(columns, found.categories);
-    add_columns(columns, found.annotations);
-    return columns;
+    return columns_of(
+        path, data, [&](const Source& source) { read_instances(source, threads, found); },
+        [&](nb::dict& columns) {
+            add_columns(columns, found.images);
+            add_columns(columns, found.categories);
+            add_columns(columns, found.annotations);
+        });
 }
 
-nb::object results(const std::string& path, int threads) {
+nb::object results(nb::bytes path, int threads, std::optional<nb::bytes> data) {
     Section<Results> found;
-    if (!was_read(path, [&](Text text) { return read_results(text, threads, found); }))
-        return nb::none();
-    nb::dict columns;
-    add_columns(columns, found);
-    return columns;
+    return columns_of(
+        path, data, [&](const Source& source) { read_results(source, threads, found); },
+        [&](nb::dict& columns) { add_columns(columns, found); });
 }
 
 }  // namespace
 
 NB_MODULE(native, module) {
-    module.def("instances", &instances, nb::arg("path"), nb::arg("threads"),
-               "The columns of kernels.coco_json.Instances by name; None for a file that is refused.");
-    module.def("results", &results, nb::arg("path"), nb::arg("threads"),
-               "The columns of kernels.coco_json.Results by name; None for a file that is refused.");
+    module.def("instances", &instances, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
+               "The columns of kernels.coco_json.Instances by name, of a file or of `data`; a tuple "
+               "(kind, within, record, begin, end) for text that is refused; None for no regular file.");
+    module.def("results", &results, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
+               "The columns of kernels.coco_json.Results by name; see instances.");
 }

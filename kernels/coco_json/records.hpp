@@ -4,19 +4,11 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/coco_json/scanner.hpp"
+#include "kernels/coco_json/source.hpp"
 
 namespace upmap::json {
 
 constexpr double LARGEST_EXACT = 9007199254740992.0;  // 2^53: up to here a float is a whole number
-
-// The bytes that are read, and what to do once a range of them is done with.
-struct Text {
-    const char* begin;
-    const char* end;  // followed by PADDING zero bytes
-    void (*expected)(const char* begin, const char* end) = nullptr;  // will be read
-    void (*done)(const char* begin, const char* end) = nullptr;      // was read
-};
 
 // A column of ids: all numbers, or all strings.
 struct Ids {
@@ -241,17 +233,19 @@ class KeyReader {
 // key that stands twice counts as it stands last, so a wrong array may be replaced by a right one.
 template <class Columns>
 struct Piece {
-    const char* stop = nullptr;  // where the next record begins, or behind the array's "]"
+    int64_t stop = 0;  // the offset where the next record begins, or behind the array's "]"
     int64_t records = 0;
-    bool is_last = false, is_malformed = false, is_right = true;
+    int64_t last_begin = 0;  // the offset of the last record that was begun
+    int64_t wrong = -1, wrong_begin = 0, wrong_end = 0;  // the first wrong record: number, offsets
+    bool is_last = false, is_malformed = false;
     Columns columns;
 
     bool is_end() const { return is_last || is_malformed; }
+    bool is_right() const { return wrong < 0 && !is_malformed; }
     void clear() {
-        stop = nullptr;
-        records = 0;
+        stop = records = last_begin = wrong_begin = wrong_end = 0;
+        wrong = -1;
         is_last = is_malformed = false;
-        is_right = true;
         columns.each([](const char*, auto& column, size_t) { column.clear(); });
         columns.each_text([](const char*, auto& column) { column.clear(); });
     }
@@ -260,14 +254,34 @@ struct Piece {
 template <class Columns>
 class PieceReader {
   public:
-    explicit PieceReader(int depth) : depth_(depth), cursor_(nullptr, depth) {}
+    PieceReader(const Source& source, int depth) : depth_(depth), window_(source), cursor_(nullptr, depth) {}
 
-    // Reads records from `begin` on until one begins at `limit` or beyond, the array ends, or
-    // `is_wanted` says no.
+    // Reads records from offset `begin` on until one begins at `limit` or beyond, the array ends, or
+    // `is_wanted` says no. What is cut off by the end of the window is read again in a larger one.
     template <class IsWanted>
-    void read(Piece<Columns>& piece, const char* begin, const char* limit, const IsWanted& is_wanted) {
+    void read(Piece<Columns>& piece, int64_t begin, int64_t limit, const IsWanted& is_wanted) {
+        for (int64_t length = std::min(limit - begin, LONGEST) + BEYOND;; length *= 2) {
+            window_.load(begin, begin + length);
+            read_window(piece, limit, is_wanted);
+            if (!window_.cut_off(cursor_.p)) return;
+        }
+    }
+
+  private:
+    static constexpr int64_t LONGEST = 1 << 21;  // bytes to begin with
+    static constexpr int64_t BEYOND = 64;        // bytes: a right limit is not cut off
+
+    int depth_;
+    Window window_;
+    Cursor cursor_;
+    KeyReader<Columns> keys_;
+    std::array<Value, Columns::KEYS.size()> values_;
+    std::deque<std::string> decoded_;
+
+    template <class IsWanted>
+    void read_window(Piece<Columns>& piece, int64_t limit, const IsWanted& is_wanted) {
         piece.clear();
-        cursor_ = Cursor(begin, depth_);
+        cursor_ = Cursor(window_.begin(), depth_);
         try {
             while (is_wanted()) {
                 record(piece);
@@ -278,31 +292,26 @@ class PieceReader {
                     break;
                 }
                 cursor_.space();
-                if (cursor_.p >= limit) break;
+                if (window_.offset(cursor_.p) >= limit) break;
             }
         } catch (const Malformed&) {
             piece.is_malformed = true;
         }
-        piece.stop = cursor_.p;
+        piece.stop = window_.offset(cursor_.p);
     }
 
-  private:
-    int depth_;
-    Cursor cursor_;
-    KeyReader<Columns> keys_;
-    std::array<Value, Columns::KEYS.size()> values_;
-    std::deque<std::string> decoded_;
-
     void record(Piece<Columns>& piece) {
-        ++piece.records;
-        if (*cursor_.p != '{') {
-            cursor_.skip();
-            piece.is_right = false;
-            return;
-        }
+        piece.last_begin = window_.offset(cursor_.p);
+        const bool is_object = *cursor_.p == '{';
         for (Value& value : values_) value.kind = Kind::MISSING, value.text = {};
-        fields();
-        if (!piece.columns.push(values_)) piece.is_right = false;
+        is_object ? fields() : cursor_.skip();
+        const bool is_right = is_object && piece.columns.push(values_);
+        if (!is_right && piece.wrong < 0) {
+            piece.wrong = piece.records;
+            piece.wrong_begin = piece.last_begin;
+            piece.wrong_end = window_.offset(cursor_.p);
+        }
+        ++piece.records;
         if (!decoded_.empty()) decoded_.clear();
     }
 

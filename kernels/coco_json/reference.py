@@ -1,13 +1,13 @@
-"""The oracle of reading COCO JSON: Python's json, then one record at a time.
+"""The reference of reading COCO JSON: Python's json, then one record at a time.
 
 Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 reads them.
 """
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,13 +15,45 @@ import numpy as np
 
 from kernels.coco_json import JsonError
 
-__all__ = ["MAX_DEPTH", "instances", "results"]
+__all__ = [
+    "BOM",
+    "MAX_DEPTH",
+    "NEAR",
+    "SPACE",
+    "depth",
+    "empty",
+    "ends_early",
+    "error_place",
+    "instances",
+    "is_constant",
+    "loads",
+    "malformed",
+    "missing",
+    "mixed_ids",
+    "not_an_array",
+    "not_utf8",
+    "of_type",
+    "read_record",
+    "results",
+    "too_deep",
+]
 
 MAX_DEPTH = 512  # of nested objects and arrays
 LARGEST_EXACT = 2**53  # up to here a float64 holds every integer
 MOST_DIGITS = 4000  # Python refuses to read integers of more than 4300
 BOM = b"\xef\xbb\xbf"
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'  # or what begins as one; takes no memory
+TOKEN = re.compile(rf"{STRING}|[\[\]{{}}]", re.DOTALL)
+CONSTANT = re.compile(rf"{STRING}|NaN|-?Infinity", re.DOTALL)
+SPACE = " \t\r\n"
+MOST_SHOWN = 60  # characters of a quoted value
+NEAR = 16  # characters of malformed text that are shown
+SECTIONS = ("images", "annotations", "categories")
+WHOLE: dict[str, tuple[type, str]] = {
+    "instances": (dict, "an object of images, annotations and categories"),
+    "results": (list, "a list of results"),
+}
+IMAGE_ID = {"images": 0, "annotations": 1, "categories": 0, "": 0}  # which value of a record
 NAMES: dict[type, str] = {
     dict: "object",
     list: "array",
@@ -31,66 +63,108 @@ NAMES: dict[type, str] = {
 }
 
 Record = dict[str, Any]
+Source = str | os.PathLike[str] | bytes
 
 
-def instances(path: str, threads: int = 0) -> dict[str, Any]:
+def instances(source: Source, threads: int = 0) -> dict[str, Any]:
     """See `kernels.coco_json.instances`; `threads` is not used."""
-    expected = "an object of images, annotations and categories"
-    whole = _of_type(_parsed(path), dict, expected)
-    images, rows, categories = (
-        _records(_required(whole, key, ""), key) for key in ("images", "annotations", "categories")
+    whole = of_type(_parsed(source), "instances")
+    arrays = {key: _array(_required(whole, key, ""), key) for key in SECTIONS}
+    image_id, file_name, image_size = _columns(arrays["images"], "images", 3)
+    number, on_image, of_class, bbox, area, crowd, difficult = _columns(
+        arrays["annotations"], "annotations", 7
     )
+    category_id, category_name = _columns(arrays["categories"], "categories", 2)
     return {
-        "image_id": _ids(images, "id", "images", _image_id),
-        "file_name": [_text(row, "file_name", where) for row, where in images],
-        "image_size": _floats(
-            [
-                [_optional(row, side, 0.0, where) for side in ("width", "height")]
-                for row, where in images
-            ],
-            2,
-        ),
-        "category_id": _ids(categories, "id", "categories", _integer),
-        "category_name": [_text(row, "name", where) for row, where in categories],
-        "annotation_id": _ids(rows, "id", "annotations", _integer),
-        "annotation_image_id": _ids(rows, "image_id", "annotations", _image_id),
-        "annotation_category_id": _ids(rows, "category_id", "annotations", _integer),
-        **_boxes(rows),
-        "area": _floats([_area(row, where) for row, where in rows]),
-        "crowd": np.array([_flag(row, "iscrowd", where) for row, where in rows], bool),
-        "difficult": np.array([_mark(row, "difficult") for row, _ in rows], bool),
+        "image_id": _ids(image_id),
+        "file_name": file_name,
+        "image_size": _floats(image_size, 2),
+        "category_id": _ids(category_id),
+        "category_name": category_name,
+        "annotation_id": _ids(number),
+        "annotation_image_id": _ids(on_image),
+        "annotation_category_id": _ids(of_class),
+        **_boxes(bbox),
+        "area": _floats(area),
+        "crowd": np.array(crowd, bool),
+        "difficult": np.array(difficult, bool),
     }
 
 
-def results(path: str, threads: int = 0) -> dict[str, Any]:
+def results(source: Source, threads: int = 0) -> dict[str, Any]:
     """See `kernels.coco_json.results`; `threads` is not used."""
-    rows = _records(_of_type(_parsed(path), list, "a list of results"), "")
+    rows = of_type(_parsed(source), "results")
+    image_id, category_id, bbox, score = _columns(rows, "", 4)
     return {
-        "image_id": _ids(rows, "image_id", "", _image_id),
-        "category_id": _ids(rows, "category_id", "", _integer),
-        **_boxes(rows),
-        "score": _floats(
-            [_number(_required(row, "score", where), f"{where}.score") for row, where in rows]
-        ),
+        "image_id": _ids(image_id),
+        "category_id": _ids(category_id),
+        **_boxes(bbox),
+        "score": _floats(score),
     }
 
 
-def _parsed(path: str) -> Any:
+def read_record(section: str, value: Any, where: str) -> tuple[Any, ...]:
+    """The values of one record.
+
+    Args:
+        section: "images", "annotations" or "categories"; "" of results.
+        value: What Python's json makes of it.
+        where: Its place, as messages name it.
+
+    Raises:
+        JsonError: If it is no such record; has `where` it stands and the key.
+    """
+    if not isinstance(value, dict):
+        raise _unexpected("object", value, where)
+    return RECORDS[section](value, where)
+
+
+def _parsed(source: Source) -> Any:
     """What Python's json makes of the file, with JSON's own numbers only."""
-    data = Path(path).read_bytes().removeprefix(BOM)
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = data.removeprefix(BOM)
     text = _decoded(data)
-    if not text.strip(" \t\r\n"):
-        raise JsonError("the file is empty; expected JSON", str(text.count("\n") + 1))
+    if not text.strip(SPACE):
+        raise empty(text.count("\n") + 1)
     try:
-        parsed = json.loads(text, parse_constant=_no_number, parse_int=_whole)
+        parsed = loads(text)
     except json.JSONDecodeError as error:
-        raise _malformed(error, text, len(data)) from None
+        raise _not_json(error, text, len(data)) from None
     except RecursionError:
-        raise _too_deep() from None
-    brackets = re.findall(r"[\[\]{}]", STRING.sub("", text))
-    if max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > MAX_DEPTH:
-        raise _too_deep()
+        raise too_deep() from None
+    if depth(text) > MAX_DEPTH:
+        raise too_deep()
     return parsed
+
+
+def _not_json(error: json.JSONDecodeError, text: str, size: int) -> JsonError:
+    """What is wrong with a text of so many bytes: nested too deeply, cut short, or malformed."""
+    place = error_place(error, text)
+    if depth(text[:place]) > MAX_DEPTH:
+        return too_deep()
+    whole = text.rstrip(SPACE)
+    is_cut = place >= len(whole) or whole[-1] not in "]}"
+    if is_cut and not is_constant(error):
+        return ends_early(size, text.count("\n") + 1)
+    line = text.count("\n", 0, place) + 1
+    return malformed(error, text[place : place + NEAR], line)
+
+
+def loads(text: str) -> Any:
+    """What Python's json makes of a text, with JSON's own numbers only."""
+    return json.loads(text, parse_constant=_no_number, parse_int=_whole)
+
+
+def depth(text: str) -> int:
+    """How many objects and arrays the text opens within one another, at most."""
+    here = deepest = 0
+    for token in TOKEN.finditer(text):
+        if text[token.start()] in "[{":
+            here += 1
+            deepest = max(deepest, here)
+        elif text[token.start()] in "]}":
+            here -= 1
+    return deepest
 
 
 def _decoded(data: bytes) -> str:
@@ -98,8 +172,12 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
-        raise JsonError(found, str(line)) from None
+        raise not_utf8(data[error.start], line) from None
+
+
+def not_utf8(byte: int, line: int) -> JsonError:
+    """The error of a byte that is no part of UTF-8 text."""
+    return JsonError(f"byte 0x{byte:02x} is not UTF-8 text", str(line))
 
 
 def _no_number(name: str) -> NoReturn:
@@ -118,57 +196,131 @@ def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) <= MOST_DIGITS else math.inf
 
 
-def _too_deep() -> JsonError:
+def too_deep() -> JsonError:
+    """The error of JSON that is nested too deeply."""
     return JsonError(f"JSON is nested too deeply, more than {MAX_DEPTH} levels", "1")
 
 
-def _malformed(error: json.JSONDecodeError, text: str, size: int) -> JsonError:
-    """Names the line, and says what is there."""
+def empty(line: int) -> JsonError:
+    """The error of a file that holds white space only, up to a line."""
+    return JsonError("the file is empty; expected JSON", str(line))
+
+
+def ends_early(size: int, line: int) -> JsonError:
+    """The error of JSON that ends in its midst, on a line, after so many bytes."""
+    return JsonError(f"JSON ends too early, after {size} bytes", str(line))
+
+
+def is_constant(error: json.JSONDecodeError) -> bool:
+    """Whether an error of `loads` is that of NaN or Infinity."""
+    return isinstance(error, _NoNumber)
+
+
+def error_place(error: json.JSONDecodeError, text: str) -> int:
+    """Where in `text`, which has it, an error of `loads` stands."""
+    if not isinstance(error, _NoNumber):
+        return error.pos
+    return next(found.start() for found in CONSTANT.finditer(text) if found[0] == error.name)
+
+
+def malformed(error: json.JSONDecodeError, near: str, line: int) -> JsonError:
+    """The error of malformed JSON: the line, and some of what stands there."""
     if isinstance(error, _NoNumber):
-        place = STRING.sub(lambda found: " " * len(found[0]), text).find(error.name)
-        return JsonError(error.msg, str(text.count("\n", 0, place) + 1))
-    whole = text.rstrip(" \t\r\n")
-    if error.pos >= len(whole) or whole[-1] not in "]}":
-        return JsonError(f"JSON ends too early, after {size} bytes", str(text.count("\n") + 1))
+        return JsonError(error.msg, str(line))
     message = (
         "trailing characters" if error.msg == "Extra data" else error.msg[0].lower() + error.msg[1:]
     )
-    near = text[error.pos :][:16].partition("\n")[0]
-    return JsonError(f"JSON is malformed: {message}, near {near!r}", str(error.lineno))
+    shown = near[:NEAR].partition("\n")[0]
+    return JsonError(f"JSON is malformed: {message}, near {shown!r}", str(line))
 
 
-def _of_type(value: Any, kind: type, expected: str) -> Any:
-    if not isinstance(value, kind):
+def of_type(value: Any, kind: str) -> Any:
+    """`value`, if it is what "instances" or "results" are."""
+    expected, words = WHOLE[kind]
+    if not isinstance(value, expected):
         found = {"array": "a list", "object": "an object"}.get(_kind(value), _kind(value))
-        raise JsonError(f"expected {expected}, got {found}", "1")
+        raise JsonError(f"expected {words}, got {found}", "1")
     return value
 
 
-def _records(rows: Any, within: str) -> list[tuple[Record, str]]:
-    """The objects of an array, each with the key under which it stands."""
-    if not isinstance(rows, list):
-        raise _unexpected("array", rows, within)
-    records = [(row, f"{within}[{i}]") for i, row in enumerate(rows)]
-    for row, where in records:
-        if not isinstance(row, dict):
-            raise _unexpected("object", row, where)
-    return records
+def _array(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise not_an_array(value, key)
+    return value
+
+
+def not_an_array(value: Any, key: str) -> JsonError:
+    """The error of a section that is another value."""
+    return _unexpected("array", value, key)
+
+
+def _columns(rows: list[Any], within: str, width: int) -> list[list[Any]]:
+    """The values of an array's records, one list for each of the `width` values of a record."""
+    records = [read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)]
+    columns = [list(column) for column in zip(*records, strict=True)] or [[] for _ in range(width)]
+    if len({type(value) for value in columns[IMAGE_ID[within]]}) > 1:
+        raise mixed_ids(within)
+    return columns
+
+
+def mixed_ids(within: str) -> JsonError:
+    """The error of image ids of two kinds."""
+    key = "id" if within == "images" else "image_id"
+    return JsonError(f"{key} is a string in some places and a number in others", within)
 
 
 def _required(row: Record, key: str, where: str) -> Any:
     if key not in row:
-        raise JsonError("missing", f"{where}.{key}" if where else key)
+        raise missing(f"{where}.{key}" if where else key)
     return row[key]
 
 
-def _ids(
-    rows: list[tuple[Record, str]], key: str, within: str, read: Callable[[Any, str], int | str]
-) -> Any:
-    values = [read(_required(row, key, where), f"{where}.{key}") for row, where in rows]
-    if len({type(value) for value in values}) > 1:
-        message = f"{key} is a string in some places and a number in others"
-        raise JsonError(message, within)
+def missing(where: str) -> JsonError:
+    """The error of a key that is not there."""
+    return JsonError("missing", where)
+
+
+def _ids(values: list[Any]) -> Any:
     return values if values and isinstance(values[0], str) else np.array(values, np.int64)
+
+
+def _image(row: Record, where: str) -> tuple[Any, ...]:
+    return (
+        _required_id(row, "id", where, _image_id),
+        _text(row, "file_name", where),
+        [_optional(row, side, 0.0, where) for side in ("width", "height")],
+    )
+
+
+def _annotation(row: Record, where: str) -> tuple[Any, ...]:
+    return (
+        _required_id(row, "id", where, _integer),
+        _required_id(row, "image_id", where, _image_id),
+        _required_id(row, "category_id", where, _integer),
+        _bbox(_required(row, "bbox", where), f"{where}.bbox"),
+        _area(row, where),
+        _flag(row, "iscrowd", where),
+        _mark(row, "difficult"),
+    )
+
+
+def _category(row: Record, where: str) -> tuple[Any, ...]:
+    return _required_id(row, "id", where, _integer), _text(row, "name", where)
+
+
+def _result(row: Record, where: str) -> tuple[Any, ...]:
+    return (
+        _required_id(row, "image_id", where, _image_id),
+        _required_id(row, "category_id", where, _integer),
+        _bbox(_required(row, "bbox", where), f"{where}.bbox"),
+        _number(_required(row, "score", where), f"{where}.score"),
+    )
+
+
+def _required_id(
+    row: Record, key: str, where: str, read: Callable[[Any, str], int | str]
+) -> int | str:
+    return read(_required(row, key, where), f"{where}.{key}")
 
 
 def _image_id(value: Any, where: str) -> int | str:
@@ -185,7 +337,7 @@ def _integer(value: Any, where: str) -> int:
         else -(2**63) <= value < 2**63
     )
     if not is_whole:
-        raise JsonError(f"expected an integer of 64 bits, got {value!r}", where)
+        raise JsonError(f"expected an integer of 64 bits, got {_shown(value)}", where)
     return int(value)
 
 
@@ -234,14 +386,18 @@ def _unicode(value: str, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise JsonError(f"not Unicode text: {value!r}", where) from None
+        raise JsonError(f"not Unicode text: {_shown(value)}", where) from None
     return value
 
 
-def _boxes(rows: list[tuple[Record, str]]) -> dict[str, Any]:
-    bbox = _floats(
-        [_bbox(_required(row, "bbox", where), f"{where}.bbox") for row, where in rows], 4
-    )
+def _shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    words = repr(value)
+    return words if len(words) <= MOST_SHOWN else f"{words[: MOST_SHOWN - 3]}..."
+
+
+def _boxes(rows: list[Any]) -> dict[str, Any]:
+    bbox = _floats(rows, 4)
     corners = np.concatenate([bbox[:, :2], bbox[:, 2:] + bbox[:, :2]], axis=1)
     return {"box": corners, "size": bbox[:, 2:].copy()}
 
@@ -265,3 +421,11 @@ def _unexpected(expected: str, value: Any, where: str) -> JsonError:
 
 def _kind(value: Any) -> str:
     return NAMES.get(type(value), type(value).__name__)
+
+
+RECORDS: dict[str, Callable[[Record, str], tuple[Any, ...]]] = {
+    "images": _image,
+    "annotations": _annotation,
+    "categories": _category,
+    "": _result,
+}

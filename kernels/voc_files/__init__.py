@@ -8,6 +8,7 @@ leaves the others to the reference, one by one.
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -93,7 +94,8 @@ Implementation = Literal["native", "reference"]
 Columns = dict[str, Any]
 Watched = Callable[[list[str]], Iterable[str]]
 AnnotationsReader = Callable[[Path, list[str], int, Watched], Columns]
-ResultsReader = Callable[[Sequence[Path], dict[str, int], int], Columns]
+Data = Mapping[int, bytes]
+ResultsReader = Callable[[Sequence[Path], dict[str, int], int, Data], Columns]
 
 
 def _native_annotations(folder: Path, names: list[str], threads: int, watched: Watched) -> Columns:
@@ -117,19 +119,24 @@ def _reference_annotations(
     return reference.annotations(folder, watched(names))
 
 
-def _native_results(paths: Sequence[Path], images: dict[str, int], threads: int) -> Columns:
-    columns = native.results([os.fsencode(path) for path in paths], images, threads)
+def _native_results(
+    paths: Sequence[Path], images: dict[str, int], threads: int, data: Data
+) -> Columns:
+    columns = native.results([os.fsencode(path) for path in paths], images, threads, dict(data))
     unread = columns.pop("unread")
     if not len(unread):
         return columns
-    missing = _reference_results([paths[i] for i in unread], images, threads)
+    known = {place: data[i] for place, i in enumerate(unread.tolist()) if i in data}
+    missing = _reference_results([paths[i] for i in unread], images, threads, known)
     return _joined(columns, missing, "file", unread)
 
 
-def _reference_results(paths: Sequence[Path], images: dict[str, int], threads: int) -> Columns:
+def _reference_results(
+    paths: Sequence[Path], images: dict[str, int], threads: int, data: Data
+) -> Columns:
     from kernels.voc_files import reference
 
-    return reference.results(paths, images)
+    return reference.results(paths, images, data)
 
 
 def _joined(some: Columns, others: Columns, key: str, places: NDArray[np.int32]) -> Columns:
@@ -188,6 +195,7 @@ def results(
     paths: Sequence[Path],
     images: Mapping[str, int],
     *,
+    data: Data = MappingProxyType({}),
     threads: int = 0,
     impl: Implementation | None = None,
 ) -> Results:
@@ -196,6 +204,7 @@ def results(
     Args:
         paths: The files.
         images: What stands for each image id in the column `image`: a number from 0 up.
+        data: The bytes of some files, by their places in `paths`; these are not opened.
         threads: At most so many; 0 for as many as the machine has.
         impl: A key of IMPLEMENTATIONS; None for the best that is built.
 
@@ -211,7 +220,7 @@ def results(
     validate_within("images", places, 0)
     keys = [_validate_text("images", name) for name in images]
     by_name = dict(zip(keys, places.tolist(), strict=True))
-    return Results(**read(list(paths), by_name, validate_threads(threads)))
+    return Results(**read(list(paths), by_name, validate_threads(threads), data))
 
 
 def _validate_text(what: str, value: object) -> str:

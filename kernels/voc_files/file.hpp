@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -33,6 +34,14 @@ class File {
         if (!is_path || !read_bytes(path.c_str())) return false;
         std::memset(bytes_.data() + length_, 0, PADDING);
         return true;
+    }
+
+    // As if these bytes had been read.
+    void copy(std::string_view bytes) {
+        length_ = 0;
+        std::memcpy(room(bytes.size()), bytes.data(), bytes.size());
+        length_ = bytes.size();
+        std::memset(bytes_.data() + length_, 0, PADDING);
     }
 
     // What was read, without a UTF-8 byte order mark.

@@ -139,10 +139,18 @@ struct Detections : Results {
     std::vector<int32_t> file, unread;
 };
 
-Detections detections_of(const std::string& path, int32_t i, const ImagePlaces& places) {
+// The bytes of a results file, or where they are.
+struct ResultsFile {
+    std::string path;
+    std::string_view bytes;
+    bool has_bytes = false;
+};
+
+Detections detections_of(const ResultsFile& source, int32_t i, const ImagePlaces& places) {
     Detections part;
     File file;
-    if (!file.read(path) || !ResultsReader(places, part).read(file.text())) {
+    if (source.has_bytes) file.copy(source.bytes);
+    if (!(source.has_bytes || file.read(source.path)) || !ResultsReader(places, part).read(file.text())) {
         part = {};
         part.unread.push_back(i);
     }
@@ -150,11 +158,16 @@ Detections detections_of(const std::string& path, int32_t i, const ImagePlaces& 
     return part;
 }
 
-nb::dict results(nb::list paths, nb::dict images, int threads) {
+nb::dict results(nb::list paths, nb::dict images, int threads, nb::dict data) {
     ImagePlaces places;
     for (auto [name, place] : images) places.add(utf8(name), nb::cast<int32_t>(place));
-    std::vector<std::string> files;
-    for (nb::handle path : paths) files.emplace_back(view(nb::cast<nb::bytes>(path)));
+    std::vector<ResultsFile> files;
+    for (nb::handle path : paths) files.push_back({std::string(view(nb::cast<nb::bytes>(path))), {}});
+    for (auto [place, bytes] : data) {  // which `data` keeps alive
+        ResultsFile& file = files.at(nb::cast<size_t>(place));
+        file.bytes = view(nb::cast<nb::bytes>(bytes));
+        file.has_bytes = true;
+    }
     std::vector<Detections> parts(files.size());
     {
         nb::gil_scoped_release release;
@@ -178,5 +191,6 @@ NB_MODULE(native, module) {
     module.def("annotations", &annotations, nb::arg("folder"), nb::arg("names"), nb::arg("threads"),
                "The columns of kernels.voc_files.Annotations by name, and the files that were not read.");
     module.def("results", &results, nb::arg("paths"), nb::arg("images"), nb::arg("threads"),
+               nb::arg("data") = nb::dict(),
                "The columns of kernels.voc_files.Results by name, and the files that were not read.");
 }

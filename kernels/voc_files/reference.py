@@ -6,9 +6,10 @@ Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCevaldet.m)
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from xml.parsers import expat
 
@@ -43,9 +44,13 @@ def annotations(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[st
     }
 
 
-def results(paths: Sequence[str | os.PathLike[str]], images: dict[str, int]) -> dict[str, Any]:
+def results(
+    paths: Sequence[str | os.PathLike[str]],
+    images: dict[str, int],
+    data: Mapping[int, bytes] = MappingProxyType({}),
+) -> dict[str, Any]:
     """See `kernels.voc_files.results`."""
-    columns = [_columns(Path(path), images) for path in paths]
+    columns = [_columns(Path(path), images, data.get(i)) for i, path in enumerate(paths)]
     numbers = np.concatenate([np.zeros((0, 5)), *(numbers for _, numbers in columns)])
     counts = [len(image) for image, _ in columns]
     return {
@@ -170,9 +175,12 @@ def _side(size: dict[str, str], name: str, path: Path) -> int:
     return int(value)
 
 
-def _columns(path: Path, images: dict[str, int]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _columns(
+    path: Path, images: dict[str, int], data: bytes | None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """One file: the image of each line, and its score and corners, float64 [n, 5]."""
-    rows = [line.split() for line in _text(path).split("\n")]
+    text = _text(path, _contents(path) if data is None else data.removeprefix(BOM))
+    rows = [line.split() for line in text.split("\n")]
     if set(map(len, rows)) - {0, len(COLUMNS)}:
         number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) not in (0, 6))
         expected = f"expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}), got {len(row)}"
@@ -189,8 +197,7 @@ def _columns(path: Path, images: dict[str, int]) -> tuple[NDArray[np.int32], NDA
     return image, numbers
 
 
-def _text(path: Path) -> str:
-    data = _contents(path)
+def _text(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ import pytest
 from detection import InputError, InputWarning, read, read_ground_truth
 from detection.convert import main
 from detection.formats import coco_json, voc_results, voc_xml
+from detection.formats.inputs import Input
 from tests.detection.small_files import (
     COCO,
     VOC,
@@ -411,6 +412,7 @@ def test_an_unreadable_file_is_named(
     def refuse(self: Path, *arguments: Any, **keywords: Any) -> bytes:
         raise PermissionError(13, os.strerror(13), str(self))
 
+    monkeypatch.setenv("UPMAP_IMPL", "reference")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=f"{name}: permission denied"):
@@ -526,11 +528,11 @@ def test_what_is_empty_or_begins_with_a_byte_order_mark_is_legal(
 @pytest.mark.parametrize("name", ["nothing", "a\0b", "folder", "/dev/null", ""])
 def test_odd_paths_are_no_detections(tmp_path: Path, module: Any, name: str) -> None:
     (tmp_path / "folder").mkdir()
-    assert not module.is_detections(tmp_path / name)
+    assert not module.is_detections(Input(tmp_path / name))
 
 
 @pytest.mark.parametrize("module", [voc_xml, coco_json])
 @pytest.mark.parametrize("name", ["nothing", "a\0b", "folder", "/dev/null", ""])
 def test_odd_paths_are_no_ground_truth(tmp_path: Path, module: Any, name: str) -> None:
     (tmp_path / "folder").mkdir()
-    assert not module.is_ground_truth(tmp_path / name)
+    assert not module.is_ground_truth(Input(tmp_path / name))

@@ -12,20 +12,26 @@
 
 using namespace upmap::json;
 
-// Calls read(text) for each file of a folder, in memory that ends where the reader's contract says.
+// Calls read(source) for each file of a folder, from the file and from memory that ends with its bytes.
 template <class Read>
 void over_files(const std::filesystem::path& folder, const Read& read) {
     int files = 0, taken = 0;
+    auto is_taken = [&](const Source& source) {
+        try {
+            read(source);
+            return true;
+        } catch (const Refusal&) {
+            return false;
+        }
+    };
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
         const File file(entry.path().string());
-        const Text text = without_mark(file.text());
-        const auto length = static_cast<size_t>(text.end - text.begin);
-        const std::unique_ptr<char[]> exact(new char[length + PADDING]());
-        std::memcpy(exact.get(), text.begin, length);
-        try {
-            taken += read(Text{exact.get(), exact.get() + length});
-        } catch (const Malformed&) {
-        }
+        const auto length = static_cast<int64_t>(entry.file_size());
+        const std::unique_ptr<char[]> exact(new char[static_cast<size_t>(length)]);
+        file.source().copy(0, exact.get(), length);
+        const bool is_file_taken = is_taken(file.source());
+        if (is_taken({exact.get(), length}) != is_file_taken) std::abort();
+        taken += is_file_taken;
         ++files;
     }
     std::printf("%s: %d files, %d taken\n", folder.c_str(), files, taken);
@@ -33,12 +39,12 @@ void over_files(const std::filesystem::path& folder, const Read& read) {
 
 int main(int, char** arguments) {
     const std::filesystem::path corpus = arguments[1];
-    over_files(corpus / "instances", [](const Text& text) {
+    over_files(corpus / "instances", [](const Source& source) {
         Instances found;
-        return read_instances(text, 3, found);
+        read_instances(source, 3, found);
     });
-    over_files(corpus / "results", [](const Text& text) {
+    over_files(corpus / "results", [](const Source& source) {
         Section<Results> found;
-        return read_results(text, 3, found);
+        read_results(source, 3, found);
     });
 }
