@@ -296,10 +296,18 @@ def _read_datasets(data: _Data, files: tuple[Input, Input]) -> _Datasets:
     catalog = data.ground_truth.catalog
     with contextlib.redirect_stdout(io.StringIO()):
         truth = Dataset()
-        truth.dataset = json.loads(files[0].text())
+        truth.dataset = _parse(files[0])
         truth.createIndex()
-        found = truth.loadRes(json.loads(files[1].text()))
+        found = truth.loadRes(_parse(files[1]))
     return _Datasets(truth, found, catalog.images, catalog.class_ids)
+
+
+def _parse(file: Input) -> Any:
+    """The JSON of a file as pycocotools parses it: by Python's json, from the file itself."""
+    if file.data is not None:
+        return json.loads(file.data)
+    with file.path.open() as text:
+        return json.load(text)
 
 
 def _datasets(data: _Data, protocol: Protocol) -> _Datasets:
