@@ -129,7 +129,9 @@ def instances(path: Path, *, threads: int = 0, impl: Implementation | None = Non
         OSError: If the file cannot be read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[0](os.fspath(path), validate_threads(threads))
+    columns = chosen(IMPLEMENTATIONS, impl, "coco_json")[0](
+        os.fspath(path), validate_threads(threads)
+    )
     if columns is None:  # refused; the reference says why
         columns = _reference_instances(os.fspath(path), threads)
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
@@ -149,7 +151,9 @@ def results(path: Path, *, threads: int = 0, impl: Implementation | None = None)
         OSError: If the file cannot be read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[1](os.fspath(path), validate_threads(threads))
+    columns = chosen(IMPLEMENTATIONS, impl, "coco_json")[1](
+        os.fspath(path), validate_threads(threads)
+    )
     if columns is None:
         columns = _reference_results(os.fspath(path), threads)
     return Results(**columns)
