@@ -29,13 +29,16 @@ class ImplementationError(ValueError):
 
 
 def chosen(
-    implementations: Mapping[str, Implementation | None], impl: str | None
+    implementations: Mapping[str, Implementation | None],
+    impl: str | None,
+    operation: str = "",
 ) -> Implementation:
     """The implementation called `impl`, or what the environment names, or the best that is built.
 
     Args:
         implementations: Name to function, the best first; None for one that is not built here.
         impl: A name or None.
+        operation: Of OPERATIONS, whose native module may have failed to load.
 
     Raises:
         OSError: If a native module is built but cannot be loaded, and no other one is named.
@@ -44,7 +47,7 @@ def chosen(
     source = PREFERENCE if impl is None else "impl"
     name = impl or os.environ.get(PREFERENCE)
     if not name or name == "native":
-        refuse_unloadable()
+        refuse_unloadable(operation)
     if not name:
         return next(function for function in implementations.values() if function is not None)
     if name not in implementations:
@@ -74,14 +77,14 @@ def import_native(operation: str) -> Any:
     return None
 
 
-def refuse_unloadable() -> None:
-    """Refuses to go on slowly, without a word, where a native module cannot be loaded.
+def refuse_unloadable(operation: str) -> None:
+    """Refuses to go on slowly, without a word, where the native module cannot be loaded.
 
     Raises:
-        OSError: If there is one; says which and why.
+        OSError: If it cannot; says why.
     """
-    for operation, error in LOAD_ERRORS.items():
+    if operation in LOAD_ERRORS:
         raise OSError(
-            f"kernels.{operation}.native is built but cannot be loaded: {error}; "
+            f"kernels.{operation}.native is built but cannot be loaded: {LOAD_ERRORS[operation]}; "
             f"{PREFERENCE}=reference goes without native kernels"
         )

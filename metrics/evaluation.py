@@ -211,7 +211,7 @@ def _counted_classes(table: MatchTable) -> NDArray[np.int64]:
     At least two, if there are: numpy sums the samples of one class in another order than those of
     several, and a class without positives must not change the last bit of a number.
     """
-    has_positives = table.positives.any(axis=1)
+    has_positives = np.asarray(table.positives.any(axis=1))
     others = np.flatnonzero(~has_positives)[: max(0, 2 - int(has_positives.sum()))]
     has_positives[others] = True
     return np.flatnonzero(has_positives)

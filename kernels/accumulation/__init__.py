@@ -157,7 +157,7 @@ def accumulate(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl)[0]
+    function = chosen(IMPLEMENTATIONS, impl, "accumulation")[0]
     ranked = _validate_ranked(ranked)
     points = _validate_list("recall_points", recall_points, np.float64)
     if np.isnan(points).any() or (np.diff(points) < 0).any():
@@ -189,7 +189,7 @@ def recalls(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl)[1]
+    function = chosen(IMPLEMENTATIONS, impl, "accumulation")[1]
     ranked = _validate_ranked(ranked)
     return function(ranked, _validate_caps(ranked, max_dets), validate_threads(threads))
 

@@ -160,7 +160,7 @@ def instances(
         OSError: If the file cannot be read, or changes while it is read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl)[0](source, validate_threads(threads))
+    columns = chosen(IMPLEMENTATIONS, impl, "coco_json")[0](source, validate_threads(threads))
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
     return Instances(**columns | flags)
 
@@ -180,4 +180,6 @@ def results(
         OSError: If the file cannot be read, or changes while it is read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    return Results(**chosen(IMPLEMENTATIONS, impl)[1](source, validate_threads(threads)))
+    return Results(
+        **chosen(IMPLEMENTATIONS, impl, "coco_json")[1](source, validate_threads(threads))
+    )

@@ -6,7 +6,7 @@ The rules arrive as data (`Rules`); `reference.py` says what they mean, `native.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,7 +182,7 @@ def match(
             0 .. classes - 1, there are more than MAX_CLASSES classes or MAX_THRESHOLDS thresholds,
             or `impl` is unknown or not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl)
+    function = chosen(IMPLEMENTATIONS, impl, "matching")
     classes = validate_count("classes", classes, MAX_CLASSES)
     detections = _validate_boxes("detections", detections, DETECTION_COLUMNS, classes)
     ground_truth = _validate_boxes("ground_truth", ground_truth, TRUTH_COLUMNS, classes)
@@ -206,7 +206,7 @@ TRUTH_COLUMNS = BOX_COLUMNS | {
     "area": Column(np.float64, ("N",)),
     "kind": Column(np.uint8, ("N",)),
 }
-UNUSED = {
+UNUSED: dict[str, NDArray[Any]] = {
     "area": np.zeros(0),
     "score": np.zeros(0),
     "row": np.zeros(0, np.int64),

@@ -212,7 +212,7 @@ def _chosen(impl: str | None, logits: Tensor) -> Implementation:
     """The implementation that is asked for, or the fastest for these logits."""
     if impl is None:
         return _fastest(logits)
-    found = chosen(IMPLEMENTATIONS, impl)
+    found = chosen(IMPLEMENTATIONS, impl, "upsample_ce")
     if not _takes(found, logits):
         kind = str(logits.dtype).removeprefix("torch.")
         raise ValueError(f"impl={impl!r} takes no {kind} on {logits.device.type}")
@@ -220,7 +220,7 @@ def _chosen(impl: str | None, logits: Tensor) -> Implementation:
 
 
 def _fastest(logits: Tensor) -> Implementation:
-    refuse_unloadable()
+    refuse_unloadable("upsample_ce")
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
             found = IMPLEMENTATIONS[name]

@@ -178,7 +178,7 @@ def annotations(
         TypeError: If a name is not a string, or a number not a number.
         ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    read = chosen(IMPLEMENTATIONS, impl)[0]
+    read = chosen(IMPLEMENTATIONS, impl, "voc_files")[0]
     names = [_validate_text("names", name) for name in names]
     columns = read(folder, names, validate_threads(threads), watched)
     found = columns["class_name"]
@@ -215,7 +215,7 @@ def results(
         TypeError: If a name is not a string, or a number not a number.
         ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    read = chosen(IMPLEMENTATIONS, impl)[1]
+    read = chosen(IMPLEMENTATIONS, impl, "voc_files")[1]
     places = exact_array("images", list(images.values()), np.int32)
     validate_within("images", places, 0)
     keys = [_validate_text("images", name) for name in images]

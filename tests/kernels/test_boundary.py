@@ -352,8 +352,9 @@ def test_a_native_module_that_cannot_be_loaded_is_not_passed_over(
     assert kernels.import_native("matching") is None
     for impl in (None, "native"):
         with pytest.raises(OSError, match=r"matching.native .* undefined symbol.*UPMAP_IMPL"):
-            kernels.chosen({"native": None, "reference": abs}, impl)
-    assert kernels.chosen({"native": None, "reference": abs}, "reference") is abs
+            kernels.chosen({"native": None, "reference": abs}, impl, "matching")
+    assert kernels.chosen({"native": None, "reference": abs}, "reference", "matching") is abs
+    assert kernels.chosen({"native": None, "reference": abs}, None, "voc_files") is abs
 
 
 def test_a_native_module_that_is_not_built_leaves_the_reference(
