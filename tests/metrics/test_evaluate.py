@@ -217,7 +217,7 @@ def test_undefined_is_null_in_json_and_na_in_the_table(tmp_path: Path) -> None:
         (["{voc}", "{voc}/results", "--set", "colour=red"], "--set takes FIELD=VALUE"),
         (["{voc}", "{voc}/results", "--set", "strict=maybe"], "--set strict: "),
         (["{voc}", "{voc}/results", "--set", "epsilon=tiny"], "--set epsilon: "),
-        (["{voc}", "{voc}/results", "--set", "max_dets=0.5"], "whole numbers from 1, not (0.5,)"),
+        (["{voc}", "{voc}/results", "--set", "max_dets=0.5"], "or inf, not (0.5,)"),
         (["{voc}", "{voc}/results", "--set", 'area_ranges=[["all", 0]]'], "--set area_ranges: "),
         (
             ["{voc}", "{voc}/results", "--set", "pixels=voc"],
