@@ -5,7 +5,7 @@ processes, nor on what was drawn before. So a resumed training sees what it woul
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segmentation.losses import IGNORED
+from segmentation.options import Range, validate_ranges
 
 __all__ = ["AugmentationOptions", "Views", "transform"]
 
@@ -33,21 +34,16 @@ class AugmentationOptions:
         colour: Strength of changes of brightness, contrast and saturation, 0 for none.
     """
 
-    crop: tuple[int, int] = (96, 128)
-    flip: float = 0.5
-    smallest: float = 0.75
-    largest: float = 1.5
-    colour: float = 0.25
+    crop: Annotated[tuple[int, int], Range(1, 16384)] = (96, 128)
+    flip: Annotated[float, Range(0, 1)] = 0.5
+    smallest: Annotated[float, Range(0.01, 16)] = 0.75
+    largest: Annotated[float, Range(0.01, 16)] = 1.5
+    colour: Annotated[float, Range(0, 1)] = 0.25
 
     def __post_init__(self) -> None:
-        if min(self.crop) < 1:
-            raise ValueError(f"crop must be at least 1 x 1, not {self.crop}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip must lie in [0, 1], not {self.flip}")
-        if not 0 < self.smallest <= self.largest:
-            raise ValueError(f"expected 0 < smallest <= largest, got {self.smallest}")
-        if not 0 <= self.colour <= 1:
-            raise ValueError(f"colour must lie in [0, 1], not {self.colour}")
+        validate_ranges(self)
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest must be at most largest, {self.largest}: {self.smallest}")
 
 
 class Views(Dataset[Pair]):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -31,9 +31,9 @@ from segmentation.evaluation import logits_at, resized
 from segmentation.measurement import measured
 from segmentation.models import ModelOptions, model
 from segmentation.optimisation import OptimisationOptions
-from segmentation.options import add_flags, parsed
+from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
 from segmentation.report import page, table
-from segmentation.train import Diverged, Row, Trained, TrainOptions, train
+from segmentation.train import MAX_SEED, Diverged, Row, Trained, TrainOptions, train
 from segmentation.upsampling import UPSAMPLERS, Upsampler
 
 __all__ = ["CompareOptions", "Comparison", "compared", "main", "paired_difference"]
@@ -81,22 +81,27 @@ class CompareOptions:
     """
 
     operators: str = "bilinear,nearest,transposed,pixelshuffle"
-    seeds: int = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
     budget: str = "free"
     out: str = "runs/compare"
     resume: bool = False
     training: TrainOptions = field(default_factory=_small)
 
     def __post_init__(self) -> None:
+        validate_ranges(self)
         for name in self.names:
             if name not in UPSAMPLERS:
-                raise ValueError(f"operators: no {name!r}; there are {', '.join(UPSAMPLERS)}")
+                raise ValueError(
+                    f"operators: no {shortened(name)}; there are {', '.join(UPSAMPLERS)}"
+                )
         if BASELINE not in self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"operators must be different, {BASELINE} among them")
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, not {self.seeds}")
+        if self.training.seed + self.seeds - 1 > MAX_SEED:
+            raise ValueError(f"seeds: training.seed + seeds - 1 must be at most {MAX_SEED}")
         if self.budget not in BUDGETS:
-            raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, not {self.budget!r}")
+            raise ValueError(
+                f"budget must be one of {', '.join(BUDGETS)}, not {shortened(self.budget)}"
+            )
 
         for name in ("out", "resume"):
             if getattr(self.training, name) != getattr(TrainOptions(), name):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from segmentation.models import ModelOptions, SelfAttention, model
+from segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
 from segmentation.upsampling import Size, Upsampler
 
 __all__ = ["BUDGETS", "Budget", "macs", "matched", "parameters"]
@@ -104,7 +104,7 @@ def matched(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
 
     if abs(excess(options.decoder_width)) <= TOLERANCE * target:
         return options
-    low, high = 0.0, WIDEST * options.decoder_width
+    low, high = 0.0, min(WIDEST * options.decoder_width, MAX_DECODER_WIDTH)
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
@@ -118,17 +118,11 @@ def matched(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
 
 
 def _parameter_cost(options: ModelOptions, size: Size) -> int:
-    return parameters(_shapes(options))
+    return parameters(shapes(options))
 
 
 def _mac_cost(options: ModelOptions, size: Size) -> int:
-    return macs(_shapes(options), size)
-
-
-def _shapes(options: ModelOptions) -> nn.Module:
-    """The model without values."""
-    with torch.device("meta"):
-        return model(replace(options, weights=None))
+    return macs(shapes(options), size)
 
 
 BUDGETS: dict[Budget, Callable[[ModelOptions, Size], int] | None] = {

@@ -4,6 +4,7 @@ Labels are PNG files of class ids, as in the VOC2012 development kit, whose colo
 (VOClabelcolormap.m) also stand for classes that have none of their own.
 """
 
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,7 +19,9 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -32,6 +35,8 @@ __all__ = [
     "DATASETS",
     "IGNORED",
     "IMAGES",
+    "LARGEST_IMAGE",
+    "MAX_PIXELS",
     "Segmentation",
     "Source",
     "checked",
@@ -41,6 +46,8 @@ __all__ = [
 ]
 
 IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
+MAX_PIXELS = 89_478_485  # of an image, unless another number is asked for; 256 MB of RGB
+LARGEST_IMAGE = 2**30  # pixels; OpenCV decodes no more
 DESCRIPTION = "classes.json"
 UNKNOWN = 254  # what an id that is neither a class nor void is read as
 GREY_STEPS = {2: 85, 4: 17}  # bits of a grey pixel to the factor that makes 255 of the largest
@@ -49,6 +56,29 @@ VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
+)
+
+FORMATS: dict[bytes, Callable[[BytesIO], ImageFile.ImageFile]] = {  # by how a file begins
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+}
+FOREIGN = (  # how files of other formats begin, so that an error can name them
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"%!|\xc5\xd0\xd3\xc6", "PostScript"),
+    (rb"%PDF", "PDF"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"GIF8", "GIF"),
+    (rb"BM", "BMP"),
+    (rb"P[1-7fF]\s", "PNM"),
+    (rb"....ftyp", "HEIF or AVIF"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    (rb"v/1\x01", "OpenEXR"),
+    (rb"#\?", "Radiance HDR"),
+    (rb"8BPS", "Photoshop"),
+    (rb"\0\0[\1\2]\0", "an icon"),
+    (rb"\s*<", "SVG or another XML"),
+    (rb"\x1f\x8b|PK\x03\x04", "an archive"),
 )
 
 Pixels = NDArray[np.uint8]
@@ -73,6 +103,7 @@ class Segmentation(Dataset[Pair]):
         images: The files of the images; empty for images that are drawn.
         size: Height and width, px, of the middle that is given, void beyond the image; None for
             the whole image.
+        max_pixels: Files of more pixels are refused.
     """
 
     split: str
@@ -82,6 +113,7 @@ class Segmentation(Dataset[Pair]):
     pixels: Callable[[int], tuple[Pixels, Pixels]]
     images: tuple[Path, ...] = ()
     size: tuple[int, int] | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,11 +132,11 @@ class Source:
 
     Attributes:
         description: One line for --help.
-        open: (folder, split, at most so many items) to data set.
+        open: (folder, split, at most so many items, of at most so many pixels) to data set.
     """
 
     description: str
-    open: Callable[[str | Path | None, str, int | None], Segmentation]
+    open: Callable[[str | Path | None, str, int | None, int], Segmentation]
 
 
 def opened(
@@ -114,6 +146,7 @@ def opened(
     *,
     count: int | None = None,
     size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Segmentation:
     """A split of a data set; the lists of files are read, the files themselves are not.
 
@@ -123,6 +156,7 @@ def opened(
         split: Its part, such as train.
         count: At most the first so many items; None for all, or as many scenes as are usual.
         size: See Segmentation.
+        max_pixels: Images and labels of more pixels are refused when they are read.
 
     Raises:
         InputError: If there is no such data set, folder, split or file, or a list or the
@@ -138,7 +172,7 @@ def opened(
         raise InputError(f"the number of items must be at least 1, not {count}")
     if size is not None and min(size) < 1:
         raise InputError(f"the size must be at least 1 x 1, not {size[0]} x {size[1]}")
-    return replace(DATASETS[name].open(root, split, count), size=size)
+    return replace(DATASETS[name].open(root, split, count, max_pixels), size=size)
 
 
 def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np.int64]:
@@ -156,7 +190,8 @@ def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np
     items = range(len(dataset))
     for item in progress(items, f"checking {dataset.split}", len(dataset), show_progress):
         if dataset.images:  # some versions of OpenCV pass over what is truncated
-            whole_picture(contents(dataset.images[item]), dataset.images[item])
+            path = dataset.images[item]
+            whole_picture(contents(path), path, dataset.max_pixels)
         label = dataset[item][1].numpy()
         counts += np.bincount(label.ravel(), minlength=len(counts))
     found = counts[: len(dataset.classes)]
@@ -178,8 +213,8 @@ def _central(pixels: Pixels, size: list[int]) -> tuple[slice, ...]:
     return tuple(slice(start, start + want) for start, want in zip(starts, size, strict=True))
 
 
-def _drawn(root: str | Path | None, split: str, count: int | None) -> Segmentation:
-    """The scenes of data.shapes; `root` is of no use."""
+def _drawn(root: str | Path | None, split: str, count: int | None, max_pixels: int) -> Segmentation:
+    """The scenes of data.shapes; `root` and `max_pixels` are of no use."""
     if split not in SHAPES:
         raise _unknown_split(split, list(SHAPES))
     seed, usual = SHAPES[split]
@@ -219,7 +254,7 @@ class _Layout:
 
 
 def _from_files(
-    layout: _Layout, root: str | Path | None, split: str, count: int | None
+    layout: _Layout, root: str | Path | None, split: str, count: int | None, max_pixels: int
 ) -> Segmentation:
     if root is None:
         raise InputError("root: expected the folder of the data set; only shapes needs none")
@@ -234,8 +269,9 @@ def _from_files(
         classes=description.classes,
         palette=np.array(palette[: len(description.classes)], np.uint8),
         names=names,
-        pixels=partial(_read, images, labels, description),
+        pixels=partial(_read, images, labels, description, max_pixels),
         images=images,
+        max_pixels=max_pixels,
     )
 
 
@@ -318,9 +354,13 @@ def _paths(folder: Path, names: tuple[str, ...], endings: tuple[str, ...]) -> tu
 
 
 def _read(
-    images: tuple[Path, ...], labels: tuple[Path, ...], description: _Description, item: int
+    images: tuple[Path, ...],
+    labels: tuple[Path, ...],
+    description: _Description,
+    max_pixels: int,
+    item: int,
 ) -> tuple[Pixels, Pixels]:
-    image, ids = image_pixels(images[item]), _ids(labels[item])
+    image, ids = image_pixels(images[item], max_pixels), _ids(labels[item], max_pixels)
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
@@ -334,31 +374,36 @@ def _read(
     return image, label
 
 
-def image_pixels(path: Path) -> Pixels:
-    """The pixels of an image file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+def image_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+
+    Args:
+        path: The file.
+        max_pixels: An image of more pixels is refused; at most LARGEST_IMAGE.
 
     Raises:
-        InputError: If it cannot be read or is no image.
+        InputError: If it cannot be read, is of another format, or is too large.
     """
     import cv2
 
-    data = np.frombuffer(contents(path), np.uint8)
+    data = contents(path)
+    _header(data, path, max_pixels)  # OpenCV goes by the content, and knows many formats
     try:
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error:  # of an empty file, or too large an image
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # whatever is wrong with it
         decoded = None
     if decoded is None:
         raise InputError("cannot be decoded as an image", path)
     return np.asarray(decoded, np.uint8)[:, :, ::-1]
 
 
-def _ids(path: Path) -> Pixels:
+def _ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The class ids of a label file, uint8 [H, W].
 
     OpenCV is not asked: it makes colours of a palette's indices.
     """
     data = contents(path)
-    picture = whole_picture(data, path)
+    picture = whole_picture(data, path, max_pixels)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
@@ -370,26 +415,64 @@ def _ids(path: Path) -> Pixels:
     return ids // GREY_STEPS.get(bits, 1) if picture.mode == "L" else ids
 
 
-def whole_picture(data: bytes, path: Path) -> Image.Image:
-    """The picture in the bytes of a file, all of it decoded.
+def whole_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in the bytes of a PNG or JPEG file, all of it decoded.
+
+    Args:
+        data: The bytes.
+        path: The file, for errors.
+        max_pixels: A picture of more pixels is refused before it is decoded.
 
     Raises:
-        InputError: If it is broken, truncated, or a decompression bomb; names `path`.
+        InputError: If it is broken, truncated, of another format, or too large; names `path`.
     """
+    try:
+        _header(data, path, max_pixels).verify()  # checksums, to the end of the file
+        picture = _header(data, path, max_pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture.load()
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise almost anything at broken bytes
+        raise InputError(f"cannot be decoded: {_line(error)}", path) from None
+    return picture
+
+
+def _header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
+    """A picture of which only the header was read.
+
+    The format's own reader is called, because Image.open tries all: its one for PostScript starts
+    Ghostscript.
+    """
+    reader = next((one for start, one in FORMATS.items() if data.startswith(start)), None)
+    if reader is None:
+        raise InputError(f"not a PNG or JPEG image: {_looks_like(data)}", path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            Image.open(BytesIO(data)).verify()  # checksums, to the end of the file
-            picture: Image.Image = Image.open(BytesIO(data))
-            picture.load()
-    except UnidentifiedImageError:
-        raise InputError("not an image", path) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"more than {Image.MAX_IMAGE_PIXELS} pixels", path) from None
-    except Exception as error:  # decoders raise almost anything at broken bytes
-        raise InputError(f"cannot be decoded: {error}", path) from None
+            picture = reader(BytesIO(data))
+    except Exception as error:  # as above
+        raise InputError(f"cannot be decoded: {_line(error)}", path) from None
+    width, height = picture.size
+    if width * height > max_pixels:
+        message = f"{width} x {height} px are more than {max_pixels} pixels (--max_pixels)"
+        raise InputError(message, path)
     return picture
+
+
+def _looks_like(data: bytes) -> str:
+    """What a file is by its first bytes, as far as that is known."""
+    if not data:
+        return "it is empty"
+    for start, name in FOREIGN:
+        if re.match(start, data, re.DOTALL):
+            return f"it looks like {name}"
+    return "it is of no format that is known"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _remapping(description: _Description) -> Pixels:

@@ -1,12 +1,17 @@
 """Where models run."""
 
 import os
+import re
 
 import torch
 
 from detection.errors import InputError
+from segmentation.options import shortened
 
 __all__ = ["device_called"]
+
+KNOWN = ("cpu", "cuda", "mps")
+NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # what a line repeats as it is
 
 
 def device_called(name: str) -> torch.device:
@@ -21,16 +26,21 @@ def device_called(name: str) -> torch.device:
     >>> device_called("cpu")
     device(type='cpu')
     """
+    shown = name if NAME.fullmatch(name) else shortened(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: there is no GPU that torch can use")
+        raise InputError(f"--device {shown}: there is no GPU that torch can use")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name.partition(":")[0] not in KNOWN:
+        raise InputError(f"--device {shown}: no such device; there are {', '.join(KNOWN)}, auto")
     try:
-        found = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    if found.type == "cuda":
-        torch.cuda.set_device(found)
-    return found
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # there may be fewer GPUs
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    except Exception as error:  # backends raise whatever they like
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"--device {shown}: {reason}") from None
+    return device

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from detection.console import Parser, run
 from detection.errors import InputError, printable
 from detection.formats.files import check_outputs, is_stdout, new_file
 from segmentation.evaluation import as_input
-from segmentation.options import add_flags, parsed
+from segmentation.options import Range, add_flags, parsed, validate_ranges
 from segmentation.tiling import Size
 from segmentation.trained import TrainedModel, trained_model
 
@@ -50,14 +50,11 @@ class ExportOptions:
         tolerance: The largest difference of logits, as a share of the largest logit.
     """
 
-    size: tuple[int, int] | None = None
-    tolerance: float = 1e-4
+    size: Annotated[tuple[int, int] | None, Range(1, 16384)] = None
+    tolerance: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-4
 
     def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"size must be at least 1 x 1, not {self.size}")
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must lie in (0, 1), not {self.tolerance}")
+        validate_ranges(self)
 
 
 class Unfaithful(RuntimeError):

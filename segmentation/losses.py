@@ -5,9 +5,9 @@ Where sizes differ, the loss is that of the logits upsampled bilinearly to the l
 Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,9 +15,11 @@ from torch.nn import functional
 
 from kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from metrics.semantic import IGNORED
+from segmentation.options import Range, validate_ranges
 
 __all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
 
+MAX_WEIGHT = 1e6  # of a class or a loss
 SMOOTH = 1.0  # pixels; a class that is nowhere and found nowhere then has no loss
 
 
@@ -35,9 +37,9 @@ class LossOptions:
     """
 
     loss: str = "cross_entropy"
-    label_smoothing: float = 0.0
-    class_weights: tuple[float, ...] = ()
-    dice_weight: float = 1.0
+    label_smoothing: Annotated[float, Range(0, 1)] = 0.0
+    class_weights: Annotated[tuple[float, ...], Range(0, MAX_WEIGHT)] = ()
+    dice_weight: Annotated[float, Range(0, MAX_WEIGHT)] = 1.0
     impl: str = ""
 
     def __post_init__(self) -> None:
@@ -46,15 +48,7 @@ class LossOptions:
         if self.impl and IMPLEMENTATIONS.get(self.impl) is None:
             able = ", ".join(name for name, found in IMPLEMENTATIONS.items() if found)
             raise ValueError(f"impl must be one of {able}, not {self.impl!r}")
-        if not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1], not {self.label_smoothing}")
-        for name, values in (
-            ("class_weights", self.class_weights),
-            ("dice_weight", (self.dice_weight,)),
-        ):
-            if not all(0 <= value < math.inf for value in values):
-                given = ", ".join(map(str, values))
-                raise ValueError(f"{name} must be at least 0 and finite, not {given}")
+        validate_ranges(self)
 
 
 def loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:

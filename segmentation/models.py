@@ -4,21 +4,26 @@ Sources: Shelhamer et al., "Fully Convolutional Networks for Semantic Segmentati
 Ronneberger et al., "U-Net", MICCAI 2015.
 """
 
-import math
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from detection.errors import InputError
+from segmentation.checkpoint import load_weights
+from segmentation.options import Range, shortened, validate_ranges
 from segmentation.upsampling import Size, Upsampler, upsampler
 
 __all__ = [
     "ACTIVATIONS",
     "ARCHITECTURES",
+    "MAX_CLASSES",
+    "MAX_DECODER_WIDTH",
+    "MAX_PARAMETERS",
     "RESNETS",
     "Fcn",
     "ModelOptions",
@@ -27,6 +32,7 @@ __all__ = [
     "SelfAttention",
     "Unet",
     "model",
+    "shapes",
 ]
 
 Features = tuple[list[Tensor], list[Tensor]]  # per stage: what it made, and where pooling took from
@@ -39,6 +45,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 RESNETS = {"resnet18": 1, "resnet34": 1, "resnet50": 4}  # name to expansion of the channels
 HEAD_CHANNELS = 32  # of one attention head, at least
+COUNTER = "num_batches_tracked"  # which files of older versions of torchvision lack
+MAX_CLASSES = 256  # that a label of 8 bits can tell apart
+MAX_DECODER_WIDTH = 64.0
+MAX_PARAMETERS = 10**9  # 4 GB in float32, and training takes at least three times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +70,13 @@ class ModelOptions:
         placement: Whether a U-Net's stage reduces its channels "before" or "after" upsampling.
     """
 
-    classes: int = 0
+    classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
     architecture: str = "unet"
     encoder: str = "plain"
     weights: str | None = None
-    width: int = 16
-    depth: int = 4
-    decoder_width: float = 1.0
+    width: Annotated[int, Range(1, 4096)] = 16
+    depth: Annotated[int, Range(1, 10)] = 4
+    decoder_width: Annotated[float, Range(0, MAX_DECODER_WIDTH, above=True)] = 1.0
     activation: str = "relu"
     attention: bool = False
     upsampling: str = "bilinear"
@@ -81,12 +91,9 @@ class ModelOptions:
             ("placement", ("before", "after")),
         ):
             if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-        for name, least in (("classes", 0), ("width", 1), ("depth", 1)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        if not 0 < self.decoder_width < math.inf:
-            raise ValueError(f"decoder_width must be above 0, not {self.decoder_width}")
+                among = ", ".join(choices)
+                raise ValueError(f"{name} must be one of {among}, not {shortened(value)}")
+        validate_ranges(self)
 
 
 def model(options: ModelOptions) -> "Unet | Fcn":
@@ -95,7 +102,7 @@ def model(options: ModelOptions) -> "Unet | Fcn":
     Its input is float [B, 3, H, W] of any size from one pixel, its output float [B, K, H, W].
 
     Raises:
-        ValueError: If options do not go together.
+        ValueError: If options do not go together, or ask for more than MAX_PARAMETERS.
         InputError: If the file of weights cannot be read or does not fit.
 
     >>> model(ModelOptions(classes=6))(torch.zeros(1, 3, 45, 60)).shape
@@ -103,7 +110,24 @@ def model(options: ModelOptions) -> "Unet | Fcn":
     """
     if options.classes < 1:
         raise ValueError(f"classes must be at least 1, not {options.classes}")
+    count = sum(parameter.numel() for parameter in shapes(options).parameters())
+    if count > MAX_PARAMETERS:
+        raise ValueError(f"{count:,} parameters; there may be {MAX_PARAMETERS:,} at most")
     return ARCHITECTURES[options.architecture](options)
+
+
+def shapes(options: ModelOptions) -> "Unet | Fcn":
+    """The model that `options` describe, without values: on the device "meta", of any size.
+
+    Raises:
+        ValueError: If options do not go together.
+    """
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when the model is made
+        try:
+            return ARCHITECTURES[options.architecture](replace(options, weights=None))
+        except RuntimeError as error:  # of a size beyond 64 bits
+            raise ValueError(f"no such sizes: {str(error).splitlines()[0]}") from None
 
 
 class Unet(nn.Module):
@@ -340,7 +364,10 @@ def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequenti
 
 
 def _upsampler(options: ModelOptions, channels: int, scale: int) -> Upsampler:
-    return upsampler(options.upsampling, channels, scale, **options.upsampling_options)
+    try:
+        return upsampler(options.upsampling, channels, scale, **options.upsampling_options)
+    except TypeError as error:  # of "scale" and what else is not for a file to say
+        raise ValueError(f"upsampling_options: {error}") from None
 
 
 def _at_size(scores: Tensor, images: Tensor) -> Tensor:
@@ -359,11 +386,8 @@ def _load(resnet: nn.Module, path: str) -> None:
         raise InputError("no such file or folder", path) from None
     except Exception as error:  # pickle, zip and torch raise whatever they like at a foreign file
         raise InputError(f"not a file of weights: {str(error).splitlines()[0]}", path) from None
-    try:
-        missing, left = resnet.load_state_dict(state, strict=False)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the weights do not fit: {reason}", path) from None
-    wrong = [name for name in (*missing, *left) if not name.startswith("fc.")]
-    if wrong:
-        raise InputError(f"the weights do not fit: {len(wrong)} entries, such as {wrong[0]}", path)
+    resnet.fc = nn.Identity()  # the classifier is of no use
+    if isinstance(state, Mapping):
+        counters = {k: v for k, v in resnet.state_dict().items() if k.endswith(COUNTER)}
+        state = counters | {k: v for k, v in state.items() if not str(k).startswith("fc.")}
+    load_weights(resnet, state, path)

@@ -8,11 +8,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from segmentation.options import Range, shortened, validate_ranges
 
 __all__ = [
     "OPTIMISERS",
@@ -44,11 +46,11 @@ class OptimisationOptions:
     """
 
     optimiser: str = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
+    learning_rate: Annotated[float, Range(0, 1000)] = 2e-3
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.01
     schedule: str = "poly"
-    warmup: float = 0.05
-    clip: float = 1.0
+    warmup: Annotated[float, Range(0, 1, below=True)] = 0.05
+    clip: Annotated[float, Range(0, 1e9)] = 1.0
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -58,12 +60,9 @@ class OptimisationOptions:
             ("precision", PRECISIONS),
         ):
             if (value := getattr(self, name)) not in among:
-                raise ValueError(f"{name} must be one of {', '.join(among)}, not {value!r}")
-        for name in ("learning_rate", "weight_decay", "clip"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"{name} must be at least 0, not {value}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup must lie in [0, 1), not {self.warmup}")
+                names = ", ".join(among)
+                raise ValueError(f"{name} must be one of {names}, not {shortened(value)}")
+        validate_ranges(self)
 
 
 def optimiser(model: nn.Module, options: OptimisationOptions) -> Optimizer:

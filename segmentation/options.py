@@ -2,6 +2,8 @@
 
 Flags are the dataclass's fields, `--model.upsampling pixelshuffle` those of a dataclass in it;
 their help is what the class's docstring says. Values are written as in TOML or as bare words.
+The numbers that a field may have stand beside it, `Annotated[int, Range(1, 10)]`, and are checked
+by `validate_ranges` whenever a dataclass is made, whatever it is made from.
 """
 
 import argparse
@@ -10,18 +12,84 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from detection.errors import InputError
 from detection.formats.files import text
 
-__all__ = ["add_flags", "from_mapping", "parsed"]
+__all__ = ["Range", "add_flags", "from_mapping", "parsed", "shortened", "validate_ranges"]
 
 Options = TypeVar("Options")
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
+MAX_QUOTED = 60  # characters of a value that an error repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that an option may have; of a tuple, each of its items.
+
+    Attributes:
+        low: The least.
+        high: The largest.
+        above: Whether `low` itself is left out.
+        below: Whether `high` itself is left out.
+
+    >>> str(Range(0, 1, below=True)), 1.0 in Range(0, 1, below=True)
+    ('[0, 1)', False)
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        # NaN is in no range: all its comparisons are false.
+        is_above = self.low < value if self.above else self.low <= value
+        return is_above and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        left, right = "(" if self.above else "[", ")" if self.below else "]"
+        return f"{left}{self.low}, {self.high}{right}"
+
+
+def validate_ranges(options: Any) -> None:
+    """Refuses a number that is not in its field's range, and text that no path can hold.
+
+    Args:
+        options: A dataclass; fields that are not `Annotated` with a `Range` may have any number.
+
+    Raises:
+        ValueError: Names the field, its range and the value.
+    """
+    ranges = _ranges(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{field.name} has a NUL character")
+        if (limits := ranges.get(field.name)) is not None and value is not None:
+            for number in value if isinstance(value, tuple) else (value,):
+                if number not in limits:
+                    raise ValueError(f"{field.name} must lie in {limits}, not {shortened(number)}")
+
+
+def shortened(value: object) -> str:
+    """What an error says of a value: a number, a string of at most MAX_QUOTED characters, a kind.
+
+    >>> shortened(2**20000)
+    'an integer of 20001 bits'
+    """
+    if isinstance(value, int) and value.bit_length() > 4 * MAX_QUOTED:
+        return f"an integer of {value.bit_length()} bits"  # Python may refuse to write its digits
+    if isinstance(value, int | float) or value is None:
+        return str(value)
+    if not isinstance(value, str):
+        return f"a {type(value).__name__}"
+    return repr(value) if len(value) <= MAX_QUOTED else f"{value[:MAX_QUOTED]!r}..."
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
@@ -80,7 +148,7 @@ def from_mapping(kind: type[Options], tree: Mapping[str, Any], source: str | Pat
 def _converted(kind: type[Options], tree: Mapping[str, Any], source: str | Path) -> Options:
     try:
         return msgspec.convert(tree, kind)
-    except (ValueError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(message, source, place.strip("`$.") or None) from None
 
@@ -97,30 +165,42 @@ def _refuse_unknown(kind: type, tree: Mapping[str, Any], source: str | Path, pre
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text(path))
-    except ValueError as error:
-        raise InputError(f"malformed TOML: {error}", path) from None
     except RecursionError:
-        raise InputError("nested too deeply", path) from None
+        raise InputError("malformed TOML: nested too deeply", path) from None
+    except ValueError as error:  # of an integer of thousands of digits, too
+        raise InputError(f"malformed TOML: {error}", path) from None
+
+
+def _ranges(kind: type) -> dict[str, Range]:
+    """The range of each field that has one."""
+    return {
+        name: limits
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        if get_origin(hint) is Annotated
+        for limits in get_args(hint)[1:]
+        if isinstance(limits, Range)
+    }
 
 
 def _leaves(defaults: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Name, default and description of each field, those of dataclasses within included."""
-    described = dict(ATTRIBUTE.findall(inspect.getdoc(type(defaults)) or ""))
+    described = dict(ATTRIBUTE.findall(inspect.getdoc(type(defaults)) or ""))  # none under -OO
+    ranges = _ranges(type(defaults))
     for field in dataclasses.fields(defaults):
         default = getattr(defaults, field.name)
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
             yield from _leaves(default, f"{prefix}{field.name}.")
         else:
-            yield prefix + field.name, default, " ".join(described[field.name].split())
+            words = described.get(field.name, "").split()
+            limits = [f"In {ranges[field.name]}."] if field.name in ranges else []
+            yield prefix + field.name, default, " ".join([*words, *limits])
 
 
 def _value(word: str) -> Any:
     try:
         return tomllib.loads(f"value = {word}")["value"]
-    except ValueError:
+    except (ValueError, RecursionError):  # no TOML, or such that no option has
         return word
-    except RecursionError:
-        raise InputError(f"nested too deeply: {word!r}") from None
 
 
 def _plain(value: Any) -> str:

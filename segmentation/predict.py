@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,11 +18,17 @@ from torch import Tensor, nn
 from detection.console import Parser, run
 from detection.errors import InputError, printable
 from detection.formats.files import check_folder, contents, existing, new_file, progress
-from segmentation.datasets import IMAGES, image_pixels, whole_picture
+from segmentation.datasets import (
+    IMAGES,
+    LARGEST_IMAGE,
+    MAX_PIXELS,
+    image_pixels,
+    whole_picture,
+)
 from segmentation.device import device_called
 from segmentation.evaluation import logits_at
 from segmentation.optimisation import PRECISIONS
-from segmentation.options import add_flags, parsed
+from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
 from segmentation.tiling import MOST_OVERLAP, Size, blended
 from segmentation.trained import TrainedModel, trained_model
 
@@ -40,6 +47,7 @@ NAME_overlay.jpg, the image under the classes' colours. prints the share of each
 exit status: 0 good; 2 misused or unreadable input."""
 
 Pixels = NDArray[np.uint8]
+MAX_WINDOW = 65536  # px a side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +64,27 @@ class PredictOptions:
         overlay: Whether the overlay is written.
         precision: fp32, bf16 or fp16; left out, that of the training.
         device: cuda, cpu, or auto.
+        max_pixels: Images of more pixels are refused.
     """
 
     out: str = "runs/predict"
-    window: int | tuple[int, int] = 1024
-    overlap: float = 0.25
+    window: Annotated[int | tuple[int, int], Range(0, MAX_WINDOW)] = 1024
+    overlap: Annotated[float, Range(0, MOST_OVERLAP)] = 0.25
     flip: bool = False
-    batch_size: int = 1
+    batch_size: Annotated[int, Range(1, 65536)] = 1
     overlay: bool = True
     precision: str = ""
     device: str = "auto"
+    max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        sides = self.window if isinstance(self.window, tuple) else (self.window or 1,)
-        if min(sides) < 1:
-            raise ValueError(f"window must be at least 1 px, or 0 for whole images, not {sides}")
-        if not 0 <= self.overlap <= MOST_OVERLAP:
-            raise ValueError(f"overlap must lie in [0, {MOST_OVERLAP}], not {self.overlap}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        validate_ranges(self)
+        if isinstance(self.window, tuple) and min(self.window) < 1:
+            raise ValueError(f"window must be at least 1 x 1 px, not {self.window}")
         if self.precision not in ("", *PRECISIONS):
             among = ", ".join(PRECISIONS)
-            raise ValueError(f"precision must be one of {among}, not {self.precision!r}")
+            named = shortened(self.precision)
+            raise ValueError(f"precision must be one of {among}, not {named}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,10 +174,14 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
     device = device_called(options.device)
     paths = [path for one in given for path in _images(one)]
     out = Path(options.out)
+    for path in given:
+        if _is_same_folder(path, out):
+            raise InputError("--out is a folder of images; name another", out)
     _refuse_clashes(paths, out)
     check_folder(out)
     for path in progress(paths, "checking", len(paths), True):
-        whole_picture(contents(path), path)  # some versions of OpenCV pass over what is truncated
+        # Some versions of OpenCV pass over what is truncated.
+        whole_picture(contents(path), path, options.max_pixels)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -178,7 +189,7 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
     found.model.to(device)
     counts = np.zeros((len(paths), len(found.classes)), np.int64)
     for i, path in enumerate(progress(paths, "predicting", len(paths), True)):
-        image = image_pixels(path)
+        image = image_pixels(path, options.max_pixels)
         labels = _labels(found, image, options, device)
         _write(image, labels, found.palette, out / path.stem, options.overlay)
         counts[i] = np.bincount(labels.ravel(), minlength=len(found.classes))
@@ -208,6 +219,10 @@ def _refuse_clashes(paths: list[Path], out: Path) -> None:
         for written in (_label_path(out / path.stem), _overlay_path(out / path.stem)):
             if written.exists():
                 raise InputError("exists already; name a new --out", written)
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def _label_path(base: Path) -> Path:

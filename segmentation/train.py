@@ -9,11 +9,12 @@ import csv
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -21,17 +22,16 @@ from torch import Tensor, nn
 from torch import distributed as processes
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from detection.console import Parser, run
 from detection.errors import InputError, printable
-from detection.formats.files import check_folder, new_file, progress
+from detection.formats.files import check_folder, new_file, progress, reason
 from metrics.semantic import SemanticScores, semantic_scores
 from segmentation.augmentation import AugmentationOptions, Views
-from segmentation.checkpoint import SCHEMA, loaded, save
-from segmentation.datasets import Segmentation, checked, opened
+from segmentation.checkpoint import PROGRAM, SCHEMA, as_kind, load_weights, loaded, save
+from segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS, Segmentation, checked, opened
 from segmentation.device import device_called
 from segmentation.evaluation import as_input, confusion, resized
 from segmentation.losses import LossOptions, loss
@@ -43,13 +43,13 @@ from segmentation.optimisation import (
     learning_rate,
     optimiser,
 )
-from segmentation.options import add_flags, parsed
+from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from segmentation.training_state import COLUMNS, Row, State, restore
 
 __all__ = ["Row", "TrainOptions", "Trained", "main", "train"]
 
-Row = dict[str, float]  # of history.csv
-
-PROGRAM = "segmentation.train"
+MAX_SEED = 2**32 - 1  # times EPOCH_SEEDS, a generator's seed has room for it in 63 bits
+EPOCH_SEEDS = 1_000_003  # keeps the epochs of one seed apart from those of another
 FREE_TO_CHANGE = (
     "out",
     "root",
@@ -57,6 +57,7 @@ FREE_TO_CHANGE = (
     "workers",
     "device",
     "tensorboard",
+    "max_pixels",
 )  # between a kill and --resume
 EXAMPLES = """\
 examples:
@@ -96,6 +97,7 @@ class TrainOptions:
         patience: Steps in a row that may be skipped for a gradient that is not finite.
         resume: Whether to go on from last.pt in `out`.
         tensorboard: Whether to write the history for TensorBoard, too.
+        max_pixels: Images and labels of more pixels are refused.
         model: The model.
         loss: The loss.
         augmentation: The views.
@@ -108,51 +110,32 @@ class TrainOptions:
     val: str = "val"
     test: str = "test"
     out: str = "runs/train"
-    epochs: int = 20
-    batch_size: int = 8
-    accumulate: int = 1
-    factor: float = 1.0
+    epochs: Annotated[int, Range(1, 1_000_000)] = 20
+    batch_size: Annotated[int, Range(1, 65536)] = 8
+    accumulate: Annotated[int, Range(1, 65536)] = 1
+    factor: Annotated[float, Range(0, 4, above=True)] = 1.0
     full_labels: bool = False
-    ema: float = 0.0
-    seed: int = 0
+    ema: Annotated[float, Range(0, 1, below=True)] = 0.0
+    seed: Annotated[int, Range(0, MAX_SEED)] = 0
     device: str = "auto"
     channels_last: bool = True
     compile: bool = False
-    workers: int = 0
-    patience: int = 5
+    workers: Annotated[int, Range(0, 256)] = 0
+    patience: Annotated[int, Range(1, 1_000_000)] = 5
     resume: bool = False
     tensorboard: bool = False
+    max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS
     model: ModelOptions = field(default_factory=ModelOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
     optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if not 0 < self.factor <= 4:
-            raise ValueError(f"factor must lie in (0, 4], not {self.factor}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
+        validate_ranges(self)
 
 
 class Diverged(RuntimeError):
     """Gradients were not finite too often in a row."""
-
-
-@dataclass(slots=True)
-class State:
-    """What changes during a training, and what a checkpoint holds of it."""
-
-    model: nn.Module
-    averaged: AveragedModel | None
-    optimiser: Optimizer
-    scaler: torch.amp.GradScaler
-    epoch: int = 0
-    step: int = 0
-    skipped: int = 0
-    history: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,10 +199,14 @@ def train(
     device = device_called(options.device)
     data, val = _datasets(options, show_progress)
     options = replace(options, model=replace(options.model, classes=len(data.classes)))
-    state = _resumed(options, device) if options.resume else None
+    if (weights := options.loss.class_weights) and len(weights) != len(data.classes):
+        raise InputError(f"--loss.class_weights: {len(weights)} for {len(data.classes)} classes")
+    _validate_batches(options, len(data))
+    state = _resumed(options, device, data) if options.resume else None
     if state is None:
         _refuse_overwriting(options)
         state = _fresh(options, device)
+    _make_folder(Path(options.out))
     forward = _forward(state.model, options)
     for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
@@ -236,16 +223,12 @@ def train(
 
 
 def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float) -> Row:
-    return {
-        "epoch": state.epoch,
-        "step": state.step,
-        "learning_rate": state.optimiser.param_groups[0]["lr"],
-        "loss": mean_loss,
-        "val_mIoU": scores.mIoU,
-        "val_pixel_accuracy": scores.pixel_accuracy,
-        "skipped": state.skipped,
-        "seconds": seconds,
-    }
+    rate = state.optimiser.param_groups[0]["lr"]
+    values = (
+        *(state.epoch, state.step, rate, mean_loss),
+        *(scores.mIoU, scores.pixel_accuracy, state.skipped, seconds),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _told(options: TrainOptions) -> Callable[[Row], None]:
@@ -288,11 +271,36 @@ def _world() -> int:
 def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation, Segmentation]:
     """What is learned from and chosen on, looked through; what is reported on is, too."""
     splits = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
-    found = {split: opened(options.dataset, options.root, split) for split in splits}
+    found = {
+        split: opened(options.dataset, options.root, split, max_pixels=options.max_pixels)
+        for split in splits
+    }
     if _rank() == 0:
         for one in found.values():
             checked(one, show_progress=show_progress)
     return found[options.train], found[options.val]
+
+
+def _validate_batches(options: TrainOptions, count: int) -> None:
+    """Refuses batches that `count` images, the processes or the parts cannot make."""
+    if count < options.batch_size:
+        raise InputError(f"--batch_size {options.batch_size}: there are only {count} images")
+    if options.batch_size % (_world() * options.accumulate):
+        raise InputError(
+            f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
+            f"{options.accumulate} parts"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the folder of checkpoints and sees that it can be written to, before the work."""
+    if _rank() == 0:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot be written to: {reason(error)}", folder) from None
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> State:
@@ -322,27 +330,55 @@ def _refuse_overwriting(options: TrainOptions) -> None:
         raise InputError("exists already: --resume true, or name a new --out", last)
 
 
-def _resumed(options: TrainOptions, device: torch.device) -> State | None:
+def _resumed(options: TrainOptions, device: torch.device, data: Segmentation) -> State | None:
     """The state in last.pt; None if the training was killed before there was one."""
     path = Path(options.out) / "last.pt"
     if not path.exists():
         return None
-    found = loaded(path)
-    before, now = found["options"], msgspec.to_builtins(options)
+    checkpoint = loaded(path)
+    _refuse_another_training(checkpoint, options, data, path)
+    state = _fresh(options, device)
+    restore(
+        state,
+        checkpoint,
+        path,
+        name=options.optimisation.optimiser,
+        steps=len(data) // options.batch_size,
+        epochs=options.epochs,
+    )
+    return state
+
+
+def _refuse_another_training(
+    checkpoint: dict[str, Any], options: TrainOptions, data: Segmentation, path: Path
+) -> None:
+    """Refuses a checkpoint of other options or other classes."""
+    if checkpoint["program"] != PROGRAM:
+        raise InputError(f"not of {PROGRAM}", path, "program")
+    before = as_kind(checkpoint["options"], dict[str, Any], path, "options")
+    now = msgspec.to_builtins(options)
     for key in now:
         if key not in FREE_TO_CHANGE and before.get(key) != now[key]:
-            message = f"was trained with {key} = {before.get(key)!r}, not {now[key]!r}"
+            name, have, want = _difference(key, before.get(key), now[key])
+            message = f"was trained with {name} = {shortened(have)}, not {shortened(want)}"
             raise InputError(message, path)
-    state = _fresh(options, device)
-    state.model.load_state_dict(found["weights"])
-    if state.averaged is not None:
-        state.averaged.load_state_dict(found["averaged"])
-    state.optimiser.load_state_dict(found["optimiser"])
-    state.scaler.load_state_dict(found["scaler"])
-    torch.set_rng_state(found["random"])
-    for key in ("epoch", "step", "skipped", "history"):
-        setattr(state, key, found[key])
-    return state
+    classes = as_kind(checkpoint["classes"], list[str], path, "classes")
+    palette = as_kind(checkpoint["palette"], list[list[int]], path, "palette")
+    for key, have, want in (
+        ("classes", classes, list(data.classes)),
+        ("palette", palette, data.palette.tolist()),
+    ):
+        if have != want:
+            raise InputError("not those of the data set", path, key)
+
+
+def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """The name of the first option that differs, and its two values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in now:
+            if before.get(name) != now[name]:
+                return _difference(f"{key}.{name}", before.get(name), now[name])
+    return key, before, now
 
 
 def _forward(made: nn.Module, options: TrainOptions) -> nn.Module:
@@ -445,11 +481,9 @@ def _at_factor(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[T
 
 def _batches(count: int, options: TrainOptions, epoch: int) -> list[list[int]]:
     """The items of each step of an epoch; those that make no whole batch wait for another."""
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(options.seed * EPOCH_SEEDS + epoch)
     order = torch.randperm(count, generator=generator).tolist()
     size = options.batch_size
-    if count < size:
-        raise InputError(f"--batch_size {size}: there are only {count} images")
     return [order[begin : begin + size] for begin in range(0, count - size + 1, size)]
 
 
@@ -458,11 +492,6 @@ def _loaded_parts(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's share of every batch, in `accumulate` parts each."""
     shares = _world() * options.accumulate
-    if options.batch_size % shares:
-        raise InputError(
-            f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
-            f"{options.accumulate} parts"
-        )
     mine = [batch[part::shares] for batch in batches for part in range(_rank(), shares, _world())]
     views = Views(data, options.augmentation, seed=options.seed, epoch=epoch)
     return iter(DataLoader(views, batch_sampler=mine, num_workers=options.workers))
@@ -507,10 +536,6 @@ def _scores(
 def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
     """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
     folder = Path(options.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be made: {error.strerror}", folder) from None
     checkpoint = _checkpoint(state, options, data)
     best = max(row["val_mIoU"] for row in state.history)
     if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:
@@ -555,9 +580,11 @@ def _best(options: TrainOptions, device: torch.device, show_progress: bool) -> T
         processes.barrier()  # until the file is there
     folder = Path(options.out)
     found = loaded(folder / "best.pt")
-    best = model(options.model).to(device)
-    best.load_state_dict(found["model"])
-    data = opened(options.dataset, options.root, options.test or options.val)
+    best = model(options.model)
+    load_weights(best, found["model"], folder / "best.pt", "model")
+    best = best.to(device)
+    split = options.test or options.val
+    data = opened(options.dataset, options.root, split, max_pixels=options.max_pixels)
     scores = _scores(best, data, options, show_progress=show_progress)
     return Trained(best, found["epoch"], data, scores, loaded(folder / "last.pt")["history"])
 

@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detection.errors import InputError
-from segmentation.checkpoint import loaded
-from segmentation.models import ModelOptions, model
+from segmentation.checkpoint import PROGRAM, as_kind, load_weights, loaded, validate_weights
+from segmentation.models import MAX_CLASSES, ModelOptions, model, shapes
 from segmentation.optimisation import OptimisationOptions
+from segmentation.options import Range, validate_ranges
 
 __all__ = ["TrainedModel", "trained_model"]
-
-MOST_CLASSES = 256  # that a label of 8 bits can tell apart
 
 Pixels = NDArray[np.uint8]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -51,16 +50,22 @@ def trained_model(path: Path) -> TrainedModel:
         InputError: If it is no checkpoint of a training, or holds a model that there is not.
     """
     checkpoint = loaded(path)
-    saved = _saved(checkpoint, path)
+    if checkpoint["program"] != PROGRAM:
+        raise InputError(f"not of {PROGRAM}", path, "program")
+    saved = as_kind({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
     options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
     try:
+        # Shapes cost nothing: what the file does not hold is refused before memory is asked for.
+        validate_weights(shapes(options), checkpoint["model"], path, "model")
         with warnings.catch_warnings():  # what an operator is known for is said when it is trained
             warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
             made = model(options)
-        made.load_state_dict(checkpoint["model"])
+        load_weights(made, checkpoint["model"], path, "model")
+    except InputError:
+        raise
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         message = f"not a model that can be made: {_first_details(error)}"
-        raise InputError(message, path) from None
+        raise InputError(message, path, "options.model") from None
     return TrainedModel(
         model=made.eval(),
         classes=saved.classes,
@@ -75,31 +80,27 @@ def trained_model(path: Path) -> TrainedModel:
 class _Training:
     """The options of a training that say what its model sees and is."""
 
-    factor: Annotated[float, msgspec.Meta(gt=0, le=4)]
+    factor: Annotated[float, Range(0, 4, above=True)]
     model: ModelOptions
     optimisation: OptimisationOptions
+
+    def __post_init__(self) -> None:
+        validate_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
     """What predictions need of a checkpoint, but for the weights."""
 
-    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MOST_CLASSES)]
+    classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_CLASSES)]
     palette: tuple[tuple[Byte, Byte, Byte], ...]
     options: _Training
 
     def __post_init__(self) -> None:
         counts = [len(self.classes), len(self.palette), self.options.model.classes]
         if len(set(counts)) > 1:
-            raise ValueError("{} classes, {} colours and a model of {}".format(*counts))
-
-
-def _saved(checkpoint: dict[str, Any], path: Path) -> _Saved:
-    try:
-        return msgspec.convert({key: checkpoint[key] for key in _Saved.__slots__}, _Saved)
-    except (ValueError, msgspec.ValidationError) as error:
-        message, _, place = str(error).partition(" - at ")
-        raise InputError(message, path, place.strip("`$.") or None) from None
+            message = "classes has {}, palette {}, options.model.classes is {}"
+            raise ValueError(message.format(*counts))
 
 
 def _first_details(error: Exception) -> str:

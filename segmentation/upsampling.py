@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segmentation.options import shortened
+
 __all__ = [
     "UPSAMPLERS",
     "BilinearAdditive",
@@ -35,6 +37,8 @@ __all__ = [
 
 Size = tuple[int, int]
 Mode = Literal["nearest", "bilinear", "bicubic"]
+MAX_KERNEL = 128  # px a side
+MAX_WIDTH = 4096  # channels, and groups of them
 TAPS: dict[Mode, int] = {"nearest": 0, "bilinear": 4, "bicubic": 16}  # multiply-adds per output
 
 
@@ -136,6 +140,9 @@ class Interpolation(Upsampler):
                 then features shift against the pixels that they were made of.
         """
         super().__init__(channels, scale)
+        _require_bool("align_corners", align_corners)
+        if mode not in TAPS:
+            raise ValueError(f"mode must be one of {', '.join(TAPS)}, not {shortened(mode)}")
         if mode == "nearest" and align_corners:
             raise ValueError("align_corners has no meaning for nearest")
         self.mode = mode
@@ -225,7 +232,9 @@ class TransposedConvolution(Upsampler):
                 k = 2 s.
         """
         super().__init__(channels, scale)
+        _require_bool("bilinear_init", bilinear_init)
         kernel = 2 * scale if kernel is None else kernel
+        _require_integer("kernel", kernel, MAX_KERNEL)
         if kernel < scale:
             raise ValueError(f"kernel must be at least scale, {scale}, not {kernel}")
         if kernel % scale:
@@ -300,6 +309,8 @@ class PixelShuffle(Upsampler):
             blur: Whether the mean of s x s pixels follows, which no checkerboard survives.
         """
         super().__init__(channels, scale)
+        _require_bool("icnr", icnr)
+        _require_bool("blur", blur)
         self.convolution = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
         self.blur = blur
         if icnr:
@@ -381,6 +392,8 @@ class Carafe(Upsampler):
             compressed: m, the channels that weights are predicted from.
         """
         super().__init__(channels, scale)
+        _require_integer("kernel", kernel, MAX_KERNEL)
+        _require_integer("compressed", compressed, MAX_WIDTH)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, not {kernel}")
         self.kernel = kernel
@@ -424,6 +437,7 @@ class DySample(Upsampler):
             groups: g, of channels that share offsets; the largest divisor of C up to it is used.
         """
         super().__init__(channels, scale)
+        _require_integer("groups", groups, MAX_WIDTH)
         self.groups = max(g for g in range(1, groups + 1) if channels % g == 0)
         self.offset = nn.Conv2d(channels, 2 * self.groups * scale**2, 1)
         nn.init.normal_(self.offset.weight, std=self.START)
@@ -466,6 +480,17 @@ class DySample(Upsampler):
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
+def _require_integer(name: str, value: object, most: int) -> None:
+    """Refuses what is no integer in [1, most]: options may come from a file."""
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{name} must be an integer in [1, {most}], not {shortened(value)}")
+
+
+def _require_bool(name: str, value: object) -> None:
+    if type(value) is not bool:
+        raise ValueError(f"{name} must be true or false, not {shortened(value)}")
+
+
 def _transposed_k2s2(channels: int, scale: int = 2, **options: Any) -> Upsampler:
     return TransposedConvolution(channels, scale, kernel=scale, **options)
 
@@ -505,7 +530,8 @@ def upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsam
     torch.Size([1, 8, 45, 60])
     """
     if name not in UPSAMPLERS:
-        raise ValueError(f"no upsampling operator {name!r}; there are {', '.join(UPSAMPLERS)}")
+        known = ", ".join(UPSAMPLERS)
+        raise ValueError(f"no upsampling operator {shortened(name)}; there are {known}")
     try:
         return UPSAMPLERS[name](channels, scale, **options)
     except TypeError as error:

@@ -199,10 +199,10 @@ def test_the_order_of_images_does_not_matter(name: str) -> None:
         ({"label_smoothing": 1.5}, r"label_smoothing must lie in \[0, 1\], not 1.5"),
         ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
         ({"label_smoothing": math.nan}, "label_smoothing must lie in"),
-        ({"class_weights": (1.0, -2.0)}, "class_weights must be at least 0 and finite, not 1.0, -"),
-        ({"class_weights": (1.0, math.nan)}, "class_weights must be at least 0 and finite"),
-        ({"class_weights": (1.0, math.inf)}, "class_weights must be at least 0 and finite"),
-        ({"dice_weight": -1.0}, "dice_weight must be at least 0 and finite, not -1.0"),
+        ({"class_weights": (1.0, -2.0)}, "class_weights must lie in .*, not -2.0"),
+        ({"class_weights": (1.0, math.nan)}, "class_weights must lie in .*, not nan"),
+        ({"class_weights": (1.0, math.inf)}, "class_weights must lie in .*, not inf"),
+        ({"dice_weight": -1.0}, "dice_weight must lie in .*, not -1.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -96,10 +96,14 @@ def test_an_overlay_is_half_the_image_and_half_the_colours() -> None:
 
 
 def test_what_exists_is_not_written_over(
-    checkpoint: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (images / "scene_0.png").read_bytes()
     assert main([str(checkpoint), str(images), "--out", str(images)]) == 2
+    assert "--out is a folder of images; name another" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scene_0.png").write_text("mine")
+    assert main([str(checkpoint), str(images), "--out", str(tmp_path / "out")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert (images / "scene_0.png").read_bytes() == before
     assert len(list(images.iterdir())) == 3

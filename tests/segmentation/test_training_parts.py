@@ -298,11 +298,15 @@ def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
         (OptimisationOptions, {"optimiser": "lion"}, "optimiser must be one of adamw, adam, sgd"),
         (OptimisationOptions, {"schedule": "step"}, "schedule must be one of poly"),
         (OptimisationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
-        (OptimisationOptions, {"learning_rate": -1.0}, "learning_rate must be at least 0"),
+        (
+            OptimisationOptions,
+            {"learning_rate": -1.0},
+            r"learning_rate must lie in \[0, 1000\], not -1",
+        ),
         (OptimisationOptions, {"warmup": 1.0}, r"warmup must lie in \[0, 1\)"),
-        (AugmentationOptions, {"crop": (0, 4)}, "crop must be at least 1 x 1"),
+        (AugmentationOptions, {"crop": (0, 4)}, r"crop must lie in \[1, 16384\], not 0"),
         (AugmentationOptions, {"flip": 2.0}, "flip must lie in"),
-        (AugmentationOptions, {"smallest": 2.0}, "expected 0 < smallest <= largest"),
+        (AugmentationOptions, {"smallest": 2.0}, "smallest must be at most largest"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
