@@ -34,9 +34,9 @@ from benchmarks.harness import (
     whole_numbers,
 )
 from benchmarks.peers import OURS, PEERS, Answers, Peer, answers, evaluation_arm
-from detection.formats import read_detections, read_ground_truth
-from metrics import COCO, evaluation, match, mean_average_precision
-from metrics.curves import accumulated
+from upmap.detection.formats import read_detections, read_ground_truth
+from upmap.metrics import COCO, evaluation, match, mean_average_precision
+from upmap.metrics.curves import accumulated
 
 __all__ = [
     "OBJECTS365",
@@ -289,6 +289,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     sys.exit(run(main))

@@ -1,8 +1,8 @@
 """Reading a results file, side by side with the peers whose reading is a step of its own.
 
 Run as `python -m benchmarks.bench_load`. An arm is a process that imports, reads the instances
-file, and then counts the seconds of one call: ours makes a table of columns that is checked against
-the ground truth (`detection.formats.read_detections`), a peer's makes what its evaluation takes
+file, and then counts the seconds of one call: ours (`upmap.read_detections`) makes a table of
+columns that is checked against the ground truth, a peer's makes what its evaluation takes
 (`loadRes`). Vernier hands the file's bytes to its evaluation, which cannot be told apart from its
 reading: it is no arm. Before, whole evaluations of the same files are found equal.
 """
@@ -81,6 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     sys.exit(run(main))

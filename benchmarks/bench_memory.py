@@ -2,7 +2,7 @@
 
 Run as `python -m benchmarks.bench_memory`. All arms are calls within one process on the same
 tensors, one dict per image as torchvision's detectors return them: ours is
-`metrics.mean_average_precision`, torchmetrics' are `update` and `compute` with two backends.
+`upmap.metrics.mean_average_precision`, torchmetrics' are `update` and `compute` with two backends.
 Before, all of their twelve numbers are found equal to the last bit of the float32 that torchmetrics
 returns. For that it is given pycocotools' thresholds in double precision (its own are rounded to
 float32), and corners lie on multiples of 1/64 px, where its float32 arithmetic of boxes is exact.
@@ -33,8 +33,8 @@ from benchmarks.harness import (
     timing_table,
 )
 from benchmarks.peers import OURS
-from detection import Detections, GroundTruth, read
-from metrics import COCO, mean_average_precision
+from upmap.detection import Detections, GroundTruth, read
+from upmap.metrics import COCO, mean_average_precision
 
 __all__ = ["main", "measured", "refuse_unequal", "tensors"]
 
@@ -163,7 +163,7 @@ def _split(
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     warnings.simplefilter("ignore")  # of torchmetrics' imports
     sys.exit(run(main))

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
-from segmentation.compare import CompareOptions
-from segmentation.device import device_called
-from segmentation.measurement import Measured, measured
-from segmentation.models import ModelOptions, model
-from segmentation.optimisation import PRECISIONS
-from segmentation.train import TrainOptions, train
+from upmap.segmentation.compare import CompareOptions
+from upmap.segmentation.device import device_called
+from upmap.segmentation.measurement import Measured, measured
+from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.optimisation import PRECISIONS
+from upmap.segmentation.train import TrainOptions, train
 
 __all__ = ["COLUMNS", "main", "refuse_apart", "scored"]
 
@@ -127,6 +127,6 @@ def _rows(
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     sys.exit(run(main))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
-from kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
+from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 
 __all__ = ["COLUMNS", "Problem", "agreement", "main", "step"]
 
@@ -170,7 +170,7 @@ def _worker(told: dict[str, Any], device: str, threads: int) -> dict[str, float]
     if threads:
         torch.set_num_threads(threads)
         if IMPLEMENTATIONS["native"]:
-            from kernels.upsample_ce import fused_native
+            from upmap.kernels.upsample_ce import fused_native
 
             fused_native.THREADS = threads
     problem = Problem(**told["problem"])
@@ -237,6 +237,6 @@ def _show(problem: Problem, found: dict[str, list[dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     sys.exit(run(main))

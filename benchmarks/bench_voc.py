@@ -28,8 +28,8 @@ from benchmarks.harness import (
     timing_table,
 )
 from benchmarks.peers import OURS
-from kernels import PREFERENCE
-from metrics import VOC2007, mean_average_precision
+from upmap.kernels import PREFERENCE
+from upmap.metrics import VOC2007, mean_average_precision
 
 __all__ = ["arms", "largest_difference", "main", "measured", "printed_aps"]
 
@@ -127,6 +127,6 @@ def _output(arm: Arm) -> str:
 
 
 if __name__ == "__main__":
-    from detection.console import run
+    from upmap.detection.console import run
 
     sys.exit(run(main))

@@ -124,7 +124,7 @@ print("\\n".join(summary.pretty_lines()))""",
 PEERS = {peer.name: peer for peer in (PYCOCOTOOLS, FASTER_COCO_EVAL, HOTCOCO, ULTRAFAST, VERNIER)}
 OUR_LOADING = (
     "from pathlib import Path\n"
-    "from detection.formats import read_detections, read_ground_truth\n"
+    "from upmap.detection.formats import read_detections, read_ground_truth\n"
     "truth = read_ground_truth(Path(sys.argv[1]))",
     "found = read_detections(Path(sys.argv[2]), truth.catalog)",
 )

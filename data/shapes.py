@@ -18,12 +18,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, inclusive_size
-from detection.console import Parser, run
-from detection.errors import InputError, printable
-from detection.formats import write
-from detection.formats.files import new_folder
-from detection.tables import Catalog, Detections, GroundTruth
+from upmap.detection.boxes import box_area, inclusive_size
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError, printable
+from upmap.detection.formats import write
+from upmap.detection.formats.files import new_folder
+from upmap.detection.tables import Catalog, Detections, GroundTruth
 
 __all__ = [
     "CLASSES",

@@ -1,9 +1,9 @@
 """The nouns of detection: tables of boxes, and the file formats that they come from."""
 
-from detection.errors import InputError, InputWarning
-from detection.formats import FORMATS, read, read_detections, read_ground_truth, write
-from detection.memory import detections_from_arrays, ground_truth_from_arrays
-from detection.tables import Catalog, Detections, GroundTruth
+from upmap.detection.errors import InputError, InputWarning
+from upmap.detection.formats import FORMATS, read, read_detections, read_ground_truth, write
+from upmap.detection.memory import detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.tables import Catalog, Detections, GroundTruth
 
 __all__ = [
     "FORMATS",

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.tables import Detections, Pixels, Table
+from upmap.detection.tables import Detections, Pixels, Table
 
 __all__ = ["box_area", "corners", "in_convention", "inclusive_size", "xywh"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from detection.errors import InputError, InputWarning, as_line, printable
-from detection.formats.files import reason, remove_unfinished
-from kernels import ImplementationError
+from upmap.detection.errors import InputError, InputWarning, as_line, printable
+from upmap.detection.formats.files import reason, remove_unfinished
+from upmap.kernels import ImplementationError
 
 __all__ = ["Parser", "run"]
 

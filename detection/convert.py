@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detection.console import Parser, run
-from detection.errors import printable
-from detection.formats import (
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import printable
+from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
     inferred_image_set,
@@ -16,9 +16,9 @@ from detection.formats import (
     read_ground_truth,
     write,
 )
-from detection.formats.files import check_new_folder
-from detection.formats.inputs import Named, is_listing, opened_arguments
-from detection.tables import Detections, GroundTruth
+from upmap.detection.formats.files import check_new_folder
+from upmap.detection.formats.inputs import Named, is_listing, opened_arguments
+from upmap.detection.tables import Detections, GroundTruth
 
 __all__ = ["main"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, inclusive_size
-from detection.errors import InputError
-from detection.tables import (
+from upmap.detection.boxes import box_area, inclusive_size
+from upmap.detection.errors import InputError
+from upmap.detection.tables import (
     Catalog,
     Detections,
     GroundTruth,
@@ -88,7 +88,7 @@ def detections_from_arrays(
 
     `row` numbers them by image (ids ascending), then by their place in the dict, whatever the order
     of the dicts: where scores are equal the order is the same in a table of all images as in
-    tables of any of them, which `metrics.joined` puts together.
+    tables of any of them, which `upmap.metrics.joined` puts together.
 
     Args:
         predictions: Dicts with `boxes` [n, 4] xyxy px, `scores` [n] and `labels` [n].

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detection.errors import InputError, listed
-from kernels.columns import exact_array
+from upmap.detection.errors import InputError, listed
+from upmap.kernels.columns import exact_array
 
 __all__ = [
     "Catalog",

@@ -55,7 +55,7 @@ def chosen(
         raise ImplementationError(f"{source}={name!r} is unknown; there are {known}")
     function = implementations[name]
     if function is None:
-        state = "is not built here; `python -m kernels` says why"
+        state = "is not built here; `python -m upmap.kernels` says why"
         raise ImplementationError(f"{source}={name!r} {state}")
     return function
 
@@ -66,7 +66,7 @@ def import_native(operation: str) -> Any:
     None where it is not built, and where it is built but cannot be loaded (another compiler's
     library, no memory): then LOAD_ERRORS says why, so that nobody takes the one for the other.
     """
-    name = f"kernels.{operation}.native"
+    name = f"upmap.kernels.{operation}.native"
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -85,6 +85,7 @@ def refuse_unloadable(operation: str) -> None:
     """
     if operation in LOAD_ERRORS:
         raise OSError(
-            f"kernels.{operation}.native is built but cannot be loaded: {LOAD_ERRORS[operation]}; "
+            f"upmap.kernels.{operation}.native is built but cannot be loaded: "
+            f"{LOAD_ERRORS[operation]}; "
             f"{PREFERENCE}=reference goes without native kernels"
         )

@@ -1,4 +1,4 @@
-"""`python -m kernels` prints each operation's implementations and which this machine has."""
+"""`python -m upmap.kernels` prints each operation's implementations and which this machine has."""
 
 import importlib
 import json
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kernels import LOAD_ERRORS, OPERATIONS
+from upmap.kernels import LOAD_ERRORS, OPERATIONS
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
 def _states(operation: str) -> dict[str, str]:
     """Implementation to whether it is available, and if not, why."""
     try:
-        module = importlib.import_module(f"kernels.{operation}")
+        module = importlib.import_module(f"upmap.kernels.{operation}")
     except ModuleNotFoundError as error:
         reason = f'{error.name} is not installed; `pip install "upmap[segmentation]"` brings it'
         return {"all": f"not available: {reason}"}

@@ -1,9 +1,9 @@
 """The verbs of evaluation: match, accumulate, summarise, report."""
 
-from metrics.curves import Curve
-from metrics.evaluation import ClassScores, Evaluation, evaluation, mean_average_precision
-from metrics.matching import MatchTable, joined, match
-from metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
+from upmap.metrics.curves import Curve
+from upmap.metrics.evaluation import ClassScores, Evaluation, evaluation, mean_average_precision
+from upmap.metrics.matching import MatchTable, joined, match
+from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
 
 __all__ = [
     "COCO",

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, in_convention
-from detection.errors import InputError, InputWarning
-from detection.formats.files import progress
-from detection.formats.inputs import Input
-from detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
-from metrics.comparison import Comparison
-from metrics.curves import accumulated
-from metrics.evaluation import evaluation, mean_average_precision
-from metrics.matching import ALL_DETECTIONS, match
-from metrics.protocol import COCO, Protocol
+from upmap.detection.boxes import box_area, in_convention
+from upmap.detection.errors import InputError, InputWarning
+from upmap.detection.formats.files import progress
+from upmap.detection.formats.inputs import Input
+from upmap.detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
+from upmap.metrics.comparison import Comparison
+from upmap.metrics.curves import accumulated
+from upmap.metrics.evaluation import evaluation, mean_average_precision
+from upmap.metrics.matching import ALL_DETECTIONS, match
+from upmap.metrics.protocol import COCO, Protocol
 
 __all__ = ["comparisons"]
 

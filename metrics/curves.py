@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import accumulation
-from kernels.accumulation import Accumulated, Ranked
-from kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
-from metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
-from metrics.protocol import Protocol
+from upmap.kernels import accumulation
+from upmap.kernels.accumulation import Accumulated, Ranked
+from upmap.kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
+from upmap.metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
+from upmap.metrics.protocol import Protocol
 
 __all__ = ["Curve", "accumulated", "curve", "final_recall", "precision_samples"]
 

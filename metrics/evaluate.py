@@ -8,20 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from detection.console import Parser, run
-from detection.errors import InputError, listed, printable
-from detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
-from detection.formats.files import check_outputs, is_stdout, write_bytes
-from detection.formats.inputs import Named, opened_arguments
-from detection.tables import Detections, GroundTruth, with_classes
-from kernels import chosen, matching
-from metrics.comparison import Comparison, agrees
-from metrics.evaluation import Evaluation, mean_average_precision
-from metrics.matching import Implementation
-from metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
-from metrics.report import as_csv, as_json, as_text, comparison_text
+import upmap
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError, listed, printable
+from upmap.detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
+from upmap.detection.formats.files import check_outputs, is_stdout, write_bytes
+from upmap.detection.formats.inputs import Named, opened_arguments
+from upmap.detection.tables import Detections, GroundTruth, with_classes
+from upmap.kernels import chosen, matching
+from upmap.metrics.comparison import Comparison, agrees
+from upmap.metrics.evaluation import Evaluation, mean_average_precision
+from upmap.metrics.matching import Implementation
+from upmap.metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
+from upmap.metrics.report import as_csv, as_json, as_text, comparison_text
 
-SAMPLE = Path(__file__).resolve().parents[1] / "data" / "sample" / "voc"
+SAMPLE = (Path(upmap.__file__).parent / "data" / "sample" / "voc").resolve()
 DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
 OWN_REPORTS = (b'{\n "schema"', b"protocol,name,")  # how as_json's and as_csv's begin
 ALL = {"recall_points": None, "max_dets": [math.inf]}  # what --set FIELD=all means
@@ -78,7 +79,10 @@ def program(options: Options) -> int:
     protocols = chosen_protocols(options)
     ground_truth, detections = tables(options)
     if options.impl is None and matching.native is None:
-        print("note: without the native kernels this is slow: python -m kernels", file=sys.stderr)
+        print(
+            "note: without the native kernels this is slow: python -m upmap.kernels",
+            file=sys.stderr,
+        )
     evaluations = [
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
@@ -106,7 +110,7 @@ def cross_checks(
     """What pycocotools makes of the same data, under each protocol; empty if it is not asked."""
     if not options.cross_check:
         return []
-    from metrics.cross_check import comparisons
+    from upmap.metrics.cross_check import comparisons
 
     files = None
     if options.class_names is None:  # otherwise the ids are not those of the ground truth

@@ -8,15 +8,15 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.formats import read
-from detection.formats.class_names import ClassNamesSource
-from detection.formats.inputs import Named
-from detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
-from detection.tables import Detections, GroundTruth
-from kernels.accumulation import Accumulated
-from metrics.curves import Curve, accumulated, curve, final_recall, precision_samples
-from metrics.matching import Implementation, MatchTable, match
-from metrics.protocol import Metric, Protocol
+from upmap.detection.formats import read
+from upmap.detection.formats.class_names import ClassNamesSource
+from upmap.detection.formats.inputs import Named
+from upmap.detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.tables import Detections, GroundTruth
+from upmap.kernels.accumulation import Accumulated
+from upmap.metrics.curves import Curve, accumulated, curve, final_recall, precision_samples
+from upmap.metrics.matching import Implementation, MatchTable, match
+from upmap.metrics.protocol import Metric, Protocol
 
 __all__ = ["ClassScores", "Evaluation", "evaluation", "mean_average_precision"]
 
@@ -129,7 +129,7 @@ def mean_average_precision(
         protocol: VOC2007, VOC2010, COCO, or any value derived from them.
         image_set: For paths: the name of an image set, or a file that lists image ids.
         class_names: For paths: which class each category id of a COCO results file is, where the
-            ground truth has no such ids; a mapping, or a file (see `detection.read_detections`).
+            ground truth has no such ids; a mapping, or a file (`upmap.read_detections`).
         classes: For dicts: the names of integer labels.
         impl: "native" or "reference"; None for the best that is built.
 
@@ -137,7 +137,7 @@ def mean_average_precision(
         InputError: If the input is wrong; names the file and line, or the image and key.
         TypeError: If ground truth and detections are of different kinds.
 
-    >>> from metrics import VOC2007
+    >>> from upmap.metrics import VOC2007
     >>> truth = [{"boxes": [[1, 1, 10, 10]], "labels": ["cat"]}]
     >>> found = [{"boxes": [[1, 1, 10, 8]], "labels": ["cat"], "scores": [0.9]}]
     >>> round(mean_average_precision(truth, found, protocol=VOC2007).mAP, 6)

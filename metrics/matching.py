@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, in_convention
-from detection.tables import (
+from upmap.detection.boxes import box_area, in_convention
+from upmap.detection.tables import (
     Detections,
     GroundTruth,
     ImageId,
@@ -22,9 +22,9 @@ from detection.tables import (
     class_order,
     row_subset,
 )
-from kernels import matching
-from kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
-from metrics.protocol import Protocol
+from upmap.kernels import matching
+from upmap.kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
+from upmap.metrics.protocol import Protocol
 
 __all__ = ["Implementation", "MatchTable", "joined", "match"]
 
@@ -135,7 +135,7 @@ def joined(tables: Sequence[MatchTable]) -> MatchTable:
     Detections of equal score stand by image, then by their place in it, where the protocol says so
     (COCO) or all of them come from memory (`detections_from_arrays`): then it does not matter how
     the images were divided. Otherwise (VOC, from files) they stand in the order of the file, which
-    parts cut out of one table (`detection.tables.with_images`, `row_subset`) still know; parts that
+    parts cut out of one table (`with_images`, `row_subset`) still know; parts that
     were read from files of their own do not, and are refused if a score stands in two of them.
 
     Args:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from detection.tables import Pixels
-from kernels.matching import MAX_DETECTIONS, MAX_THRESHOLDS
+from upmap.detection.tables import Pixels
+from upmap.kernels.matching import MAX_DETECTIONS, MAX_THRESHOLDS
 
 __all__ = [
     "CHOICES",

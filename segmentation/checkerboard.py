@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segmentation.upsampling import Upsampler
+from upmap.segmentation.upsampling import Upsampler
 
 __all__ = ["Checkerboard", "checkerboard"]
 

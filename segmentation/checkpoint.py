@@ -14,9 +14,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from detection.errors import InputError
-from detection.formats.files import existing, new_file
-from segmentation.options import shortened
+from upmap.detection.errors import InputError
+from upmap.detection.formats.files import existing, new_file
+from upmap.segmentation.options import shortened
 
 __all__ = [
     "PROGRAM",

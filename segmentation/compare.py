@@ -17,24 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detection.console import Parser, run
-from detection.errors import InputError
-from detection.formats.files import check_folder, new_file
-from metrics.semantic import boundary_counts, boundary_iou
-from segmentation import pictures
-from segmentation.augmentation import AugmentationOptions
-from segmentation.checkerboard import Checkerboard, checkerboard
-from segmentation.cost import BUDGETS, Budget, macs, matched, parameters
-from segmentation.datasets import Segmentation, opened
-from segmentation.device import device_called
-from segmentation.evaluation import logits_at, resized
-from segmentation.measurement import measured
-from segmentation.models import ModelOptions, model
-from segmentation.optimisation import OptimisationOptions
-from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
-from segmentation.report import page, table
-from segmentation.train import MAX_SEED, Diverged, Row, Trained, TrainOptions, train
-from segmentation.upsampling import UPSAMPLERS, Upsampler
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError
+from upmap.detection.formats.files import check_folder, new_file
+from upmap.metrics.semantic import boundary_counts, boundary_iou
+from upmap.segmentation import pictures
+from upmap.segmentation.augmentation import AugmentationOptions
+from upmap.segmentation.checkerboard import Checkerboard, checkerboard
+from upmap.segmentation.cost import BUDGETS, Budget, macs, matched, parameters
+from upmap.segmentation.datasets import Segmentation, opened
+from upmap.segmentation.device import device_called
+from upmap.segmentation.evaluation import logits_at, resized
+from upmap.segmentation.measurement import measured
+from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.optimisation import OptimisationOptions
+from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from upmap.segmentation.report import page, table
+from upmap.segmentation.train import MAX_SEED, Diverged, Row, Trained, TrainOptions, train
+from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
 
 __all__ = ["CompareOptions", "Comparison", "compared", "main", "paired_difference"]
 

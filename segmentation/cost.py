@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
-from segmentation.upsampling import Size, Upsampler
+from upmap.segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
+from upmap.segmentation.upsampling import Size, Upsampler
 
 __all__ = ["BUDGETS", "Budget", "macs", "matched", "parameters"]
 

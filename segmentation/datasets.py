@@ -25,11 +25,11 @@ from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.shapes import CLASSES, Scene, scenes
-from detection.errors import InputError
-from detection.formats.files import contents, existing, is_file, progress, text
-from detection.formats.voc_xml import listed_images
-from segmentation.losses import IGNORED
+from upmap.data.shapes import CLASSES, Scene, scenes
+from upmap.detection.errors import InputError
+from upmap.detection.formats.files import contents, existing, is_file, progress, text
+from upmap.detection.formats.voc_xml import listed_images
+from upmap.segmentation.losses import IGNORED
 
 __all__ = [
     "DATASETS",

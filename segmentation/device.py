@@ -5,8 +5,8 @@ import re
 
 import torch
 
-from detection.errors import InputError
-from segmentation.options import shortened
+from upmap.detection.errors import InputError
+from upmap.segmentation.options import shortened
 
 __all__ = ["device_called"]
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels.upsample_ce import upsample_confusion
-from segmentation.losses import IGNORED
-from segmentation.models import Fcn, Unet
-from segmentation.optimisation import autocast
+from upmap.kernels.upsample_ce import upsample_confusion
+from upmap.segmentation.losses import IGNORED
+from upmap.segmentation.models import Fcn, Unet
+from upmap.segmentation.optimisation import autocast
 
 __all__ = ["as_input", "confusion", "counted", "logits_at", "resized"]
 

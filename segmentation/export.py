@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detection.console import Parser, run
-from detection.errors import InputError, printable
-from detection.formats.files import check_outputs, is_stdout, new_file
-from segmentation.evaluation import as_input
-from segmentation.options import Range, add_flags, parsed, validate_ranges
-from segmentation.tiling import Size
-from segmentation.trained import TrainedModel, trained_model
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError, printable
+from upmap.detection.formats.files import check_outputs, is_stdout, new_file
+from upmap.segmentation.evaluation import as_input
+from upmap.segmentation.options import Range, add_flags, parsed, validate_ranges
+from upmap.segmentation.tiling import Size
+from upmap.segmentation.trained import TrainedModel, trained_model
 
 __all__ = ["ExportOptions", "Unfaithful", "exported", "main"]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
-from metrics.semantic import IGNORED
-from segmentation.options import Range, validate_ranges
+from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
+from upmap.metrics.semantic import IGNORED
+from upmap.segmentation.options import Range, validate_ranges
 
 __all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segmentation.optimisation import autocast
+from upmap.segmentation.optimisation import autocast
 
 __all__ = ["Measured", "measured"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detection.errors import InputError
-from segmentation.checkpoint import load_weights
-from segmentation.options import Range, shortened, validate_ranges
-from segmentation.upsampling import Size, Upsampler, upsampler
+from upmap.detection.errors import InputError
+from upmap.segmentation.checkpoint import load_weights
+from upmap.segmentation.options import Range, shortened, validate_ranges
+from upmap.segmentation.upsampling import Size, Upsampler, upsampler
 
 __all__ = [
     "ACTIVATIONS",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from segmentation.options import Range, shortened, validate_ranges
+from upmap.segmentation.options import Range, shortened, validate_ranges
 
 __all__ = [
     "OPTIMISERS",

@@ -18,8 +18,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from detection.errors import InputError
-from detection.formats.files import text
+from upmap.detection.errors import InputError
+from upmap.detection.formats.files import text
 
 __all__ = ["Range", "add_flags", "from_mapping", "parsed", "shortened", "validate_ranges"]
 

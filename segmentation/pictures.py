@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from segmentation.losses import IGNORED
+from upmap.segmentation.losses import IGNORED
 
 __all__ = ["Sample", "curves", "predictions", "scores", "telling"]
 

@@ -1,6 +1,6 @@
 """Labels images with a trained model: `python -m segmentation.predict CHECKPOINT IMAGES...`.
 
-An image of any size is seen through windows that slide over it, see `segmentation.tiling`.
+An image of any size is seen through windows that slide over it, see `upmap.segmentation.tiling`.
 """
 
 import sys
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from detection.console import Parser, run
-from detection.errors import InputError, printable
-from detection.formats.files import check_folder, contents, existing, new_file, progress
-from segmentation.datasets import (
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError, printable
+from upmap.detection.formats.files import check_folder, contents, existing, new_file, progress
+from upmap.segmentation.datasets import (
     IMAGES,
     LARGEST_IMAGE,
     MAX_PIXELS,
     image_pixels,
     whole_picture,
 )
-from segmentation.device import device_called
-from segmentation.evaluation import logits_at
-from segmentation.optimisation import PRECISIONS
-from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
-from segmentation.tiling import MOST_OVERLAP, Size, blended
-from segmentation.trained import TrainedModel, trained_model
+from upmap.segmentation.device import device_called
+from upmap.segmentation.evaluation import logits_at
+from upmap.segmentation.optimisation import PRECISIONS
+from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from upmap.segmentation.tiling import MOST_OVERLAP, Size, blended
+from upmap.segmentation.trained import TrainedModel, trained_model
 
 __all__ = ["PredictOptions", "main", "overlaid", "predicted"]
 

@@ -25,26 +25,26 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from detection.console import Parser, run
-from detection.errors import InputError, printable
-from detection.formats.files import check_folder, new_file, progress, reason
-from metrics.semantic import SemanticScores, semantic_scores
-from segmentation.augmentation import AugmentationOptions, Views
-from segmentation.checkpoint import PROGRAM, SCHEMA, as_kind, load_weights, loaded, save
-from segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS, Segmentation, checked, opened
-from segmentation.device import device_called
-from segmentation.evaluation import as_input, confusion, resized
-from segmentation.losses import LossOptions, loss
-from segmentation.models import ModelOptions, model
-from segmentation.optimisation import (
+from upmap.detection.console import Parser, run
+from upmap.detection.errors import InputError, printable
+from upmap.detection.formats.files import check_folder, new_file, progress, reason
+from upmap.metrics.semantic import SemanticScores, semantic_scores
+from upmap.segmentation.augmentation import AugmentationOptions, Views
+from upmap.segmentation.checkpoint import PROGRAM, SCHEMA, as_kind, load_weights, loaded, save
+from upmap.segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS, Segmentation, checked, opened
+from upmap.segmentation.device import device_called
+from upmap.segmentation.evaluation import as_input, confusion, resized
+from upmap.segmentation.losses import LossOptions, loss
+from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.optimisation import (
     OptimisationOptions,
     autocast,
     grad_scaler,
     learning_rate,
     optimiser,
 )
-from segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
-from segmentation.training_state import COLUMNS, Row, State, restore
+from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from upmap.segmentation.training_state import COLUMNS, Row, State, restore
 
 __all__ = ["Row", "TrainOptions", "Trained", "main", "train"]
 

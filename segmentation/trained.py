@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from detection.errors import InputError
-from segmentation.checkpoint import PROGRAM, as_kind, load_weights, loaded, validate_weights
-from segmentation.models import MAX_CLASSES, ModelOptions, model, shapes
-from segmentation.optimisation import OptimisationOptions
-from segmentation.options import Range, validate_ranges
+from upmap.detection.errors import InputError
+from upmap.segmentation.checkpoint import PROGRAM, as_kind, load_weights, loaded, validate_weights
+from upmap.segmentation.models import MAX_CLASSES, ModelOptions, model, shapes
+from upmap.segmentation.optimisation import OptimisationOptions
+from upmap.segmentation.options import Range, validate_ranges
 
 __all__ = ["TrainedModel", "trained_model"]
 

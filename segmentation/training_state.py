@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from detection.errors import InputError
-from segmentation.checkpoint import as_kind, load_weights, validate_tensor, validate_weights
-from segmentation.options import Range, shortened, validate_ranges
+from upmap.detection.errors import InputError
+from upmap.segmentation.checkpoint import as_kind, load_weights, validate_tensor, validate_weights
+from upmap.segmentation.options import Range, shortened, validate_ranges
 
 __all__ = ["COLUMNS", "Row", "State", "restore"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segmentation.options import shortened
+from upmap.segmentation.options import shortened
 
 __all__ = [
     "UPSAMPLERS",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detection import Detections, GroundTruth, read
+from upmap.detection import Detections, GroundTruth, read
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -27,8 +27,8 @@ from benchmarks.harness import (
     timing_table,
 )
 from benchmarks.peers import OURS, PEERS, evaluation_arm, loading_arm
-from detection.formats import read
-from metrics import COCO, VOC2007, mean_average_precision
+from upmap.detection.formats import read
+from upmap.metrics import COCO, VOC2007, mean_average_precision
 
 SMALL = Size(images=40, classes=5, ground_truths=400, detections=900)
 MADE_WITH = Provenance("1a2b3c4+", "3.11.0", "2.0.0", "peer 1.0", "a processor", 2)
@@ -380,7 +380,7 @@ def test_every_precision_trains_with_every_seed(tmp_path) -> None:
     from dataclasses import replace
 
     from benchmarks.bench_precision import scored
-    from segmentation.compare import CompareOptions
+    from upmap.segmentation.compare import CompareOptions
 
     training = replace(CompareOptions().training, epochs=1, batch_size=50, factor=0.25)
     found = scored(["fp32", "bf16"], 1, training, tmp_path)

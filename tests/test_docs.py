@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from benchmarks.harness import COLUMNS
-from metrics import PROTOCOLS, Protocol
+from upmap.metrics import PROTOCOLS, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

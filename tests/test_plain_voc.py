@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.plain_voc import main
-from metrics import VOC2007, mean_average_precision
+from upmap.metrics import VOC2007, mean_average_precision
 
 DETECTORS = ("yolov3_darknet", "mobilenet_yolov3_ncnn")
 

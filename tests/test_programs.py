@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-import metrics.evaluate
-from detection import InputError
-from detection.console import Parser, run
-from detection.convert import main as convert
-from detection.errors import as_line, printable, shortened
-from kernels import ImplementationError
-from metrics.evaluate import main as evaluate
+import upmap.metrics.evaluate
 from tests.detection.small_files import COCO, VOC, put
+from upmap.detection import InputError
+from upmap.detection.console import Parser, run
+from upmap.detection.convert import main as convert
+from upmap.detection.errors import as_line, printable, shortened
+from upmap.kernels import ImplementationError
+from upmap.metrics.evaluate import main as evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
@@ -266,7 +266,7 @@ def test_an_option_out_of_range_is_one_line_and_2_before_the_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(metrics.evaluate, "read", None)  # would fail if it were called
+    monkeypatch.setattr(upmap.metrics.evaluate, "read", None)  # would fail if it were called
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     words = [
         word.replace("{tmp}", str(tmp_path)).replace("{name}", tmp_path.name) for word in option
@@ -297,7 +297,7 @@ def test_the_table_is_there_even_if_a_report_fails(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(metrics.evaluate, "write_bytes", full)
+    monkeypatch.setattr(upmap.metrics.evaluate, "write_bytes", full)
     assert evaluate([*coco, "--csv", "r.csv"]) == 74
     printed = capsys.readouterr()
     assert "protocol  metric" in printed.out
@@ -314,8 +314,8 @@ def test_csv_may_go_to_standard_output(coco: list[str], capsys: pytest.CaptureFi
 PAUSED = """
 import sys, time
 from pathlib import Path
-from detection.console import run
-from detection.formats.files import new_file, new_folder
+from upmap.detection.console import run
+from upmap.detection.formats.files import new_file, new_folder
 def program():
     with new_folder(Path("a/out")) as folder, new_file(Path("report")) as file:
         (folder / "x").write_text("x")

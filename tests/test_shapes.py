@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import shapes
-from data.shapes import CLASSES, Scene, detections_of, ground_truth_of, scenes
-from detection import Detections, GroundTruth, InputError, read
-from detection.boxes import in_convention
-from metrics import COCO, PROTOCOLS, mean_average_precision
-from metrics.semantic import boundary
+from upmap.data import shapes
+from upmap.data.shapes import CLASSES, Scene, detections_of, ground_truth_of, scenes
+from upmap.detection import Detections, GroundTruth, InputError, read
+from upmap.detection.boxes import in_convention
+from upmap.metrics import COCO, PROTOCOLS, mean_average_precision
+from upmap.metrics.semantic import boundary
 
 cv2 = pytest.importorskip("cv2", reason="drawing needs OpenCV")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import in_convention
-from detection.errors import InputError, InputWarning, listed
-from detection.formats import coco_json, voc_results, voc_xml
-from detection.formats.class_names import ClassNamesSource, read_class_names
-from detection.formats.files import new_folder
-from detection.formats.inputs import Input, Named, opened
-from detection.tables import Catalog, Detections, GroundTruth, aligned
+from upmap.detection.boxes import in_convention
+from upmap.detection.errors import InputError, InputWarning, listed
+from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats.class_names import ClassNamesSource, read_class_names
+from upmap.detection.formats.files import new_folder
+from upmap.detection.formats.inputs import Input, Named, opened
+from upmap.detection.tables import Catalog, Detections, GroundTruth, aligned
 
 __all__ = [
     "DEFAULT_SET",

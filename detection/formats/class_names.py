@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from detection.errors import InputError
-from detection.formats import coco_json
-from detection.formats.inputs import opened
+from upmap.detection.errors import InputError
+from upmap.detection.formats import coco_json
+from upmap.detection.formats.inputs import opened
 
 __all__ = ["ClassNamesSource", "read_class_names"]
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.boxes import box_area, xywh
-from detection.errors import InputError, InputWarning, listed
-from detection.formats.files import reason, write_bytes
-from detection.formats.inputs import Input, files_in, is_listing, opened
-from detection.tables import (
+from upmap.detection.boxes import box_area, xywh
+from upmap.detection.errors import InputError, InputWarning, listed
+from upmap.detection.formats.files import reason, write_bytes
+from upmap.detection.formats.inputs import Input, files_in, is_listing, opened
+from upmap.detection.tables import (
     LARGEST,
     Catalog,
     Detections,
@@ -31,7 +31,7 @@ from detection.tables import (
 )
 
 if TYPE_CHECKING:
-    from kernels.coco_json import Ids, Instances, Results
+    from upmap.kernels.coco_json import Ids, Instances, Results
 
 __all__ = [
     "category_names",
@@ -82,7 +82,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
     Raises:
         InputError: If the file is not such a file; names the key.
     """
-    from kernels.coco_json import instances
+    from upmap.kernels.coco_json import instances
 
     named, image_set = _chosen_file(named, image_set)
     path = named.path
@@ -123,7 +123,7 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
         InputError: If the file is not such a file, an id is not in `catalog`, or that has no ids
             of classes.
     """
-    from kernels.coco_json import results
+    from upmap.kernels.coco_json import results
 
     path = named.path
     with _explained(path):
@@ -182,7 +182,7 @@ def category_names(named: Input) -> dict[int, str]:
     Raises:
         InputError: If the file is not such a file.
     """
-    from kernels.coco_json import instances
+    from upmap.kernels.coco_json import instances
 
     with _explained(named.path):
         found = instances(named.source)
@@ -228,7 +228,7 @@ def _chosen_file(named: Input, image_set: str | None) -> tuple[Input, str | None
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Says what is wrong with the file that is read within, as an InputError."""
-    from kernels.coco_json import JsonError
+    from upmap.kernels.coco_json import JsonError
 
     try:
         yield

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from detection.errors import InputError
-from detection.formats.files import BOM, decoded, existing, first_character, is_file, reason
+from upmap.detection.errors import InputError
+from upmap.detection.formats.files import BOM, decoded, existing, first_character, is_file, reason
 
 __all__ = [
     "STANDARD_INPUT",

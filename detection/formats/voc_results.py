@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.boxes import in_convention, inclusive_size
-from detection.errors import InputError, listed
-from detection.formats.files import reason
-from detection.formats.inputs import Input, files_in, opened
-from detection.formats.voc_xml import shortest, writable, written_image_names
-from detection.tables import Catalog, Detections, images_by_name
+from upmap.detection.boxes import in_convention, inclusive_size
+from upmap.detection.errors import InputError, listed
+from upmap.detection.formats.files import reason
+from upmap.detection.formats.inputs import Input, files_in, opened
+from upmap.detection.formats.voc_xml import shortest, writable, written_image_names
+from upmap.detection.tables import Catalog, Detections, images_by_name
 
 if TYPE_CHECKING:
-    from kernels.voc_files import Results
+    from upmap.kernels.voc_files import Results
 
 __all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
 
@@ -124,7 +124,7 @@ def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]
 
 
 def _read(files: list[Input], images: dict[str, int]) -> Results:
-    from kernels import voc_files
+    from upmap.kernels import voc_files
 
     data = {i: file.data for i, file in enumerate(files) if file.data is not None}
     try:

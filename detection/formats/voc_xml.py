@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.boxes import box_area, in_convention, inclusive_size
-from detection.errors import InputError, listed
-from detection.formats.files import progress, reason
-from detection.formats.inputs import Input, files_in, is_listing, opened
-from detection.tables import Catalog, GroundTruth, image_names
+from upmap.detection.boxes import box_area, in_convention, inclusive_size
+from upmap.detection.errors import InputError, listed
+from upmap.detection.formats.files import progress, reason
+from upmap.detection.formats.inputs import Input, files_in, is_listing, opened
+from upmap.detection.tables import Catalog, GroundTruth, image_names
 
 if TYPE_CHECKING:
-    from kernels.voc_files import Annotations
+    from upmap.kernels.voc_files import Annotations
 
 __all__ = [
     "image_sets",
@@ -170,7 +170,7 @@ def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
 
 
 def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
-    from kernels import voc_files
+    from upmap.kernels import voc_files
 
     def watched(names: list[str]) -> Iterable[str]:
         return progress(names, "annotations", len(names), show_progress)

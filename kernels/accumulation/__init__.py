@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kernels import chosen, import_native
-from kernels.columns import (
+from upmap.kernels import chosen, import_native
+from upmap.kernels.columns import (
     Column,
     exact_array,
     validate_columns,
@@ -21,7 +21,7 @@ from kernels.columns import (
 )
 
 if TYPE_CHECKING:
-    from kernels.accumulation import native
+    from upmap.kernels.accumulation import native
 else:
     native = import_native("accumulation")
 
@@ -106,7 +106,7 @@ def _reference(
     with_scores: bool,
     threads: int,
 ) -> Arrays:
-    from kernels.accumulation import reference
+    from upmap.kernels.accumulation import reference
 
     precision, recall, all_points, scores = reference.accumulate(
         ranked, recall_points, max_dets, epsilon
@@ -115,7 +115,7 @@ def _reference(
 
 
 def _reference_recalls(ranked: Ranked, max_dets: Caps, threads: int) -> Floats:
-    from kernels.accumulation import reference
+    from upmap.kernels.accumulation import reference
 
     return reference.accumulate(ranked, np.zeros(0), max_dets, 0.0)[1]
 

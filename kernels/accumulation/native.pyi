@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.accumulation import Arrays, Floats, Ranked
+from upmap.kernels.accumulation import Arrays, Floats, Ranked
 
 def accumulate(
     ranked: Ranked,

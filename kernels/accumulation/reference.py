@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from kernels.accumulation import Floats, Ranked
+    from upmap.kernels.accumulation import Floats, Ranked
 
 __all__ = ["accumulate"]
 
@@ -25,7 +25,7 @@ def accumulate(
     max_dets: NDArray[np.int64],
     epsilon: float,
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Precision, recall, all_points and scores; see `kernels.accumulation.Accumulated`."""
+    """Precision, recall, all_points and scores; see `upmap.kernels.accumulation.Accumulated`."""
     areas, thresholds, _ = ranked.status.shape
     classes = len(ranked.positives)
     last = (thresholds, classes, areas, len(max_dets))

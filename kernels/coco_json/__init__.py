@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import chosen, import_native
-from kernels.columns import validate_threads
+from upmap.kernels import chosen, import_native
+from upmap.kernels.columns import validate_threads
 
 if TYPE_CHECKING:
-    from kernels.coco_json import native
+    from upmap.kernels.coco_json import native
 else:
     native = import_native("coco_json")
 
@@ -118,7 +118,7 @@ def _explained(
     """The columns that the native reader found; else raises what is wrong with the file."""
     if isinstance(columns, dict):
         return columns
-    from kernels.coco_json import explanation, reference
+    from upmap.kernels.coco_json import explanation, reference
 
     if columns is not None:
         explanation.explain(source, kind, columns)
@@ -127,13 +127,13 @@ def _explained(
 
 
 def _reference_instances(source: Path | bytes, threads: int) -> dict[str, Any]:
-    from kernels.coco_json import reference
+    from upmap.kernels.coco_json import reference
 
     return reference.instances(source)
 
 
 def _reference_results(source: Path | bytes, threads: int) -> dict[str, Any]:
-    from kernels.coco_json import reference
+    from upmap.kernels.coco_json import reference
 
     return reference.results(source)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from kernels.coco_json import JsonError, reference
-from kernels.coco_json.reference import Source
+from upmap.kernels.coco_json import JsonError, reference
+from upmap.kernels.coco_json.reference import Source
 
 __all__ = ["explain"]
 

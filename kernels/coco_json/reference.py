@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from kernels.coco_json import JsonError
+from upmap.kernels.coco_json import JsonError
 
 __all__ = [
     "BOM",
@@ -67,7 +67,7 @@ Source = str | os.PathLike[str] | bytes
 
 
 def instances(source: Source, threads: int = 0) -> dict[str, Any]:
-    """See `kernels.coco_json.instances`; `threads` is not used."""
+    """See `upmap.kernels.coco_json.instances`; `threads` is not used."""
     whole = of_type(_parsed(source), "instances")
     arrays = {key: _array(_required(whole, key, ""), key) for key in SECTIONS}
     image_id, file_name, image_size = _columns(arrays["images"], "images", 3)
@@ -92,7 +92,7 @@ def instances(source: Source, threads: int = 0) -> dict[str, Any]:
 
 
 def results(source: Source, threads: int = 0) -> dict[str, Any]:
-    """See `kernels.coco_json.results`; `threads` is not used."""
+    """See `upmap.kernels.coco_json.results`; `threads` is not used."""
     rows = of_type(_parsed(source), "results")
     image_id, category_id, bbox, score = _columns(rows, "", 4)
     return {

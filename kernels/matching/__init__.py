@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import chosen, import_native
-from kernels.columns import (
+from upmap.kernels import chosen, import_native
+from upmap.kernels.columns import (
     Column,
     validate_columns,
     validate_count,
@@ -21,7 +21,7 @@ from kernels.columns import (
 )
 
 if TYPE_CHECKING:
-    from kernels.matching import native
+    from upmap.kernels.matching import native
 else:
     native = import_native("matching")
 
@@ -146,7 +146,7 @@ def _native(
 def _reference(
     detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int
 ) -> Arrays:
-    from kernels.matching import reference
+    from upmap.kernels.matching import reference
 
     return reference.match(detections, ground_truth, rules, classes, threads)
 

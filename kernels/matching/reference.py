@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from kernels.matching import Arrays, Boxes, Rules
+    from upmap.kernels.matching import Arrays, Boxes, Rules
 
 __all__ = ["match"]
 
@@ -25,7 +25,7 @@ Groups = dict[tuple[int, int], list[int]]
 def match(
     detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int = 0
 ) -> Arrays:
-    """See `kernels.matching.match`; `threads` is not used."""
+    """See `upmap.kernels.matching.match`; `threads` is not used."""
     order = _curve_order(detections, rules)
     position = {row: place for place, row in enumerate(order)}
     truths = _groups(ground_truth, range(len(ground_truth.label)))

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from kernels import chosen, import_native, refuse_unloadable
-from kernels.upsample_ce import chunked, reference
-from kernels.upsample_ce.settings import Settings
+from upmap.kernels import chosen, import_native, refuse_unloadable
+from upmap.kernels.upsample_ce import chunked, reference
+from upmap.kernels.upsample_ce.settings import Settings
 
 if TYPE_CHECKING or import_native("upsample_ce") is not None:
-    from kernels.upsample_ce import fused_native
+    from upmap.kernels.upsample_ce import fused_native
 else:
     fused_native = None
 
 try:
-    from kernels.upsample_ce import fused_triton
+    from upmap.kernels.upsample_ce import fused_triton
 except ImportError as error:
     fused_triton = None  # type: ignore[assignment]
     WITHOUT_TRITON = (

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels.upsample_ce.settings import Settings
-from kernels.upsample_ce.taps import Taps, matrix, taps
+from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.taps import Taps, matrix, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
 

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.upsample_ce import native
-from kernels.upsample_ce.settings import Settings
-from kernels.upsample_ce.taps import Taps, taps
+from upmap.kernels.upsample_ce import native
+from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.taps import Taps, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
 
@@ -20,7 +20,7 @@ INSTRUCTION_SET = ""  # the best that the processor has
 
 
 def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """See `kernels.upsample_ce.chunked.forward`."""
+    """See `upmap.kernels.upsample_ce.chunked.forward`."""
     losses, totals = (torch.empty(target.shape) for _ in "ab")
     native.forward(
         _array(logits),
@@ -44,7 +44,7 @@ def backward(
     target: Tensor,
     settings: Settings,
 ) -> Tensor:
-    """See `kernels.upsample_ce.chunked.backward`."""
+    """See `upmap.kernels.upsample_ce.chunked.backward`."""
     found = torch.empty(logits.shape)
     native.backward(
         _array(gradient),
@@ -63,7 +63,7 @@ def backward(
 
 
 def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """See `kernels.upsample_ce.chunked.argmax`."""
+    """See `upmap.kernels.upsample_ce.chunked.argmax`."""
     found = torch.empty((len(logits), *size), dtype=torch.int32)
     sides = _sides(logits, found.shape, align_corners)
     weights = _weights(logits, None)
@@ -72,7 +72,7 @@ def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor
 
 
 def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
-    """See `kernels.upsample_ce.chunked.confusion`."""
+    """See `upmap.kernels.upsample_ce.chunked.confusion`."""
     counts = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
     native.confusion(
         _array(logits),

@@ -8,9 +8,9 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.upsample_ce import triton_kernels
-from kernels.upsample_ce.settings import Settings
-from kernels.upsample_ce.taps import Taps, taps
+from upmap.kernels.upsample_ce import triton_kernels
+from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.taps import Taps, taps
 
 __all__ = ["argmax", "backward", "confusion", "forward", "is_interpreted"]
 
@@ -25,7 +25,7 @@ def is_interpreted() -> bool:
 
 
 def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """See `kernels.upsample_ce.chunked.forward`."""
+    """See `upmap.kernels.upsample_ce.chunked.forward`."""
     _refuse_strangers(target, logits.shape[1], settings.ignore_index)
     losses, totals = (torch.empty(target.shape, device=logits.device) for _ in "ab")
     weights = _weights(logits, settings.weight)
@@ -57,7 +57,7 @@ def backward(
     target: Tensor,
     settings: Settings,
 ) -> Tensor:
-    """See `kernels.upsample_ce.chunked.backward`."""
+    """See `upmap.kernels.upsample_ce.chunked.backward`."""
     found = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     weights = _weights(logits, settings.weight)
     features, classes = found.numel() // logits.shape[1], logits.shape[1]
@@ -91,7 +91,7 @@ def backward(
 
 
 def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """See `kernels.upsample_ce.chunked.argmax`."""
+    """See `upmap.kernels.upsample_ce.chunked.argmax`."""
     found = torch.empty((len(logits), *size), dtype=torch.int64, device=logits.device)
     block_classes, block = _tile(logits.shape[1], found.numel(), FORWARD_TILE)
     triton_kernels.argmax_kernel[(triton.cdiv(found.numel(), block),)](
@@ -109,7 +109,7 @@ def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor
 
 
 def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
-    """See `kernels.upsample_ce.chunked.confusion`."""
+    """See `upmap.kernels.upsample_ce.chunked.confusion`."""
     classes = logits.shape[1]
     _refuse_strangers(target, classes, ignore_index)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)

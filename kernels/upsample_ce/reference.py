@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.settings import Settings
 
 __all__ = ["argmax", "confusion", "losses"]
 

@@ -9,7 +9,7 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """The arguments of `kernels.upsample_ce.upsample_cross_entropy` that all passes need.
+    """The arguments of `upmap.kernels.upsample_ce.upsample_cross_entropy` that all passes need.
 
     Attributes:
         weight: float [C], of each class; None for 1.

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import chosen, import_native
-from kernels.columns import exact_array, validate_threads, validate_within
+from upmap.kernels import chosen, import_native
+from upmap.kernels.columns import exact_array, validate_threads, validate_within
 
 if TYPE_CHECKING:
-    from kernels.voc_files import native
+    from upmap.kernels.voc_files import native
 else:
     native = import_native("voc_files")
 
@@ -114,7 +114,7 @@ def _native_annotations(folder: Path, names: list[str], threads: int, watched: W
 def _reference_annotations(
     folder: Path, names: list[str], threads: int, watched: Watched
 ) -> Columns:
-    from kernels.voc_files import reference
+    from upmap.kernels.voc_files import reference
 
     return reference.annotations(folder, watched(names))
 
@@ -134,7 +134,7 @@ def _native_results(
 def _reference_results(
     paths: Sequence[Path], images: dict[str, int], threads: int, data: Data
 ) -> Columns:
-    from kernels.voc_files import reference
+    from upmap.kernels.voc_files import reference
 
     return reference.results(paths, images, data)
 

@@ -16,7 +16,7 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.voc_files import LARGEST, LARGEST_IMAGE, VocError
+from upmap.kernels.voc_files import LARGEST, LARGEST_IMAGE, VocError
 
 __all__ = ["annotations", "results"]
 
@@ -29,7 +29,7 @@ Row = list[str]
 
 
 def annotations(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, Any]:
-    """See `kernels.voc_files.annotations`; labels count the class names as they come."""
+    """See `upmap.kernels.voc_files.annotations`; labels count the class names as they come."""
     records = [_record(Path(folder) / f"{name}.xml") for name in names]
     objects = [(i, *found) for i, record in enumerate(records) for found in record.objects]
     class_name = list(dict.fromkeys(name for _, name, _, _ in objects))
@@ -49,7 +49,7 @@ def results(
     images: dict[str, int],
     data: Mapping[int, bytes] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """See `kernels.voc_files.results`."""
+    """See `upmap.kernels.voc_files.results`."""
     columns = [_columns(Path(path), images, data.get(i)) for i, path in enumerate(paths)]
     numbers = np.concatenate([np.zeros((0, 5)), *(numbers for _, numbers in columns)])
     counts = [len(image) for image, _ in columns]

@@ -12,10 +12,6 @@ from typing import Any
 
 import pytest
 
-from detection import InputError, InputWarning, read, read_ground_truth
-from detection.convert import main
-from detection.formats import coco_json, voc_results, voc_xml
-from detection.formats.inputs import Input
 from tests.detection.small_files import (
     COCO,
     VOC,
@@ -27,6 +23,10 @@ from tests.detection.small_files import (
     put,
     results,
 )
+from upmap.detection import InputError, InputWarning, read, read_ground_truth
+from upmap.detection.convert import main
+from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats.inputs import Input
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"

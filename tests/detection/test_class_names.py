@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from detection import InputError, InputWarning, read, read_detections, read_ground_truth
-from detection.convert import main as convert
-from detection.formats.class_names import read_class_names
-from metrics import VOC2007, mean_average_precision
-from metrics.evaluate import main
 from tests.detection.small_files import COCO, VOC, instances, put, results
+from upmap.detection import InputError, InputWarning, read, read_detections, read_ground_truth
+from upmap.detection.convert import main as convert
+from upmap.detection.formats.class_names import read_class_names
+from upmap.metrics import VOC2007, mean_average_precision
+from upmap.metrics.evaluate import main
 
 NAMES = {1: "cat", 2: "dog"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detection import InputError, InputWarning, read
-from detection.boxes import xywh
-from detection.console import run
-from detection.convert import main
 from tests.detection.small_files import COCO, VOC, an_object, annotation, put
+from upmap.detection import InputError, InputWarning, read
+from upmap.detection.boxes import xywh
+from upmap.detection.console import run
+from upmap.detection.convert import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"

@@ -9,21 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection import (
-    FORMATS,
-    Catalog,
-    Detections,
-    GroundTruth,
-    InputError,
-    InputWarning,
-    read,
-    read_detections,
-    read_ground_truth,
-    write,
-)
-from detection.boxes import box_area, in_convention, inclusive_size, xywh
-from detection.formats import sniffed
-from kernels import PREFERENCE, coco_json
 from tests.detection.small_files import (
     COCO,
     VOC,
@@ -35,6 +20,21 @@ from tests.detection.small_files import (
     put,
     results,
 )
+from upmap.detection import (
+    FORMATS,
+    Catalog,
+    Detections,
+    GroundTruth,
+    InputError,
+    InputWarning,
+    read,
+    read_detections,
+    read_ground_truth,
+    write,
+)
+from upmap.detection.boxes import box_area, in_convention, inclusive_size, xywh
+from upmap.detection.formats import sniffed
+from upmap.kernels import PREFERENCE, coco_json
 
 A, LIST, CAT = "Annotations/a.xml", "ImageSets/Main/test.txt", "results/comp4_det_test_cat.txt"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detection import InputError, read, read_detections, read_ground_truth
-from detection.convert import main as convert
-from detection.formats import inputs
-from detection.formats.inputs import Input, opened
 from tests.detection.small_files import COCO, VOC, put, results
+from upmap.detection import InputError, read, read_detections, read_ground_truth
+from upmap.detection.convert import main as convert
+from upmap.detection.formats import inputs
+from upmap.detection.formats.inputs import Input, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection import InputError, detections_from_arrays, ground_truth_from_arrays
-from detection.tables import aligned
+from upmap.detection import InputError, detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.tables import aligned
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from detection import InputError
-from detection.formats.files import (
+from upmap.detection import InputError
+from upmap.detection.formats.files import (
     check_folder,
     check_new_folder,
     check_outputs,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection import Catalog, Detections, GroundTruth, InputError
-from detection.boxes import corners, in_convention, inclusive_size, xywh
-from detection.tables import (
+from upmap.detection import Catalog, Detections, GroundTruth, InputError
+from upmap.detection.boxes import corners, in_convention, inclusive_size, xywh
+from upmap.detection.tables import (
     aligned,
     bounded,
     image_names,

@@ -20,14 +20,14 @@ THREADS = 8
 
 
 def run_matching(folder: Path) -> Any:
-    from kernels.matching import match
+    from upmap.kernels.matching import match
 
     return match(*matching_problem(), 40, threads=THREADS, impl="native")
 
 
 def run_accumulation(folder: Path) -> Any:
-    from kernels.accumulation import Ranked, accumulate, recalls
-    from kernels.matching import match
+    from upmap.kernels.accumulation import Ranked, accumulate, recalls
+    from upmap.kernels.matching import match
 
     matches = match(*matching_problem(), 40, threads=THREADS, impl="native")
     start = np.searchsorted(matches.label, np.arange(41))
@@ -43,7 +43,7 @@ def run_accumulation(folder: Path) -> Any:
 
 
 def run_coco_json(folder: Path) -> Any:
-    from kernels.coco_json import instances, results
+    from upmap.kernels.coco_json import instances, results
 
     record = {"image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
     records = [record | {"score": i / 50_000} for i in range(50_000)]  # in some pieces
@@ -63,7 +63,7 @@ def run_coco_json(folder: Path) -> Any:
 
 
 def run_voc_files(folder: Path) -> Any:
-    from kernels.voc_files import annotations, results
+    from upmap.kernels.voc_files import annotations, results
 
     corners = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
     thing = f"<object><name>cat</name><bndbox>{corners}</bndbox></object>"
@@ -83,7 +83,11 @@ def run_voc_files(folder: Path) -> Any:
 def run_upsample_ce(folder: Path) -> Any:
     import torch
 
-    from kernels.upsample_ce import upsample_argmax, upsample_confusion, upsample_cross_entropy
+    from upmap.kernels.upsample_ce import (
+        upsample_argmax,
+        upsample_confusion,
+        upsample_cross_entropy,
+    )
 
     torch.set_num_threads(1)  # torch's own threads are not what is tested
     random = torch.Generator().manual_seed(0)
@@ -97,7 +101,7 @@ def run_upsample_ce(folder: Path) -> Any:
 
 
 def run_evaluate(folder: Path) -> Any:
-    from metrics.evaluate import main
+    from upmap.metrics.evaluate import main
 
     output = StringIO()
     with redirect_stdout(output):
@@ -117,7 +121,7 @@ RUNS: dict[str, Callable[[Path], Any]] = {
 
 def matching_problem() -> tuple[Any, Any, Any]:
     """4,000 boxes of 40 classes on an image, as detections and as ground truth, and rules."""
-    from kernels.matching import Boxes, Rules
+    from upmap.kernels.matching import Boxes, Rules
 
     N, random = 4000, np.random.default_rng(0)
     boxes = Boxes(

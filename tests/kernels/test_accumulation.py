@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.accumulation import IMPLEMENTATIONS, Ranked, accumulate, recalls
+from upmap.kernels.accumulation import IMPLEMENTATIONS, Ranked, accumulate, recalls
 
 FALSE, TRUE, IGNORED = 0, 1, 2
 

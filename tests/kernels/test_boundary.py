@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import kernels
-from detection import Catalog, Detections, GroundTruth
-from detection.memory import detections_from_arrays, ground_truth_from_arrays
-from kernels import coco_json, voc_files
-from kernels.accumulation import Ranked, accumulate, recalls
-from kernels.matching import MAX_CLASSES, MAX_DETECTIONS, Boxes, Rules, match
-from metrics import COCO, VOC2007, mean_average_precision
+from upmap.detection import Catalog, Detections, GroundTruth
+from upmap.detection.memory import detections_from_arrays, ground_truth_from_arrays
+from upmap.kernels import coco_json, voc_files
+from upmap.kernels.accumulation import Ranked, accumulate, recalls
+from upmap.kernels.matching import MAX_CLASSES, MAX_DETECTIONS, Boxes, Rules, match
+from upmap.metrics import COCO, VOC2007, mean_average_precision
 
 IMPLEMENTATIONS = ("native", "reference")
 MUTATIONS = 400  # of each kind of call, seeded
@@ -141,7 +141,7 @@ def one_changed(table: Any, random: np.random.Generator) -> Any:
 @pytest.fixture(autouse=True)
 def both_are_built() -> None:
     for operation in ("accumulation", "coco_json", "matching", "voc_files"):
-        pytest.importorskip(f"kernels.{operation}.native")
+        pytest.importorskip(f"upmap.kernels.{operation}.native")
 
 
 def test_spoilt_arrays_of_matching_are_refused_alike_or_matched_alike() -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import coco_json
-from kernels.coco_json import JsonError, explanation, reference
 from tests.kernels import coco_json_fuzz as fuzz
+from upmap.kernels import coco_json
+from upmap.kernels.coco_json import JsonError, explanation, reference
 
 ROOT = Path(__file__).resolve().parents[2]
-native = pytest.importorskip("kernels.coco_json.native")
+native = pytest.importorskip("upmap.kernels.coco_json.native")
 READERS: dict[explanation.Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "instances": (native.instances, reference.instances),
     "results": (native.results, reference.results),
@@ -247,7 +247,7 @@ def read_many_times(path: Path) -> None:
 
 TRUNCATING = """
 import os, random, sys, threading, time
-from kernels import coco_json
+from upmap.kernels import coco_json
 path, data = sys.argv[1], open(sys.argv[2], "rb").read()
 for attempt in range(20):
     open(path, "wb").write(data)
@@ -302,7 +302,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(is_cut: bool, tmp_path:
 
 LIMITED = """
 import resource, sys
-from kernels import coco_json
+from upmap.kernels import coco_json
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 for room in range(0, 64 << 20, 4 << 20):
     resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.matching import (
+from upmap.kernels.matching import (
     CLAIMABLE,
     CROWD,
     FALSE_POSITIVE,

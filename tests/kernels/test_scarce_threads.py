@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import OPERATIONS
+from upmap.kernels import OPERATIONS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -31,7 +31,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [*OPERATIONS, "evaluate"])
 def test_fewer_threads_than_wanted_change_no_number(name: str, shim: Path) -> None:
     if name in OPERATIONS:
-        pytest.importorskip(f"kernels.{name}.native")
+        pytest.importorskip(f"upmap.kernels.{name}.native")
     environment = os.environ | {
         "LD_PRELOAD": str(shim),
         "PYTHONPATH": str(ROOT),

@@ -40,8 +40,8 @@ def test_kernels_compile(name: str, kind: str, architecture: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from kernels.upsample_ce import triton_kernels
-    from kernels.upsample_ce.fused_triton import BACKWARD_TILE, FORWARD_TILE
+    from upmap.kernels.upsample_ce import triton_kernels
+    from upmap.kernels.upsample_ce.fused_triton import BACKWARD_TILE, FORWARD_TILE
 
     kernel = getattr(triton_kernels, f"{name}_kernel")
     tile = BACKWARD_TILE if name == "backward" else FORWARD_TILE

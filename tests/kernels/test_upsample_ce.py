@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.upsample_ce import (
+from upmap.kernels.upsample_ce import (
     FEW_CLASSES,
     IMPLEMENTATIONS,
     _chosen,
@@ -19,7 +19,7 @@ from kernels.upsample_ce import (
     upsample_confusion,
     upsample_cross_entropy,
 )
-from kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.settings import Settings
 
 SHAPES = [  # N, C, h, w, H, W
     (2, 19, 37, 53, 150, 211),
@@ -38,7 +38,7 @@ SUMMED = 1e-6  # of the largest gradient: a sum over some hundred pixels, in ano
 @pytest.fixture(params=["native", "chunked"])
 def impl(request: pytest.FixtureRequest) -> str:
     if IMPLEMENTATIONS[request.param] is None:
-        pytest.skip(f"{request.param} is not available here: python -m kernels says why")
+        pytest.skip(f"{request.param} is not available here: python -m upmap.kernels says why")
     return str(request.param)
 
 
@@ -203,7 +203,7 @@ def test_two_runs_are_the_same_in_every_bit(impl: str) -> None:
 @pytest.fixture
 def native() -> Iterator[Any]:
     if fused_native is None:
-        pytest.skip("the native kernel is not built: python -m kernels says why")
+        pytest.skip("the native kernel is not built: python -m upmap.kernels says why")
     yield fused_native
     fused_native.THREADS, fused_native.INSTRUCTION_SET = 0, ""
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection import tables
-from kernels import voc_files
-from kernels.voc_files import VocError, reference
 from tests.kernels import voc_files_fuzz as fuzz
+from upmap.detection import tables
+from upmap.kernels import voc_files
+from upmap.kernels.voc_files import VocError, reference
 
-native = pytest.importorskip("kernels.voc_files.native")
+native = pytest.importorskip("upmap.kernels.voc_files.native")
 KINDS = ("annotations", "results")
 WHOLE = {"annotations": fuzz.ANNOTATION, "results": fuzz.RESULTS}
 DETECTORS = ("yolov3_darknet", "mobilenet_yolov3_ncnn")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.upsample_ce import (
+from upmap.kernels.upsample_ce import (
     IMPLEMENTATIONS,
     chunked,
     fused_triton,
@@ -14,7 +14,7 @@ from kernels.upsample_ce import (
     upsample_confusion,
     upsample_cross_entropy,
 )
-from kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.settings import Settings
 
 SHAPES = [  # N, C, h, w, H, W
     (1, 19, 7, 9, 25, 31),

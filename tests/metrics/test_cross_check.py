@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection import InputError, InputWarning, read
-from kernels import coco_json
-from kernels.coco_json import Instances, instances, results
-from metrics import (
+from tests.detection.small_files import instances as instances_file
+from tests.detection.small_files import put
+from tests.detection.small_files import results as results_file
+from upmap.detection import InputError, InputWarning, read
+from upmap.kernels import coco_json
+from upmap.kernels.coco_json import Instances, instances, results
+from upmap.metrics import (
     COCO,
     VOC2007,
     VOC2010,
@@ -22,13 +25,10 @@ from metrics import (
     cross_check,
     mean_average_precision,
 )
-from metrics.comparison import TOLERANCE, largest_difference
-from metrics.cross_check import comparisons
-from metrics.evaluate import main
-from metrics.report import comparison_text
-from tests.detection.small_files import instances as instances_file
-from tests.detection.small_files import put
-from tests.detection.small_files import results as results_file
+from upmap.metrics.comparison import TOLERANCE, largest_difference
+from upmap.metrics.cross_check import comparisons
+from upmap.metrics.evaluate import main
+from upmap.metrics.report import comparison_text
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 

@@ -11,12 +11,9 @@ from typing import Any
 
 import pytest
 
-import kernels.accumulation
-import kernels.coco_json
-import kernels.matching
-import kernels.voc_files
-from metrics import COCO, VOC2007, mean_average_precision
-from metrics.evaluate import main
+from upmap.kernels import accumulation, coco_json, matching, voc_files
+from upmap.metrics import COCO, VOC2007, mean_average_precision
+from upmap.metrics.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -249,7 +246,7 @@ def test_the_environment_may_ask_for_the_oracles_and_gets_the_same_numbers(
     arguments = request.getfixturevalue(files)
     native = report(capsys, *arguments)
     monkeypatch.setenv("UPMAP_IMPL", "reference")
-    for kernel in (kernels.coco_json, kernels.matching, kernels.accumulation, kernels.voc_files):
+    for kernel in (coco_json, matching, accumulation, voc_files):
         monkeypatch.setitem(kernel.IMPLEMENTATIONS, "native", None)  # would fail if it were called
     assert report(capsys, *arguments) == native
 

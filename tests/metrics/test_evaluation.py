@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection import Detections, GroundTruth, detections_from_arrays, ground_truth_from_arrays
-from detection.tables import row_subset
-from metrics import COCO, VOC2007, VOC2010, AreaRange, mean_average_precision
+from upmap.detection import (
+    Detections,
+    GroundTruth,
+    detections_from_arrays,
+    ground_truth_from_arrays,
+)
+from upmap.detection.tables import row_subset
+from upmap.metrics import COCO, VOC2007, VOC2010, AreaRange, mean_average_precision
 
 Tables = tuple[GroundTruth, Detections]
 

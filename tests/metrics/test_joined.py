@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from detection import (
+from tests.detection.small_files import VOC, put
+from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
+from upmap.detection import (
     Detections,
     GroundTruth,
     InputWarning,
@@ -20,8 +22,8 @@ from detection import (
     ground_truth_from_arrays,
     read,
 )
-from detection.tables import ImageId, with_images
-from metrics import (
+from upmap.detection.tables import ImageId, with_images
+from upmap.metrics import (
     COCO,
     PROTOCOLS,
     VOC2007,
@@ -33,9 +35,7 @@ from metrics import (
     joined,
     match,
 )
-from metrics.curves import accumulated
-from tests.detection.small_files import VOC, put
-from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
+from upmap.metrics.curves import accumulated
 
 Tables = tuple[GroundTruth, Detections]
 LIST = "ImageSets/Main/test.txt"

@@ -17,7 +17,7 @@ PROGRAM = """
 import resource, sys
 import json, numpy
 import kernels.accumulation, kernels.coco_json, kernels.matching
-from metrics.evaluate import main
+from upmap.metrics.evaluate import main
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 limit = used + int(sys.argv[1]) * 2**20
@@ -64,7 +64,7 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_an_evaluation_ends_with_its_numbers_or_for_want_of_memory(
     data_set: tuple[Path, Path],
 ) -> None:
-    pytest.importorskip("kernels.matching.native")
+    pytest.importorskip("upmap.kernels.matching.native")
     statuses = []
     for limit in LIMITS:
         arguments = [sys.executable, "-c", PROGRAM, str(limit), *map(str, data_set)]

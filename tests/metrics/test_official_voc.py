@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from detection import Detections, GroundTruth, InputWarning, read
-from metrics import COCO, PROTOCOLS, VOC2007, VOC2010, Protocol, mean_average_precision
+from upmap.detection import Detections, GroundTruth, InputWarning, read
+from upmap.metrics import COCO, PROTOCOLS, VOC2007, VOC2010, Protocol, mean_average_precision
 
 TOLERANCE = 1e-9  # the kits sum the same terms in another order
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from metrics import COCO, Evaluation, mean_average_precision
-from metrics.curves import accumulated
 from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
+from upmap.metrics import COCO, Evaluation, mean_average_precision
+from upmap.metrics.curves import accumulated
 
 IMPLEMENTATIONS = ["native", "reference"]
 

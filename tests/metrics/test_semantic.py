@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.semantic import (
+from tests.metrics.random_coco import ALIKE_EVERY_TIME
+from upmap.metrics.semantic import (
     IGNORED,
     SemanticScores,
     boundary,
@@ -22,7 +23,6 @@ from metrics.semantic import (
     confusion_matrix,
     semantic_scores,
 )
-from tests.metrics.random_coco import ALIKE_EVERY_TIME
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 sklearn = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
@@ -417,7 +417,7 @@ def test_the_inputs_are_left_as_they_were() -> None:
 
 def test_scoring_needs_numpy_alone() -> None:
     code = (
-        "import sys; import numpy as np; from metrics.semantic import *\n"
+        "import sys; import numpy as np; from upmap.metrics.semantic import *\n"
         "m = np.zeros((4, 4), int); semantic_scores(confusion_matrix(m, m, 1))\n"
         "boundary_iou(boundary_counts(m, m, 1))\n"
         "print(*{'torch', 'cv2', 'scipy', 'matplotlib', 'pycocotools', 'sklearn'} & {*sys.modules})"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detection import Catalog, Detections, GroundTruth
-from metrics import COCO, VOC2007, VOC2010, Evaluation, mean_average_precision
-from metrics.curves import precision_samples
+from upmap.detection import Catalog, Detections, GroundTruth
+from upmap.metrics import COCO, VOC2007, VOC2010, Evaluation, mean_average_precision
+from upmap.metrics.curves import precision_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOLS = (COCO, VOC2007, VOC2010, replace(COCO, recall_points=None))
@@ -99,8 +99,8 @@ def test_a_hundred_thousand_unused_classes_need_no_memory_of_their_own(
     code = f"""
 import resource
 import numpy as np
-from detection import Catalog, Detections, GroundTruth
-from metrics import COCO, mean_average_precision
+from upmap.detection import Catalog, Detections, GroundTruth
+from upmap.metrics import COCO, mean_average_precision
 
 K = 100_000
 shared = {{"catalog": Catalog((0,), tuple(map(str, range(K)))), "pixels": "continuous"}}

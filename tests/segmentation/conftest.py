@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from segmentation.models import ModelOptions
-from segmentation.train import TrainOptions, train
+from upmap.segmentation.models import ModelOptions
+from upmap.segmentation.train import TrainOptions, train
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segmentation.augmentation import AugmentationOptions
-from segmentation.compare import CompareOptions, Comparison, compared, main, paired_difference
-from segmentation.models import ModelOptions
-from segmentation.pictures import Sample, _window, curves, predictions, scores, telling
-from segmentation.report import page, table
-from segmentation.train import TrainOptions
+from upmap.segmentation.augmentation import AugmentationOptions
+from upmap.segmentation.compare import CompareOptions, Comparison, compared, main, paired_difference
+from upmap.segmentation.models import ModelOptions
+from upmap.segmentation.pictures import Sample, _window, curves, predictions, scores, telling
+from upmap.segmentation.report import page, table
+from upmap.segmentation.train import TrainOptions
 
 TINY = TrainOptions(
     epochs=1,
@@ -153,7 +153,7 @@ def test_wrong_options_are_one_line_and_exit_2(
 
 
 def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
-    from detection.errors import InputError
+    from upmap.detection.errors import InputError
 
     made = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
     options = CompareOptions(training=replace(TINY, model=made), operators="bilinear")

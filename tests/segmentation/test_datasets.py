@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.shapes import CLASSES, scenes
-from detection.errors import InputError
-from segmentation import datasets
-from segmentation.datasets import DATASETS, IGNORED, Segmentation, checked, opened
+from upmap.data.shapes import CLASSES, scenes
+from upmap.detection.errors import InputError
+from upmap.segmentation import datasets
+from upmap.segmentation.datasets import DATASETS, IGNORED, Segmentation, checked, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segmentation.evaluation import as_input
-from segmentation.export import ExportOptions, Unfaithful, exported, main
-from segmentation.models import ModelOptions, model
-from segmentation.tiling import Size
-from segmentation.trained import TrainedModel, trained_model
-from segmentation.upsampling import UPSAMPLERS
+from upmap.segmentation.evaluation import as_input
+from upmap.segmentation.export import ExportOptions, Unfaithful, exported, main
+from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.tiling import Size
+from upmap.segmentation.trained import TrainedModel, trained_model
+from upmap.segmentation.upsampling import UPSAMPLERS
 
 EXPORT = torch.onnx.export
 PALETTE = np.zeros((3, 3), np.uint8)

@@ -19,17 +19,17 @@ import pytest
 import torch
 from PIL import Image
 
-from detection import InputError
-from segmentation import compare, export, predict, train
-from segmentation.checkpoint import loaded
-from segmentation.compare import CompareOptions
-from segmentation.datasets import image_pixels, opened, whole_picture
-from segmentation.export import ExportOptions
-from segmentation.models import MAX_PARAMETERS, ModelOptions, model, shapes
-from segmentation.options import add_flags, parsed
-from segmentation.predict import PredictOptions
-from segmentation.train import TrainOptions
-from segmentation.trained import trained_model
+from upmap.detection import InputError
+from upmap.segmentation import compare, export, predict, train
+from upmap.segmentation.checkpoint import loaded
+from upmap.segmentation.compare import CompareOptions
+from upmap.segmentation.datasets import image_pixels, opened, whole_picture
+from upmap.segmentation.export import ExportOptions
+from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, model, shapes
+from upmap.segmentation.options import add_flags, parsed
+from upmap.segmentation.predict import PredictOptions
+from upmap.segmentation.train import TrainOptions
+from upmap.segmentation.trained import trained_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -155,7 +155,7 @@ def test_programs_start_without_docstrings_and_have_their_help_with_them() -> No
         import contextlib, io, importlib
         for name in ("train", "compare", "predict", "export"):
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
-                importlib.import_module("segmentation." + name).main(["--help"])
+                importlib.import_module("upmap.segmentation." + name).main(["--help"])
             assert_ = "--config" in out.getvalue()
             print(name, assert_)"""
     command = [sys.executable, "-OO", "-c", code]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segmentation.losses import IGNORED, LOSSES, LossOptions, cross_entropy, dice, loss
+from upmap.segmentation.losses import IGNORED, LOSSES, LossOptions, cross_entropy, dice, loss
 
 K = 5
 WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)

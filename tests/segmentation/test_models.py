@@ -11,15 +11,15 @@ import torchvision
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from detection import InputError
-from segmentation.cost import macs, matched, parameters
-from segmentation.models import (
+from upmap.detection import InputError
+from upmap.segmentation.cost import macs, matched, parameters
+from upmap.segmentation.models import (
     ACTIVATIONS,
     ModelOptions,
     SelfAttention,
     model,
 )
-from segmentation.upsampling import UPSAMPLERS
+from upmap.segmentation.upsampling import UPSAMPLERS
 
 NAMES = sorted(UPSAMPLERS)
 SMALL: dict[str, Any] = {"classes": 5, "width": 4, "depth": 3}

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from data.shapes import scenes
-from segmentation.checkpoint import loaded, save
-from segmentation.datasets import opened
-from segmentation.predict import main, overlaid, predicted
-from segmentation.trained import trained_model
+from upmap.data.shapes import scenes
+from upmap.segmentation.checkpoint import loaded, save
+from upmap.segmentation.datasets import opened
+from upmap.segmentation.predict import main, overlaid, predicted
+from upmap.segmentation.trained import trained_model
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_a_folder_is_labelled(
 
 
 def test_predictions_on_a_test_set_have_the_scores_of_the_training(checkpoint: Path) -> None:
-    from metrics.semantic import semantic_scores
-    from segmentation.evaluation import confusion, counted
+    from upmap.metrics.semantic import semantic_scores
+    from upmap.segmentation.evaluation import confusion, counted
 
     found, data = trained_model(checkpoint), opened("shapes", None, "test", count=6)
     whole = confusion(found.model, data, 6, device=torch.device("cpu"), factor=0.5)

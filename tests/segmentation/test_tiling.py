@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segmentation.tiling import blended, starts, weights
+from upmap.segmentation.tiling import blended, starts, weights
 
 SIDES = st.integers(1, 40)
 OVERLAPS = st.floats(0, 0.9)

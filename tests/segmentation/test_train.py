@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from segmentation import train as program
-from segmentation.checkpoint import loaded
-from segmentation.datasets import opened
-from segmentation.evaluation import confusion
-from segmentation.losses import LossOptions
-from segmentation.models import ModelOptions, model
-from segmentation.train import TrainOptions, main, train
+from upmap.segmentation import train as program
+from upmap.segmentation.checkpoint import loaded
+from upmap.segmentation.datasets import opened
+from upmap.segmentation.evaluation import confusion
+from upmap.segmentation.losses import LossOptions
+from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.train import TrainOptions, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNS = ("--epochs", "16", "--optimisation.learning_rate", "0.02")

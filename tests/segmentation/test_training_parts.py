@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from detection import InputError
-from segmentation.augmentation import AugmentationOptions, Views
-from segmentation.checkpoint import loaded, save
-from segmentation.evaluation import as_input, confusion, counted, logits_at
-from segmentation.losses import IGNORED
-from segmentation.optimisation import (
+from upmap.detection import InputError
+from upmap.segmentation.augmentation import AugmentationOptions, Views
+from upmap.segmentation.checkpoint import loaded, save
+from upmap.segmentation.evaluation import as_input, confusion, counted, logits_at
+from upmap.segmentation.losses import IGNORED
+from upmap.segmentation.optimisation import (
     OptimisationOptions,
     autocast,
     grad_scaler,
     learning_rate,
     optimiser,
 )
-from segmentation.options import add_flags, parsed
+from upmap.segmentation.options import add_flags, parsed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from segmentation.checkerboard import checkerboard
-from segmentation.upsampling import (
+from upmap.segmentation.checkerboard import checkerboard
+from upmap.segmentation.upsampling import (
     UPSAMPLERS,
     Upsampler,
     bilinear_kernel,

@@ -1,0 +1,86 @@
+"""Exact VOC and COCO detection metrics, and segmentation with exchangeable upsampling operators.
+
+The public names are imported when they are first used: `import upmap` alone loads no numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upmap.detection import (
+        Catalog,
+        Detections,
+        GroundTruth,
+        InputError,
+        InputWarning,
+        detections_from_arrays,
+        ground_truth_from_arrays,
+        read,
+        read_detections,
+        read_ground_truth,
+        write,
+    )
+    from upmap.metrics import (
+        COCO,
+        PROTOCOLS,
+        VOC2007,
+        VOC2010,
+        AreaRange,
+        ClassScores,
+        Curve,
+        Evaluation,
+        MatchTable,
+        Metric,
+        Protocol,
+        evaluation,
+        joined,
+        match,
+        mean_average_precision,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COCO",
+    "PROTOCOLS",
+    "VOC2007",
+    "VOC2010",
+    "AreaRange",
+    "Catalog",
+    "ClassScores",
+    "Curve",
+    "Detections",
+    "Evaluation",
+    "GroundTruth",
+    "InputError",
+    "InputWarning",
+    "MatchTable",
+    "Metric",
+    "Protocol",
+    "detections_from_arrays",
+    "evaluation",
+    "ground_truth_from_arrays",
+    "joined",
+    "match",
+    "mean_average_precision",
+    "read",
+    "read_detections",
+    "read_ground_truth",
+    "write",
+]
+
+SOURCES = ("upmap.metrics", "upmap.detection")  # the packages that the public names come from
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from the package that has it."""
+    if name in __all__:
+        for source in SOURCES:
+            package = import_module(source)
+            if name in package.__all__:
+                return getattr(package, name)
+    raise AttributeError(f"module 'upmap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,73 @@
+"""The command `upmap`: `upmap evaluate ...` is `python -m upmap.metrics.evaluate ...`.
+
+A program is imported only when it is the one that runs.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from upmap import __version__
+
+__all__ = ["PROGRAMS", "Program", "main"]
+
+
+class Program(NamedTuple):
+    """One subcommand.
+
+    Attributes:
+        module: The module whose `main` runs it.
+        description: One line for `upmap --help`.
+    """
+
+    module: str
+    description: str
+
+
+PROGRAMS = {
+    "evaluate": Program("upmap.metrics.evaluate", "evaluate object detections: VOC mAP, COCO AP"),
+    "convert": Program("upmap.detection.convert", "convert annotations and detections"),
+    "train": Program("upmap.segmentation.train", "train a segmentation model"),
+    "predict": Program("upmap.segmentation.predict", "label images with a trained model"),
+    "compare": Program("upmap.segmentation.compare", "compare upsampling operators"),
+    "export": Program("upmap.segmentation.export", "export a trained model to ONNX"),
+    "kernels": Program("upmap.kernels.__main__", "list the kernels and which of them are built"),
+    "shapes": Program("upmap.data.shapes", "draw a sample data set"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that the first argument names; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        print(f"upmap {__version__}")
+        return 0
+    if words[0] not in PROGRAMS:
+        print(
+            f"error: no subcommand {words[0]!r}; there are {', '.join(PROGRAMS)}", file=sys.stderr
+        )
+        return 2
+    status: int = import_module(PROGRAMS[words[0]].module).main(words[1:])
+    return status
+
+
+def _usage() -> str:
+    width = max(map(len, PROGRAMS))
+    lines = [f"  {name:<{width}}  {program.description}" for name, program in PROGRAMS.items()]
+    return "\n".join(
+        [
+            "usage: upmap SUBCOMMAND ...",
+            "",
+            *lines,
+            "",
+            "`upmap SUBCOMMAND --help` describes one; `upmap --version` prints the version.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
