@@ -35,8 +35,8 @@ from benchmarks.harness import (
 )
 from benchmarks.peers import OURS, PEERS, Answers, Peer, answers, evaluation_arm
 from upmap.detection.formats import read_detections, read_ground_truth
-from upmap.metrics import COCO, evaluation, match, mean_average_precision
-from upmap.metrics.curves import accumulated
+from upmap.metrics import COCO, evaluate_matches, match, mean_average_precision
+from upmap.metrics.curves import accumulate
 
 __all__ = [
     "OBJECTS365",
@@ -96,7 +96,7 @@ def size_named(name: str) -> Size:
 def our_answers(instances: Path, detections: Path) -> Answers:
     """What `peers.answers` gives, of ours; where ours is NaN, COCO has -1."""
     ours = mean_average_precision(instances, detections, protocol=COCO)
-    found = accumulated(ours.match_table, with_scores=True)
+    found = accumulate(ours.match_table, with_scores=True)
     arrays = {name: getattr(found, name) for name in ("precision", "recall", "scores")}
     arrays["stats"] = np.array(list(ours.metrics.values()))
     return {name: np.where(np.isnan(values), -1.0, values) for name, values in arrays.items()}
@@ -165,7 +165,7 @@ def phases(
         "load ground truth": lambda: read_ground_truth(instances),
         "load detections": lambda: read_detections(detections, truth.catalog),
         "match": lambda: match(truth, found, COCO),
-        "accumulate and summarise": lambda: evaluation(table),
+        "accumulate and summarise": lambda: evaluate_matches(table),
     }
     return interleaved_steps(steps, repeats=repeats)
 

@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
 from upmap.segmentation.compare import CompareOptions
-from upmap.segmentation.device import device_called
-from upmap.segmentation.measurement import Measured, measured
-from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.device import select_device
+from upmap.segmentation.measurement import Measured, measure_models
+from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimisation import PRECISIONS
 from upmap.segmentation.train import TrainOptions, train
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         scores = scored(precisions, options.seeds, training, Path(folder))
     refuse_apart(scores)
-    device = device_called(options.device)
+    device = select_device(options.device)
     rows = _rows(scores, _costs(precisions, device), device)
     append_rows(rows, RESULTS, COLUMNS)
     for row in rows:
@@ -95,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measured]:
     """Of the default U-Net, for a batch of 8, 192 x 256 px, channels last."""
     models = {
-        name: model(ModelOptions(classes=6)).to(device).to(memory_format=torch.channels_last)
+        name: build_model(ModelOptions(classes=6)).to(device).to(memory_format=torch.channels_last)
         for name in precisions
     }
     images = torch.zeros(8, 3, 192, 256, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    return measured(models, images, precision={name: name for name in precisions})
+    return measure_models(models, images, precision={name: name for name in precisions})
 
 
 def _rows(

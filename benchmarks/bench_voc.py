@@ -28,7 +28,7 @@ from benchmarks.harness import (
     timing_table,
 )
 from benchmarks.peers import OURS
-from upmap.kernels import PREFERENCE
+from upmap.kernels import IMPL_VARIABLE
 from upmap.metrics import VOC2007, mean_average_precision
 
 __all__ = ["arms", "largest_difference", "main", "measured", "printed_aps"]
@@ -46,7 +46,7 @@ def arms(devkit: Path, detections: Path) -> tuple[Arm, ...]:
     plain = (sys.executable, "-m", "benchmarks.plain_voc", *files)
     return (
         Arm(OURS, ours),
-        Arm("upmap's reference", ours, variables={PREFERENCE: "reference"}),
+        Arm("upmap's reference", ours, variables={IMPL_VARIABLE: "reference"}),
         Arm(f"{PLAIN}, as the kit", plain),
         Arm(f"{PLAIN}, reading once", (*plain, "--read-once")),
     )

@@ -22,7 +22,7 @@ from upmap.detection.boxes import box_area, inclusive_size
 from upmap.detection.console import Parser, run
 from upmap.detection.errors import InputError, printable
 from upmap.detection.formats import write
-from upmap.detection.formats.files import new_folder
+from upmap.detection.formats.files import create_folder
 from upmap.detection.tables import Catalog, Detections, GroundTruth
 
 __all__ = [
@@ -202,7 +202,7 @@ def write_shapes(
         InputError: If `folder` exists, `images` is below 1 or `seed` below 0.
         ImportError: If OpenCV is not installed.
     """
-    with new_folder(Path(folder)) as beside:
+    with create_folder(Path(folder)) as beside:
         drawn = scenes(images, seed)
         truth, found = ground_truth_of(drawn), detections_of(drawn, seed)
         for kind in formats:
@@ -273,9 +273,9 @@ def _scene(rng: Generator, *, is_background: bool, coloured: bool) -> Scene:
     canvas = _background(width, height, rng)
     for i, (shape, label) in enumerate(zip(shapes, labels.tolist(), strict=True)):
         stencils[i] = _inside(shape, width, height)
-        canvas = _painted(canvas, shape, rng, _hues(label) if coloured else ANY_HUE)
+        canvas = _paint(canvas, shape, rng, _hues(label) if coloured else ANY_HUE)
     image = np.clip(canvas + rng.normal(0, 2.5, (height, width, 1)), 0, 255).astype(np.uint8)
-    return _annotated(image, stencils, labels)
+    return _annotate(image, stencils, labels)
 
 
 def _contours(name: str, width: int, height: int, rng: Generator) -> Contours:
@@ -312,7 +312,7 @@ def _background(width: int, height: int, rng: Generator) -> Floats:
     """A gradient of two muted colours under soft clouds, float64 [H, W, 3], RGB, 0 .. 255."""
     import cv2
 
-    from_colour, to_colour = (_colour(rng, ANY_HUE, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
+    from_colour, to_colour = (_color(rng, ANY_HUE, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
     ramp = _ramp(width, height, rng)[:, :, None]
     clouds = np.zeros((height, width))
     for cells, strength in ((4, 14.0), (12, 7.0)):
@@ -337,13 +337,13 @@ def _hues(label: int) -> Range:
     return middle - reach, middle + reach
 
 
-def _colour(rng: Generator, hue: Range, saturation: Range, value: Range) -> Floats:
+def _color(rng: Generator, hue: Range, saturation: Range, value: Range) -> Floats:
     """A colour, float64 [3], RGB, 0 .. 255; hues are shares of the circle."""
     hsv = rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
-def _painted(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> Floats:
+def _paint(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> Floats:
     """`canvas` with a shaded shape on it and a soft shadow beside it, float64 [H, W, 3]."""
     import cv2
 
@@ -356,12 +356,12 @@ def _painted(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> 
     shadow = cv2.GaussianBlur(shade, (0, 0), 2.0)[:, :, None] / 255
     cover = ink[:, :, None] / 255
     light = 1.1 - 0.4 * _ramp(width, height, rng)[:, :, None]
-    colour = _colour(rng, hue, (0.55, 0.95), (0.5, 1.0)) * light
+    colour = _color(rng, hue, (0.55, 0.95), (0.5, 1.0)) * light
     painted: Floats = canvas * (1 - 0.45 * shadow) * (1 - cover) + colour * cover
     return painted
 
 
-def _annotated(image: Pixels, stencils: NDArray[np.bool_], labels: NDArray[np.int32]) -> Scene:
+def _annotate(image: Pixels, stencils: NDArray[np.bool_], labels: NDArray[np.int32]) -> Scene:
     """The scene of shapes that cover `stencils`, bool [n, H, W]; later ones lie on top."""
     numbers = np.arange(1, len(labels) + 1, dtype=np.uint8)[:, None, None]
     top = np.max(stencils * numbers, axis=0, initial=0)

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.tables import Detections, Pixels, Table
+from upmap.detection.tables import Detections, Pixels, TableT
 
-__all__ = ["box_area", "corners", "in_convention", "inclusive_size", "xywh"]
+__all__ = ["box_area", "convert_pixels", "inclusive_size", "xywh", "xyxy_from_xywh"]
 
 Floats = NDArray[np.float64]
 
 
-def corners(xywh: Floats) -> Floats:
+def xyxy_from_xywh(xywh: Floats) -> Floats:
     """Continuous corners xyxy of COCO's x, y, width, height; float64 [N, 4] both.
 
     >>> corners(np.array([[10.0, 20.0, 5.0, 2.0]])).tolist()
@@ -26,9 +26,9 @@ def corners(xywh: Floats) -> Floats:
     return np.concatenate([xywh[:, :2], xywh[:, 2:] + xywh[:, :2]], axis=1)
 
 
-def xywh(table: Table) -> Floats:
+def xywh(table: TableT) -> Floats:
     """COCO's x, y, width, height of a table's boxes, float64 [N, 4], whatever its convention."""
-    table = in_convention(table, "continuous")
+    table = convert_pixels(table, "continuous")
     return np.concatenate([table.box[:, :2], table.size], axis=1)
 
 
@@ -47,7 +47,7 @@ def box_area(size: Floats) -> Floats:
     return area
 
 
-def in_convention(table: Table, pixels: Pixels | Literal["corners"]) -> Table:
+def convert_pixels(table: TableT, pixels: Pixels | Literal["corners"]) -> TableT:
     """The table with its boxes in another convention.
 
     Args:
@@ -63,11 +63,11 @@ def in_convention(table: Table, pixels: Pixels | Literal["corners"]) -> Table:
     if pixels == "inclusive":
         box = np.concatenate([table.box[:, :2] + 1, table.box[:, 2:]], axis=1)
         return replace(table, pixels="inclusive", box=box)
-    box = corners(np.concatenate([table.box[:, :2] - 1, table.size], axis=1))
+    box = xyxy_from_xywh(np.concatenate([table.box[:, :2] - 1, table.size], axis=1))
     return replace(table, pixels="continuous", box=box)
 
 
-def _as_they_stand(table: Table) -> Table:
+def _as_they_stand(table: TableT) -> TableT:
     """Boxes whose sides are the differences of their corners; an area derived from them follows."""
     if table.pixels == "continuous":
         return table

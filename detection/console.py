@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from upmap.detection.errors import InputError, InputWarning, as_line, printable
-from upmap.detection.formats.files import reason, remove_unfinished
+from upmap.detection.formats.files import describe_os_error, remove_unfinished
 from upmap.kernels import ImplementationError
 
 __all__ = ["Parser", "run"]
@@ -90,26 +90,28 @@ def _status(
     program: Callable[[], int | None], failures: type[Exception] | tuple[type[Exception], ...]
 ) -> int:
     if sys.stdout is None:
-        return _ended(IO_FAILED, "standard output is closed; >/dev/null is for what nobody reads")
+        return _report_end(
+            IO_FAILED, "standard output is closed; >/dev/null is for what nobody reads"
+        )
     try:
-        status = _called(program)
+        status = _call(program)
         sys.stdout.flush()
         return status or 0
     except (InputError, ImplementationError) as error:
-        return _ended(MISUSED, str(error))
+        return _report_end(MISUSED, str(error))
     except failures as error:
-        return _ended(FAILED, str(error))
+        return _report_end(FAILED, str(error))
     except OSError as error:
-        return _io_failed(error)
+        return _report_io_error(error)
     except Exception as error:
         if _is_out_of_memory(error):
-            return _ended(OUT_OF_MEMORY, "out of memory")
+            return _report_end(OUT_OF_MEMORY, "out of memory")
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         request = "this is a bug; please report it, with what --debug prints"
-        return _ended(BUG, f"{request} ({what})")
+        return _report_end(BUG, f"{request} ({what})")
 
 
-def _called(program: Callable[[], int | None]) -> int | None:
+def _call(program: Callable[[], int | None]) -> int | None:
     try:
         return program()
     except SystemExit:  # of --help, which has printed
@@ -124,10 +126,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(name in text for name in names)
 
 
-def _io_failed(error: OSError) -> int:
+def _report_io_error(error: OSError) -> int:
     """The status after an OSError that no reader or writer of ours has made an InputError."""
     if error.filename is not None:
-        return _ended(IO_FAILED, f"{os.fsdecode(error.filename)}: {reason(error)}")
+        return _report_end(IO_FAILED, f"{os.fsdecode(error.filename)}: {describe_os_error(error)}")
     try:
         sys.stdout.flush()
     except OSError:
@@ -136,13 +138,13 @@ def _io_failed(error: OSError) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 0
-        return _ended(IO_FAILED, f"standard output: {reason(error)}")
+        return _report_end(IO_FAILED, f"standard output: {describe_os_error(error)}")
     if isinstance(error, BrokenPipeError):
         return 0
-    return _ended(IO_FAILED, f"reading or writing failed: {reason(error)}")
+    return _report_end(IO_FAILED, f"reading or writing failed: {describe_os_error(error)}")
 
 
-def _ended(status: int, message: str) -> int:
+def _report_end(status: int, message: str) -> int:
     """The status, having printed the error that is being handled."""
     if (_flags or os.environ.get(DEBUG)) and sys.exc_info()[0] is not None:
         for line in traceback.format_exc().splitlines():

@@ -11,13 +11,13 @@ from upmap.detection.errors import printable
 from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
-    inferred_image_set,
+    infer_image_set,
     read,
     read_ground_truth,
     write,
 )
 from upmap.detection.formats.files import check_new_folder
-from upmap.detection.formats.inputs import Named, is_listing, opened_arguments
+from upmap.detection.formats.inputs import Named, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
 
 __all__ = ["main"]
@@ -68,22 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program(options: Options) -> None:
     """Reads, writes, and prints what was written."""
     check_new_folder(options.out)
-    truth, found = opened_arguments(options.ground_truth, options.detections)
+    truth, found = open_arguments(options.ground_truth, options.detections)
     options = replace(options, ground_truth=truth, detections=found)
-    ground_truth, detections = tables(options)
+    ground_truth, detections = read_tables(options)
     write(
         ground_truth,
         detections,
         options.out,
         format=options.to,
-        image_set=written_image_set(options),
+        image_set=output_image_set(options),
     )
-    print(summary(ground_truth, detections))
-    for line in written(options.out):
+    print(format_summary(ground_truth, detections))
+    for line in list_outputs(options.out):
         print(printable(line))
 
 
-def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
+def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
     """What is converted."""
     source, image_set = options.source, options.image_set
     if options.detections is not None:
@@ -101,17 +101,17 @@ def tables(options: Options) -> tuple[GroundTruth, Detections | None]:
     return truth, None
 
 
-def written_image_set(options: Options) -> str:
+def output_image_set(options: Options) -> str:
     """The name of the image set that was read, as far as one was named."""
     name, truth, detections = options.image_set, options.ground_truth, options.detections
     if name is None and detections is not None:
-        name = inferred_image_set(truth, detections, format=options.source)
+        name = infer_image_set(truth, detections, format=options.source)
     if name is None:
         return DEFAULT_SET
     return Path(name.removesuffix(".gz")).stem if is_listing(Path(name)) else name
 
 
-def summary(ground_truth: GroundTruth, detections: Detections | None) -> str:
+def format_summary(ground_truth: GroundTruth, detections: Detections | None) -> str:
     """The counts, in one line."""
     catalog = ground_truth.catalog
     marks = [
@@ -129,7 +129,7 @@ def summary(ground_truth: GroundTruth, detections: Detections | None) -> str:
     return "wrote " + ", ".join(counts)
 
 
-def written(folder: Path) -> Iterator[str]:
+def list_outputs(folder: Path) -> Iterator[str]:
     """The files in `folder`; those of a folder that has several are counted."""
     for place in sorted({file.parent for file in folder.rglob("*") if file.is_file()}):
         files = sorted(place.iterdir())

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-__all__ = ["InputError", "InputWarning", "as_line", "listed", "printable", "shortened"]
+__all__ = ["InputError", "InputWarning", "abbreviate_list", "as_line", "printable", "shorten"]
 
 LONGEST_VALUE = 60  # characters of a quoted value
 LONGEST_MESSAGE = 2000  # characters
@@ -29,7 +29,7 @@ class InputError(ValueError):
             path: The file or folder.
             where: The line number, or the key in a JSON file.
         """
-        message = shortened(message)
+        message = shorten(message)
         place = ":".join(str(part) for part in (path, where) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)
 
@@ -38,7 +38,7 @@ class InputWarning(UserWarning):
     """Data that is legal but worth a look."""
 
 
-def shortened(message: str) -> str:
+def shorten(message: str) -> str:
     """`message` with each quoted value cut at 60 characters, and all of it at 2,000.
 
     >>> shortened(f"{'a' * 70!r} is not a number")
@@ -66,10 +66,10 @@ def printable(text: str) -> str:
 
 def as_line(message: str) -> str:
     """`message` as the one line that a terminal shows: printable, and shortened."""
-    return shortened(printable(shortened(message)))
+    return shorten(printable(shorten(message)))
 
 
-def listed(values: list[str], most: int = 5) -> str:
+def abbreviate_list(values: list[str], most: int = 5) -> str:
     """The first few of `values`, and how many more there are.
 
     >>> listed(["a", "b", "c"], most=2)

@@ -22,19 +22,19 @@ from upmap.detection.tables import (
     GroundTruth,
     ImageId,
     Pixels,
-    ascending,
-    bounded,
     class_order,
+    is_bounded,
+    sort_ids,
 )
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 
-Image = Mapping[str, Any]
+ImageArrays = Mapping[str, Any]
 ClassNames = Sequence[str] | Mapping[int, str]
 
 
 def ground_truth_from_arrays(
-    targets: Sequence[Image],
+    targets: Sequence[ImageArrays],
     *,
     classes: ClassNames | None = None,
     images: Sequence[ImageId] | None = None,
@@ -60,7 +60,7 @@ def ground_truth_from_arrays(
     """
     columns, counts, order = _common_columns(targets, classes, images, pixels)
     rows = len(order)
-    _refuse_inverted(columns)
+    _validate_corners(columns)
 
     def optional(key: str, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         if not any(key in image for image in targets):
@@ -78,7 +78,7 @@ def ground_truth_from_arrays(
 
 
 def detections_from_arrays(
-    predictions: Sequence[Image],
+    predictions: Sequence[ImageArrays],
     *,
     classes: ClassNames | None = None,
     images: Sequence[ImageId] | None = None,
@@ -88,7 +88,7 @@ def detections_from_arrays(
 
     `row` numbers them by image (ids ascending), then by their place in the dict, whatever the order
     of the dicts: where scores are equal the order is the same in a table of all images as in
-    tables of any of them, which `upmap.metrics.joined` puts together.
+    tables of any of them, which `upmap.metrics.concatenate` puts together.
 
     Args:
         predictions: Dicts with `boxes` [n, 4] xyxy px, `scores` [n] and `labels` [n].
@@ -105,18 +105,18 @@ def detections_from_arrays(
 
 
 def _common_columns(
-    dicts: Sequence[Image],
+    dicts: Sequence[ImageArrays],
     classes: ClassNames | None,
     images: Sequence[ImageId] | None,
     pixels: Pixels,
 ) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64]]:
     """The columns that both tables have; each dict's rows; each row's place among the inputs."""
     ids = _image_ids(dicts, images)
-    known = None if classes is None else _numbered(classes)
+    known = None if classes is None else _names_by_label(classes)
     labels = _labels(dicts, known)
     counts = labels.counts
     boxes = _column(dicts, "boxes", counts, width=4)
-    catalog = Catalog(tuple(ascending(ids)), labels.names, has_numbers=labels.has_numbers)
+    catalog = Catalog(tuple(sort_ids(ids)), labels.names, has_numbers=labels.has_numbers)
     place = {image: i for i, image in enumerate(catalog.images)}
     image = np.repeat(np.array([place[i] for i in ids], np.int32), counts)
     order = np.argsort(image, kind="stable")  # quick where they ascend already
@@ -132,7 +132,7 @@ def _common_columns(
     return columns, counts, order
 
 
-def _refuse_inverted(columns: dict[str, Any]) -> None:
+def _validate_corners(columns: dict[str, Any]) -> None:
     bad = np.flatnonzero((columns["size"] < 0).any(axis=1)).tolist()
     if bad:
         image = columns["catalog"].images[columns["image"][bad[0]]]
@@ -140,7 +140,7 @@ def _refuse_inverted(columns: dict[str, Any]) -> None:
         raise InputError(f"image {image!r}: a ground truth's box is inverted: {corners}")
 
 
-def _image_ids(dicts: Sequence[Image], images: Sequence[ImageId] | None) -> list[ImageId]:
+def _image_ids(dicts: Sequence[ImageArrays], images: Sequence[ImageId] | None) -> list[ImageId]:
     """The ids as Python's integers or strings, one for each dict."""
     for i, image in enumerate(dicts):
         if type(image) is not dict and not isinstance(image, Mapping):
@@ -157,7 +157,7 @@ def _image_ids(dicts: Sequence[Image], images: Sequence[ImageId] | None) -> list
     return ids
 
 
-def _numbered(classes: ClassNames) -> dict[int, str]:
+def _names_by_label(classes: ClassNames) -> dict[int, str]:
     """Label to class name."""
     numbered = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
     if len(set(numbered.values())) != len(numbered):
@@ -166,39 +166,42 @@ def _numbered(classes: ClassNames) -> dict[int, str]:
 
 
 def _column(
-    dicts: Sequence[Image], key: str, counts: NDArray[np.int64], width: int | None = None
+    dicts: Sequence[ImageArrays], key: str, counts: NDArray[np.int64], width: int | None = None
 ) -> NDArray[np.float64]:
     """The float64 column `key` of all dicts, [n], or [n, width] if that is given."""
-    joined = _joined(dicts, key, width)
+    joined = _concatenate(dicts, key, width)
     if joined is not None and np.array_equal(joined[1], counts):
         values = joined[0].astype(np.float64, copy=False)
-        if (np.isfinite if width is None else bounded)(values).all():
+        if (np.isfinite if width is None else is_bounded)(values).all():
             return values
-    parts = [_checked(image, key, i, n, width) for i, (image, n) in _counted(dicts, counts)]
+    parts = [
+        _validate_array(image, key, i, n, width)
+        for i, (image, n) in _enumerate_images(dicts, counts)
+    ]
     return np.concatenate([*parts, np.zeros((0,) if width is None else (0, width))])
 
 
 def _optional_column(
-    dicts: Sequence[Image], key: str, counts: NDArray[np.int64]
+    dicts: Sequence[ImageArrays], key: str, counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The same for a key that dicts may lack: NaN where it is missing."""
     if all(key in image for image in dicts):
         return _column(dicts, key, counts)
     parts = [
-        _checked(image, key, i, n) if key in image else np.full(n, np.nan)
-        for i, (image, n) in _counted(dicts, counts)
+        _validate_array(image, key, i, n) if key in image else np.full(n, np.nan)
+        for i, (image, n) in _enumerate_images(dicts, counts)
     ]
     return np.concatenate(parts)
 
 
-def _counted(
-    dicts: Sequence[Image], counts: NDArray[np.int64]
-) -> Iterable[tuple[int, tuple[Image, int]]]:
+def _enumerate_images(
+    dicts: Sequence[ImageArrays], counts: NDArray[np.int64]
+) -> Iterable[tuple[int, tuple[ImageArrays, int]]]:
     return enumerate(zip(dicts, counts.tolist(), strict=True))
 
 
-def _joined(
-    dicts: Sequence[Image], key: str, width: int | None = None
+def _concatenate(
+    dicts: Sequence[ImageArrays], key: str, width: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
     """`key` of all dicts, end to end, and each one's rows; None if they do not fit together."""
     parts: list[Any] = [image.get(key) for image in dicts]
@@ -233,8 +236,8 @@ def _array(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _checked(
-    image: Image, key: str, index: int, rows: int, width: int | None = None
+def _validate_array(
+    image: ImageArrays, key: str, index: int, rows: int, width: int | None = None
 ) -> NDArray[np.float64]:
     """The float64 array image[key] of `rows` rows; [rows, width] if a width is given."""
     given = _value(image, key, index)
@@ -252,12 +255,12 @@ def _checked(
         raise InputError(f"image {index}: {key!r} must be {shape}, not {list(values.shape)}")
     if len(values) != rows:
         raise InputError(f"image {index}: {len(values)} {key} but {rows} labels")
-    if not (np.isfinite if width is None else bounded)(values).all():
+    if not (np.isfinite if width is None else is_bounded)(values).all():
         raise InputError(f"image {index}: {key!r} holds a value that is not finite")
     return values
 
 
-def _value(image: Image, key: str, index: int) -> Any:
+def _value(image: ImageArrays, key: str, index: int) -> Any:
     if key not in image:
         raise InputError(f"image {index} has no {key!r}; it has {', '.join(map(str, image))}")
     return image[key]
@@ -280,8 +283,8 @@ class _Labels:
     has_numbers: bool
 
 
-def _labels(dicts: Sequence[Image], known: dict[int, str] | None) -> _Labels:
-    joined = _joined(dicts, "labels")
+def _labels(dicts: Sequence[ImageArrays], known: dict[int, str] | None) -> _Labels:
+    joined = _concatenate(dicts, "labels")
     if joined is not None and _are_integers(joined[0]):
         numbers, index = np.unique(joined[0].astype(np.int64), return_inverse=True)
         if known is None:
@@ -300,7 +303,7 @@ def _labels(dicts: Sequence[Image], known: dict[int, str] | None) -> _Labels:
     return _Labels(label, names, np.array(list(map(len, parts)), np.int64), has_numbers)
 
 
-def _label_values(image: Image, index: int) -> list[int] | list[str]:
+def _label_values(image: ImageArrays, index: int) -> list[int] | list[str]:
     """The labels of a dict, all integers or all names."""
     given = _value(image, "labels", index)
     labels = _array(given)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upmap.detection.errors import InputError, listed
+from upmap.detection.errors import InputError, abbreviate_list
 from upmap.kernels.columns import exact_array
 
 __all__ = [
@@ -19,13 +19,13 @@ __all__ = [
     "GroundTruth",
     "ImageId",
     "Pixels",
-    "aligned",
-    "ascending",
-    "bounded",
+    "align",
     "class_order",
     "image_names",
     "images_by_name",
+    "is_bounded",
     "row_subset",
+    "sort_ids",
     "with_classes",
     "with_images",
 ]
@@ -67,13 +67,13 @@ class Catalog:
             raise ValueError("class_ids must be as many as classes")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ from each other")
-        if list(self.images) != ascending(set(self.images)):
+        if list(self.images) != sort_ids(set(self.images)):
             raise ValueError("images must be ascending and differ from each other")
         if len(self.sizes) not in (0, len(self.images)):
             raise ValueError("sizes must be as many as images")
 
 
-def ascending(images: Iterable[ImageId]) -> list[ImageId]:
+def sort_ids(images: Iterable[ImageId]) -> list[ImageId]:
     """The image ids in order.
 
     Raises:
@@ -115,7 +115,7 @@ def images_by_name(catalog: Catalog) -> dict[str, int]:
     return by_file | {str(image): i for i, image in enumerate(catalog.images)}
 
 
-def bounded(values: ArrayLike) -> NDArray[np.bool_]:
+def is_bounded(values: ArrayLike) -> NDArray[np.bool_]:
     """Where coordinates and sides are finite, and so small that areas will be finite too.
 
     >>> bounded([7.0, np.nan, -np.inf, 1e200]).tolist()
@@ -139,7 +139,7 @@ def _column(name: str, values: ArrayLike, dtype: Any, width: int | None = None) 
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Table:
+class Table:
     """What both tables have: boxes, and the images and classes that they lie in.
 
     Attributes:
@@ -187,7 +187,7 @@ class _Table:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class GroundTruth(_Table):
+class GroundTruth(Table):
     """Annotated boxes: the columns of every table, and these.
 
     Attributes:
@@ -197,7 +197,7 @@ class GroundTruth(_Table):
         annotation_id: int64 [N], the source's id, or 1 .. N.
     """
 
-    COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = _Table.COLUMNS | {
+    COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = Table.COLUMNS | {
         "area": (np.float64, None),
         "difficult": (np.bool_, None),
         "crowd": (np.bool_, None),
@@ -211,7 +211,7 @@ class GroundTruth(_Table):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Detections(_Table):
+class Detections(Table):
     """Detected boxes: the columns of every table, and these.
 
     Attributes:
@@ -222,7 +222,7 @@ class Detections(_Table):
             row) orders as `row` does, also over tables whose rows were numbered apart.
     """
 
-    COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = _Table.COLUMNS | {
+    COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = Table.COLUMNS | {
         "score": (np.float64, None),
         "row": (np.int64, None),
     }
@@ -232,15 +232,15 @@ class Detections(_Table):
     rows_by_image: bool = False
 
 
-Table = TypeVar("Table", GroundTruth, Detections)
+TableT = TypeVar("TableT", GroundTruth, Detections)
 
 
-def row_subset(table: Table, keep: NDArray[np.bool_]) -> Table:
+def row_subset(table: TableT, keep: NDArray[np.bool_]) -> TableT:
     """The rows of `table` where `keep`, bool [N], is true; the catalog stays whole."""
     return replace(table, **{name: getattr(table, name)[keep] for name in table.COLUMNS})
 
 
-def with_classes(table: Table, classes: tuple[str, ...]) -> Table:
+def with_classes(table: TableT, classes: tuple[str, ...]) -> TableT:
     """`table` under another list of classes; rows of classes that are not in it are left out.
 
     Class ids are kept where the source had the class, and are otherwise the next free ones.
@@ -251,10 +251,10 @@ def with_classes(table: Table, classes: tuple[str, ...]) -> Table:
     known = dict(zip(catalog.classes, catalog.class_ids, strict=True))
     spare = count(max(known.values(), default=0) + 1)
     ids = tuple(known[name] if name in known else next(spare) for name in classes)
-    return _reindexed(table, replace(catalog, classes=classes, class_ids=ids), "label")
+    return _reindex(table, replace(catalog, classes=classes, class_ids=ids), "label")
 
 
-def with_images(table: Table, images: tuple[ImageId, ...]) -> Table:
+def with_images(table: TableT, images: tuple[ImageId, ...]) -> TableT:
     """`table` under another list of images; rows of images that are not in it are left out.
 
     Args:
@@ -262,7 +262,7 @@ def with_images(table: Table, images: tuple[ImageId, ...]) -> Table:
         images: Ids, each once; file names and sizes are kept for those that the table knows.
     """
     catalog = table.catalog
-    images = tuple(ascending(images))
+    images = tuple(sort_ids(images))
     if images == catalog.images:
         return table
     place = {image: i for i, image in enumerate(catalog.images)}
@@ -270,12 +270,10 @@ def with_images(table: Table, images: tuple[ImageId, ...]) -> Table:
     known = all(i >= 0 for i in kept)
     names = tuple(catalog.file_names[i] for i in kept) if known and catalog.file_names else ()
     sizes = catalog.sizes[kept] if known and len(catalog.sizes) else np.zeros((0, 2), np.int64)
-    return _reindexed(
-        table, replace(catalog, images=images, file_names=names, sizes=sizes), "image"
-    )
+    return _reindex(table, replace(catalog, images=images, file_names=names, sizes=sizes), "image")
 
 
-def _reindexed(table: Table, catalog: Catalog, column: Literal["image", "label"]) -> Table:
+def _reindex(table: TableT, catalog: Catalog, column: Literal["image", "label"]) -> TableT:
     """`table` under `catalog`, which differs in the values that `column` points at."""
     before, after = (
         (table.catalog.images, catalog.images)
@@ -290,7 +288,7 @@ def _reindexed(table: Table, catalog: Catalog, column: Literal["image", "label"]
     return replace(kept, **changed)
 
 
-def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
+def align(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
     """Both tables under one catalog: the ground truth's images, the classes of both.
 
     Raises:
@@ -304,7 +302,7 @@ def aligned(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTr
     known = set(truth.images)
     used = [found.images[i] for i in np.unique(detections.image).tolist()]
     if unknown := [image for image in used if image not in known]:
-        names = listed([repr(image) for image in unknown])
+        names = abbreviate_list([repr(image) for image in unknown])
         raise InputError(f"detections on {len(unknown)} unknown images: {names}")
     classes = _all_classes(truth.classes, found.classes)
     ground_truth = with_classes(ground_truth, classes)
@@ -330,7 +328,7 @@ def _refuse_numbers_beside_names(truth: Catalog, found: Catalog) -> None:
 
 def _examples(catalog: Catalog) -> str:
     names = [name if catalog.has_numbers else repr(name[:60]) for name in catalog.classes]
-    return listed(names, most=3)
+    return abbreviate_list(names, most=3)
 
 
 def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

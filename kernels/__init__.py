@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 __all__ = [
+    "IMPL_VARIABLE",
     "LOAD_ERRORS",
     "OPERATIONS",
-    "PREFERENCE",
     "ImplementationError",
-    "chosen",
     "import_native",
     "refuse_unloadable",
+    "select_implementation",
 ]
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
-PREFERENCE = "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
+IMPL_VARIABLE = (
+    "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
+)
 
 LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though built, is not loaded
 
@@ -28,7 +30,7 @@ class ImplementationError(ValueError):
     """An implementation that is asked for is unknown, or not built here."""
 
 
-def chosen(
+def select_implementation(
     implementations: Mapping[str, Implementation | None],
     impl: str | None,
     operation: str = "",
@@ -44,8 +46,8 @@ def chosen(
         OSError: If a native module is built but cannot be loaded, and no other one is named.
         ImplementationError: If the name is unknown, or names one that is not built.
     """
-    source = PREFERENCE if impl is None else "impl"
-    name = impl or os.environ.get(PREFERENCE)
+    source = IMPL_VARIABLE if impl is None else "impl"
+    name = impl or os.environ.get(IMPL_VARIABLE)
     if not name or name == "native":
         refuse_unloadable(operation)
     if not name:
@@ -87,5 +89,5 @@ def refuse_unloadable(operation: str) -> None:
         raise OSError(
             f"upmap.kernels.{operation}.native is built but cannot be loaded: "
             f"{LOAD_ERRORS[operation]}; "
-            f"{PREFERENCE}=reference goes without native kernels"
+            f"{IMPL_VARIABLE}=reference goes without native kernels"
         )

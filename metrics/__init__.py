@@ -1,8 +1,13 @@
 """The verbs of evaluation: match, accumulate, summarise, report."""
 
 from upmap.metrics.curves import Curve
-from upmap.metrics.evaluation import ClassScores, Evaluation, evaluation, mean_average_precision
-from upmap.metrics.matching import MatchTable, joined, match
+from upmap.metrics.evaluation import (
+    ClassScores,
+    Evaluation,
+    evaluate_matches,
+    mean_average_precision,
+)
+from upmap.metrics.matching import MatchTable, concatenate, match
 from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
 
 __all__ = [
@@ -17,8 +22,8 @@ __all__ = [
     "MatchTable",
     "Metric",
     "Protocol",
-    "evaluation",
-    "joined",
+    "concatenate",
+    "evaluate_matches",
     "match",
     "mean_average_precision",
 ]

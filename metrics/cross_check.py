@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, in_convention
+from upmap.detection.boxes import box_area, convert_pixels
 from upmap.detection.errors import InputError, InputWarning
-from upmap.detection.formats.files import progress
+from upmap.detection.formats.files import track_progress
 from upmap.detection.formats.inputs import Input
-from upmap.detection.tables import Detections, GroundTruth, ImageId, aligned, row_subset
+from upmap.detection.tables import Detections, GroundTruth, ImageId, align, row_subset
 from upmap.metrics.comparison import Comparison
-from upmap.metrics.curves import accumulated
-from upmap.metrics.evaluation import evaluation, mean_average_precision
+from upmap.metrics.curves import accumulate
+from upmap.metrics.evaluation import evaluate_matches, mean_average_precision
 from upmap.metrics.matching import ALL_DETECTIONS, match
 from upmap.metrics.protocol import COCO, Protocol
 
-__all__ = ["comparisons"]
+__all__ = ["compare_with_pycocotools"]
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ class _Datasets:
     categories: Sequence[int]
 
 
-def comparisons(
+def compare_with_pycocotools(
     ground_truth: GroundTruth,
     detections: Detections,
     protocol: Protocol,
@@ -108,7 +108,7 @@ def comparisons(
         import pycocotools  # noqa: F401
     except ImportError:
         raise InputError("--cross-check needs pycocotools: pip install pycocotools") from None
-    data = _Data(*aligned(ground_truth, detections), files)
+    data = _Data(*align(ground_truth, detections), files)
     try:
         return _rows(data, protocol, show_progress)
     except _FilesError as error:
@@ -140,7 +140,7 @@ def _is_set_alike(protocol: Protocol) -> bool:
 def _coco_rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
     """The summary as pycocotools prints it (for its own caps), and every entry of its arrays."""
     ours = mean_average_precision(data.ground_truth, data.detections, protocol=protocol)
-    classes = _evaluated(data, _matching_part(protocol), show_progress)
+    classes = _evaluate_classes(data, _matching_part(protocol), show_progress)
     theirs = _all_classes(classes, protocol)
     rows = []
     if protocol.max_dets == COCO.max_dets:
@@ -149,7 +149,7 @@ def _coco_rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Com
         stats = [math.nan if value == -1 else float(value) for value in theirs.stats]
         pairs = zip(ours.metrics.items(), stats, strict=True)
         rows = [_comparison(name, mine, value) for (name, mine), value in pairs]
-    found = accumulated(ours.match_table, with_scores=True)
+    found = accumulate(ours.match_table, with_scores=True)
     for name in ("precision", "recall", "scores"):
         rows.append(_array_comparison(name, getattr(found, name), theirs.eval[name]))
     return rows
@@ -172,10 +172,10 @@ def _walk_rows(data: _Data, protocol: Protocol, show_progress: bool) -> Iterator
 
 
 def _walk_row(name: str, data: _Data, protocol: Protocol, show_progress: bool) -> Comparison:
-    ours = evaluation(match(data.ground_truth, data.detections, protocol))
+    ours = evaluate_matches(match(data.ground_truth, data.detections, protocol))
     if not _is_set_alike(protocol):
         return Comparison(name, ours.mAP, math.nan, math.nan)
-    classes = _evaluated(data, _matching_part(protocol), show_progress)
+    classes = _evaluate_classes(data, _matching_part(protocol), show_progress)
     precisions = [_class_precision(one, protocol) for one in classes]
     defined = [value for value in precisions if not math.isnan(value)]
     return _comparison(name, ours.mAP, float(np.mean(defined)) if defined else math.nan)
@@ -211,12 +211,12 @@ def _matching_part(protocol: Protocol) -> Protocol:
 
 
 @lru_cache(maxsize=2)
-def _evaluated(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any]:
+def _evaluate_classes(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any]:
     """A COCOeval for each class, matched."""
     if data.files is None or not protocol.difficult == protocol.crowd == "crowd":
-        return _matched(_datasets(data, protocol), protocol, show_progress)
+        return _match_categories(_datasets(data, protocol), protocol, show_progress)
     try:
-        return _matched(_read_datasets(data, data.files), protocol, show_progress)
+        return _match_categories(_read_datasets(data, data.files), protocol, show_progress)
     except Exception as error:  # a file that it does not expect makes it raise anything
         raise _FilesError(
             f"{data.files[0]}, {data.files[1]}: pycocotools cannot evaluate these files, "
@@ -224,14 +224,14 @@ def _evaluated(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any
         ) from None
 
 
-def _matched(datasets: _Datasets, protocol: Protocol, show_progress: bool) -> list[Any]:
+def _match_categories(datasets: _Datasets, protocol: Protocol, show_progress: bool) -> list[Any]:
     """A COCOeval for each category, matched."""
     from pycocotools.cocoeval import COCOeval
 
     categories = datasets.categories
     evaluators = []
     with contextlib.redirect_stdout(io.StringIO()):
-        for category in progress(categories, "pycocotools", len(categories), show_progress):
+        for category in track_progress(categories, "pycocotools", len(categories), show_progress):
             evaluator = COCOeval(datasets.ground_truth, datasets.detections, "bbox")
             evaluator.params.imgIds = list(datasets.images)
             evaluator.params.catIds = [category]
@@ -248,7 +248,9 @@ def _caps(protocol: Protocol) -> list[int]:
     return [ALL_DETECTIONS if cap == math.inf else int(cap) for cap in protocol.max_dets]
 
 
-def _accumulated(evaluator: Any, recall_points: Floats, protocol: Protocol) -> dict[str, Floats]:
+def _accumulate_class(
+    evaluator: Any, recall_points: Floats, protocol: Protocol
+) -> dict[str, Floats]:
     """Pycocotools' precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of one class."""
     evaluator.params.recThrs = recall_points
     evaluator.params.maxDets = _caps(protocol)
@@ -261,7 +263,7 @@ def _accumulated(evaluator: Any, recall_points: Floats, protocol: Protocol) -> d
 def _all_classes(evaluators: list[Any], protocol: Protocol) -> Any:
     """One COCOeval with the accumulated arrays of all classes."""
     points = np.array(protocol.recall_points or ())
-    parts = [_accumulated(one, points, protocol) for one in evaluators]
+    parts = [_accumulate_class(one, points, protocol) for one in evaluators]
     whole = evaluators[0]
     whole.eval = {
         "precision": np.concatenate([part["precision"] for part in parts], axis=2),
@@ -279,7 +281,7 @@ def _class_precision(evaluator: Any, protocol: Protocol) -> float:
         points = tuple(k / positives for k in range(1, positives + 1))
     if positives == 0:
         return math.nan
-    precision = _accumulated(evaluator, np.array(points), protocol)["precision"]
+    precision = _accumulate_class(evaluator, np.array(points), protocol)["precision"]
     return float(precision[:, :, 0, 0, -1].mean())
 
 
@@ -321,8 +323,8 @@ def _datasets(data: _Data, protocol: Protocol) -> _Datasets:
     ):
         dropped |= mark & (treatment == "drop")
         crowd |= mark & (treatment == "crowd")
-    truth = in_convention(row_subset(ground_truth, ~dropped), protocol.pixels)
-    found = in_convention(detections, protocol.pixels)
+    truth = convert_pixels(row_subset(ground_truth, ~dropped), protocol.pixels)
+    found = convert_pixels(detections, protocol.pixels)
     truth_columns = {"area": truth.area, "iscrowd": crowd[~dropped].astype(int)}
     found_columns = {"area": box_area(found.size), "score": found.score}
     return _Datasets(

@@ -15,7 +15,7 @@ from upmap.kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from upmap.metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
 from upmap.metrics.protocol import Protocol
 
-__all__ = ["Curve", "accumulated", "curve", "final_recall", "precision_samples"]
+__all__ = ["Curve", "accumulate", "final_recall", "precision_recall_curve", "precision_samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,9 @@ class Curve:
     positives: int
 
 
-def curve(table: MatchTable, label: int, *, iou: int = 0, area: int = 0, cap: int = -1) -> Curve:
+def precision_recall_curve(
+    table: MatchTable, label: int, *, iou: int = 0, area: int = 0, cap: int = -1
+) -> Curve:
     """The precision-recall curve of a class.
 
     Args:
@@ -60,7 +62,7 @@ def curve(table: MatchTable, label: int, *, iou: int = 0, area: int = 0, cap: in
     )
 
 
-def accumulated(
+def accumulate(
     table: MatchTable,
     *,
     caps: Sequence[int] | None = None,
@@ -80,7 +82,7 @@ def accumulated(
     protocol = table.protocol
     max_dets = _caps(protocol)
     return accumulation.accumulate(
-        _ranked(table, classes),
+        _rank_detections(table, classes),
         recall_points=np.array(protocol.recall_points or (), np.float64),
         max_dets=max_dets if caps is None else max_dets[list(caps)],
         epsilon=protocol.epsilon,
@@ -100,10 +102,10 @@ def final_recall(
 
     Args:
         table: The match table.
-        classes: See `accumulated`.
+        classes: See `accumulate`.
         impl: "native" or "reference"; None for the best that is built.
     """
-    ranked = _ranked(table, classes)
+    ranked = _rank_detections(table, classes)
     return accumulation.recalls(ranked, max_dets=_caps(table.protocol), impl=impl)
 
 
@@ -114,7 +116,7 @@ def precision_samples(found: Accumulated) -> NDArray[np.float64]:
     return found.all_points[:, np.newaxis]
 
 
-def _ranked(table: MatchTable, classes: NDArray[np.int64] | None) -> Ranked:
+def _rank_detections(table: MatchTable, classes: NDArray[np.int64] | None) -> Ranked:
     """The table's columns, or those of some classes: without a copy of the status, the largest."""
     start, rank, positives = table.start, table.rank, table.positives
     if classes is not None and len(classes) < len(positives):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import upmap
 from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, listed, printable
-from upmap.detection.formats import FORMATS, coco_files, inferred_image_set, read, sniffed
+from upmap.detection.errors import InputError, abbreviate_list, printable
+from upmap.detection.formats import FORMATS, coco_files, infer_image_set, read, recognize_format
 from upmap.detection.formats.files import check_outputs, is_stdout, write_bytes
-from upmap.detection.formats.inputs import Named, opened_arguments
+from upmap.detection.formats.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
-from upmap.kernels import chosen, matching
+from upmap.kernels import matching, select_implementation
 from upmap.metrics.comparison import Comparison, agrees
 from upmap.metrics.evaluation import Evaluation, mean_average_precision
 from upmap.metrics.matching import Implementation
@@ -67,17 +67,17 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    return run(lambda: program(parsed(arguments)))
+    return run(lambda: program(parse_arguments(arguments)))
 
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
-    chosen(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
+    select_implementation(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
     check_reports(options)
-    truth, found = opened_arguments(options.ground_truth, options.detections)
+    truth, found = open_arguments(options.ground_truth, options.detections)
     options = replace(options, ground_truth=truth, detections=found or options.detections)
-    protocols = chosen_protocols(options)
-    ground_truth, detections = tables(options)
+    protocols = select_protocols(options)
+    ground_truth, detections = read_tables(options)
     if options.impl is None and matching.native is None:
         print(
             "note: without the native kernels this is slow: python -m upmap.kernels",
@@ -88,7 +88,7 @@ def program(options: Options) -> int:
         for protocol in protocols
     ]
     checks = cross_checks(options, ground_truth, detections, protocols)
-    write_reports(options, inputs(options, ground_truth, detections), evaluations, checks)
+    write_reports(options, describe_inputs(options, ground_truth, detections), evaluations, checks)
     return int(not all(agrees(rows) for rows in checks))
 
 
@@ -110,7 +110,7 @@ def cross_checks(
     """What pycocotools makes of the same data, under each protocol; empty if it is not asked."""
     if not options.cross_check:
         return []
-    from upmap.metrics.cross_check import comparisons
+    from upmap.metrics.cross_check import compare_with_pycocotools
 
     files = None
     if options.class_names is None:  # otherwise the ids are not those of the ground truth
@@ -121,12 +121,14 @@ def cross_checks(
             image_set=options.image_set,
         )
     return [
-        comparisons(ground_truth, detections, protocol, files=files, show_progress=True)
+        compare_with_pycocotools(
+            ground_truth, detections, protocol, files=files, show_progress=True
+        )
         for protocol in protocols
     ]
 
 
-def parsed(arguments: Sequence[str] | None) -> Options:
+def parse_arguments(arguments: Sequence[str] | None) -> Options:
     """The options; the process ends with status 2 and a usage line if they make no sense."""
     parser = _parser()
     found = vars(parser.parse_args(arguments))
@@ -138,22 +140,24 @@ def parsed(arguments: Sequence[str] | None) -> Options:
     return Options(**found, is_sample=sample)
 
 
-def chosen_protocols(options: Options) -> list[Protocol]:
+def select_protocols(options: Options) -> list[Protocol]:
     """The protocols asked for, or the ground truth's own, with the options' changes."""
     names = options.protocols
     if not names:
-        names = DEFAULT_PROTOCOLS[options.format or sniffed(options.ground_truth, "ground truth")]
+        names = DEFAULT_PROTOCOLS[
+            options.format or recognize_format(options.ground_truth, "ground truth")
+        ]
     protocols = [PROTOCOLS[name] for name in names]
     if options.iou:
         protocols = [replace(protocol, iou_thresholds=options.iou) for protocol in protocols]
     if options.max_dets is not None:
         protocols = [protocol.with_max_dets(options.max_dets) for protocol in protocols]
     for setting in options.settings:
-        protocols = [_overridden(protocol, setting) for protocol in protocols]
+        protocols = [override_setting(protocol, setting) for protocol in protocols]
     return protocols
 
 
-def tables(options: Options) -> tuple[GroundTruth, Detections]:
+def read_tables(options: Options) -> tuple[GroundTruth, Detections]:
     """What is evaluated, restricted to the classes asked for."""
     ground_truth, detections = read(
         options.ground_truth,
@@ -165,12 +169,14 @@ def tables(options: Options) -> tuple[GroundTruth, Detections]:
     )
     known = ground_truth.catalog.classes
     if unknown := [name for name in options.classes if name not in known]:
-        raise InputError(f"--classes: no class {unknown[0]!r}; there are {listed([*known], 20)}")
+        raise InputError(
+            f"--classes: no class {unknown[0]!r}; there are {abbreviate_list([*known], 20)}"
+        )
     classes = tuple(name for name in known if not options.classes or name in options.classes)
     return with_classes(ground_truth, classes), with_classes(detections, classes)
 
 
-def inputs(
+def describe_inputs(
     options: Options, ground_truth: GroundTruth, detections: Detections
 ) -> dict[str, str | int | None]:
     """What was evaluated: paths and counts."""
@@ -178,7 +184,7 @@ def inputs(
         "ground_truth": str(options.ground_truth),
         "detections": str(options.detections),
         "image_set": options.image_set
-        or inferred_image_set(options.ground_truth, options.detections, format=options.format),
+        or infer_image_set(options.ground_truth, options.detections, format=options.format),
         "images": len(ground_truth.catalog.images),
         "classes": len(ground_truth.catalog.classes),
         "ground_truth_boxes": len(ground_truth),
@@ -237,7 +243,7 @@ def _short(path: str | int | None) -> str:
     return printable(str(whole.relative_to(here) if whole.is_relative_to(here) else whole))
 
 
-def _overridden(protocol: Protocol, setting: str) -> Protocol:
+def override_setting(protocol: Protocol, setting: str) -> Protocol:
     """The protocol with one field set by `name=value`, the value written as in TOML."""
     import msgspec
 

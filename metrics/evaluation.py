@@ -14,11 +14,17 @@ from upmap.detection.formats.inputs import Named
 from upmap.detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels.accumulation import Accumulated
-from upmap.metrics.curves import Curve, accumulated, curve, final_recall, precision_samples
+from upmap.metrics.curves import (
+    Curve,
+    accumulate,
+    final_recall,
+    precision_recall_curve,
+    precision_samples,
+)
 from upmap.metrics.matching import Implementation, MatchTable, match
 from upmap.metrics.protocol import Metric, Protocol
 
-__all__ = ["ClassScores", "Evaluation", "evaluation", "mean_average_precision"]
+__all__ = ["ClassScores", "Evaluation", "evaluate_matches", "mean_average_precision"]
 
 Arrays = Sequence[Mapping[str, Any]]
 
@@ -73,7 +79,7 @@ class Evaluation:
     @property
     def accumulated(self) -> Accumulated:
         """Precision and recall of every class, IoU threshold, area range and cap; found anew."""
-        return accumulated(self.match_table)
+        return accumulate(self.match_table)
 
     def curve(
         self,
@@ -99,7 +105,7 @@ class Evaluation:
         t = 0 if iou is None else _threshold(protocol, iou)
         if t is None:
             raise ValueError(f"iou must be one of {protocol.iou_thresholds}, not {iou}")
-        return curve(
+        return precision_recall_curve(
             table,
             _place("class", name, table.classes),
             iou=t,
@@ -149,10 +155,10 @@ def mean_average_precision(
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
     else:
         truth, found = _tables(ground_truth, detections, protocol, classes)
-    return evaluation(match(truth, found, protocol, impl=impl), impl=impl)
+    return evaluate_matches(match(truth, found, protocol, impl=impl), impl=impl)
 
 
-def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Evaluation:
+def evaluate_matches(table: MatchTable, *, impl: Implementation | None = None) -> Evaluation:
     """The numbers of a match table.
 
     Args:
@@ -160,8 +166,8 @@ def evaluation(table: MatchTable, *, impl: Implementation | None = None) -> Eval
         impl: "native" or "reference"; None for the best that is built.
     """
     protocol = table.protocol
-    caps, classes = _curve_caps(protocol), _counted_classes(table)
-    precision = precision_samples(accumulated(table, caps=caps, classes=classes, impl=impl))
+    caps, classes = _curve_caps(protocol), _classes_to_average(table)
+    precision = precision_samples(accumulate(table, caps=caps, classes=classes, impl=impl))
     recall = final_recall(table, classes=classes, impl=impl)[:, np.newaxis]
     metrics = {}
     for name, metric in protocol.summary.items():
@@ -205,7 +211,7 @@ def _curve_caps(protocol: Protocol) -> list[int]:
     return sorted({*wanted, most - 1})
 
 
-def _counted_classes(table: MatchTable) -> NDArray[np.int64]:
+def _classes_to_average(table: MatchTable) -> NDArray[np.int64]:
     """The places of the classes with positives; the numbers of all others are NaN.
 
     At least two, if there are: numpy sums the samples of one class in another order than those of

@@ -12,21 +12,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, in_convention
+from upmap.detection.boxes import box_area, convert_pixels
 from upmap.detection.tables import (
     Detections,
     GroundTruth,
     ImageId,
-    aligned,
-    ascending,
+    align,
     class_order,
     row_subset,
+    sort_ids,
 )
 from upmap.kernels import matching
 from upmap.kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
 from upmap.metrics.protocol import Protocol
 
-__all__ = ["Implementation", "MatchTable", "joined", "match"]
+__all__ = ["Implementation", "MatchTable", "concatenate", "match"]
 
 Implementation = Literal["native", "reference"]
 KINDS = {"count": CLAIMABLE, "drop": CLAIMABLE, "ignore": NEVER_CLAIMED, "crowd": CROWD}
@@ -100,10 +100,10 @@ def match(
     Raises:
         InputError: If detections lie on images that the ground truth does not have.
     """
-    ground_truth, detections = aligned(ground_truth, detections)
-    ground_truth = _without_dropped(ground_truth, protocol)
-    truth = in_convention(ground_truth, protocol.pixels)
-    found = in_convention(detections, protocol.pixels)
+    ground_truth, detections = align(ground_truth, detections)
+    ground_truth = _drop_marked(ground_truth, protocol)
+    truth = convert_pixels(ground_truth, protocol.pixels)
+    found = convert_pixels(detections, protocol.pixels)
     catalog = detections.catalog
     matches = matching.match(
         _detection_boxes(found),
@@ -129,7 +129,7 @@ def match(
     )
 
 
-def joined(tables: Sequence[MatchTable]) -> MatchTable:
+def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
     """The match table of the union of several tables' images: exactly that of evaluating them all.
 
     Detections of equal score stand by image, then by their place in it, where the protocol says so
@@ -156,7 +156,7 @@ def joined(tables: Sequence[MatchTable]) -> MatchTable:
             "the labels of some match tables are integers and those of others are class names; "
             "classes= says which name an integer has"
         )
-    images = tuple(ascending(image for table in tables for image in table.images))
+    images = tuple(sort_ids(image for table in tables for image in table.images))
     if len(set(images)) < len(images):
         raise ValueError(
             "an image stands in two of the match tables (in tables from arrays, images= gives the "
@@ -165,7 +165,7 @@ def joined(tables: Sequence[MatchTable]) -> MatchTable:
     classes = first.classes
     if any(table.classes != classes for table in tables):
         classes = class_order({name for table in tables for name in table.classes})
-    return _in_curve_order([_under(table, images, classes) for table in tables])
+    return _in_curve_order([_reindex(table, images, classes) for table in tables])
 
 
 def rules(protocol: Protocol) -> Rules:
@@ -183,7 +183,7 @@ def rules(protocol: Protocol) -> Rules:
     )
 
 
-def _without_dropped(table: GroundTruth, protocol: Protocol) -> GroundTruth:
+def _drop_marked(table: GroundTruth, protocol: Protocol) -> GroundTruth:
     dropped = np.zeros(len(table), bool)
     for treatment, mark in ((protocol.difficult, table.difficult), (protocol.crowd, table.crowd)):
         if treatment == "drop":
@@ -220,7 +220,9 @@ def _truth_boxes(table: GroundTruth, protocol: Protocol) -> Boxes:
     )
 
 
-def _under(table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]) -> MatchTable:
+def _reindex(
+    table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]
+) -> MatchTable:
     """`table` with its columns counted in longer lists of images and classes."""
     image_place = {image: i for i, image in enumerate(images)}
     class_place = {name: k for k, name in enumerate(classes)}

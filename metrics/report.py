@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from upmap.detection.errors import listed, printable
+from upmap.detection.errors import abbreviate_list, printable
 from upmap.metrics.comparison import Comparison, agrees, largest_difference
 from upmap.metrics.evaluation import ClassScores, Evaluation
 from upmap.metrics.protocol import Metric, Protocol, cap_text
@@ -23,12 +23,12 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
         evaluations: Of the same data under different protocols; at least one.
     """
     parts = [
-        _aligned(_class_table(evaluations), left=1),
-        _aligned(_summary_table(evaluations), left=5),
+        _align_columns(_class_table(evaluations), left=1),
+        _align_columns(_summary_table(evaluations), left=5),
     ]
     undefined = sorted({name for one in evaluations for name in one.undefined_classes})
     if undefined:
-        names = printable(listed(undefined, most=20))
+        names = printable(abbreviate_list(undefined, most=20))
         parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
     return "\n".join(parts)
 
@@ -93,7 +93,7 @@ def comparison_text(rows: Sequence[Comparison]) -> str:
         table = [[word for i, word in enumerate(line) if i != 2] for line in table]
     largest = largest_difference(rows)
     verdict = "agree" if agrees(rows) else "DISAGREE"
-    return f"{_aligned(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
+    return f"{_align_columns(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
 
 
 def number(value: float) -> str:
@@ -105,7 +105,7 @@ def number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.6f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+def _align_columns(rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Rows of words as lines of aligned columns, the first `left` of them flush left.
 
     Names from files are escaped: none can act on a terminal or stand for another row.

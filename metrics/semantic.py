@@ -102,7 +102,7 @@ def semantic_scores(confusion: Counts) -> SemanticScores:
     >>> scores.mIoU, scores.pixel_accuracy
     (0.775, 0.875)
     """
-    _refuse_confusion(confusion)
+    _validate_confusion(confusion)
     confusion = confusion.astype(np.int64, copy=False)
     right = np.diag(confusion)
     annotated, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
@@ -156,7 +156,7 @@ def boundary(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     >>> boundary(np.ones((3, 4), bool), 1).astype(int).tolist()
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
     """
-    distance = _checked_distance(mask.shape, distance)
+    distance = _validate_distance(mask.shape, distance)
     inside = mask.astype(np.bool_, copy=False)
     eroded: NDArray[np.bool_] = _around(inside, np.minimum, distance, outside=0)
     return inside & ~eroded
@@ -193,7 +193,7 @@ def boundary_counts(
     [[1, 2], [2, 3]]
     """
     counts = _counting(target, prediction, ignore_index)
-    distance = _checked_distance(target.shape, distance)
+    distance = _validate_distance(target.shape, distance)
     on_boundary = []
     for name, labels in (("target", target), ("prediction", prediction)):
         known = np.full(labels.shape, classes, np.min_scalar_type(classes))
@@ -241,14 +241,14 @@ def _in_range(name: str, values: Integers, classes: int) -> Integers:
     return values
 
 
-def _refuse_confusion(confusion: Counts) -> None:
+def _validate_confusion(confusion: Counts) -> None:
     if confusion.dtype.kind not in "iu":
         raise TypeError(f"confusion must be an array of integers, not of {confusion.dtype}")
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"confusion must be [K, K], not {list(confusion.shape)}")
 
 
-def _checked_distance(shape: tuple[int, ...], distance: int | None) -> int:
+def _validate_distance(shape: tuple[int, ...], distance: int | None) -> int:
     if len(shape) != 2:
         raise ValueError(f"expected [H, W], got {list(shape)}")
     if distance is None:

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from upmap.detection.errors import InputError
-from upmap.detection.formats.files import existing, new_file
-from upmap.segmentation.options import shortened
+from upmap.detection.formats.files import create_file, require_path
+from upmap.segmentation.options import describe_value
 
 __all__ = [
     "PROGRAM",
     "SCHEMA",
     "as_kind",
+    "load_checkpoint",
     "load_weights",
-    "loaded",
-    "save",
+    "save_checkpoint",
     "validate_tensor",
     "validate_weights",
 ]
@@ -37,7 +37,7 @@ PLAIN = (str, int, float, bool, type(None))
 Kind = TypeVar("Kind")
 
 
-def save(path: Path, checkpoint: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Writes a checkpoint beside `path`, then takes its place, so that a kill leaves the old one.
 
     Args:
@@ -47,19 +47,19 @@ def save(path: Path, checkpoint: dict[str, Any]) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    with new_file(path) as beside, beside.open("wb") as file:
+    with create_file(path) as beside, beside.open("wb") as file:
         torch.save(checkpoint, file)
         file.flush()
         os.fsync(file.fileno())
 
 
-def loaded(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint in a file, on the CPU.
 
     Raises:
         InputError: If it is no checkpoint of this program's, is truncated, or holds code.
     """
-    existing(path)
+    require_path(path)
     try:
         with warnings.catch_warnings():  # of odd tensors, which are refused below
             warnings.simplefilter("ignore")
@@ -71,7 +71,7 @@ def loaded(path: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"not a checkpoint of upmap: it has no {', '.join(missing)}", path)
     if type(found["schema"]) is not int or found["schema"] != SCHEMA:
-        message = f"a checkpoint of schema {shortened(found['schema'])}, expected {SCHEMA}"
+        message = f"a checkpoint of schema {describe_value(found['schema'])}, expected {SCHEMA}"
         raise InputError(message, path, "schema")
     if not isinstance(found["program"], str):
         raise InputError("expected the name of a program", path, "program")
@@ -130,7 +130,9 @@ def validate_weights(module: nn.Module, state: object, path: str | Path, key: st
             names it. If together they have more bytes than the file.
     """
     if not isinstance(state, Mapping):
-        raise InputError(f"expected tensors by name, got {shortened(state)}", path, key or None)
+        raise InputError(
+            f"expected tensors by name, got {describe_value(state)}", path, key or None
+        )
     # Strides of 0 make much of few bytes, which a model would then be made for.
     size, tensors = Path(path).stat().st_size, [v for v in state.values() if isinstance(v, Tensor)]
     if (total := sum(one.numel() * one.element_size() for one in tensors)) > size:
@@ -140,7 +142,7 @@ def validate_weights(module: nn.Module, state: object, path: str | Path, key: st
     place = f"{key}." if key else ""
     for name in state:
         if name not in expected:
-            raise InputError(f"the model has no {shortened(name)}", path, key or None)
+            raise InputError(f"the model has no {describe_value(name)}", path, key or None)
     for name, tensor in expected.items():
         if name not in state:
             raise InputError("missing", path, place + name)
@@ -156,7 +158,7 @@ def validate_tensor(value: object, expected: Tensor, path: str | Path, key: str)
         InputError: Names the file and the key.
     """
     if not isinstance(value, Tensor):
-        raise InputError(f"expected a tensor, got {shortened(value)}", path, key)
+        raise InputError(f"expected a tensor, got {describe_value(value)}", path, key)
     if value.layout != torch.strided or value.device.type != "cpu":
         raise InputError(f"expected a dense tensor with values, got {value.layout}", path, key)
     for name in ("dtype", "shape"):

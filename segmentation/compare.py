@@ -19,29 +19,35 @@ from torch import Tensor, nn
 
 from upmap.detection.console import Parser, run
 from upmap.detection.errors import InputError
-from upmap.detection.formats.files import check_folder, new_file
+from upmap.detection.formats.files import check_folder, create_file
 from upmap.metrics.semantic import boundary_counts, boundary_iou
 from upmap.segmentation import pictures
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.checkerboard import Checkerboard, checkerboard
-from upmap.segmentation.cost import BUDGETS, Budget, macs, matched, parameters
-from upmap.segmentation.datasets import Segmentation, opened
-from upmap.segmentation.device import device_called
-from upmap.segmentation.evaluation import logits_at, resized
-from upmap.segmentation.measurement import measured
-from upmap.segmentation.models import ModelOptions, model
-from upmap.segmentation.optimisation import OptimisationOptions
-from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from upmap.segmentation.cost import BUDGETS, Budget, macs, match_budget, parameters
+from upmap.segmentation.datasets import Segmentation, open_dataset
+from upmap.segmentation.device import select_device
+from upmap.segmentation.evaluation import logits_at, resize
+from upmap.segmentation.measurement import measure_models
+from upmap.segmentation.models import ModelOptions, build_model
+from upmap.segmentation.optimisation import OptimizationOptions
+from upmap.segmentation.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
+)
 from upmap.segmentation.report import page, table
-from upmap.segmentation.train import MAX_SEED, Diverged, Row, Trained, TrainOptions, train
+from upmap.segmentation.train import MAX_SEED, Diverged, Row, TrainingResult, TrainOptions, train
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
 
-__all__ = ["CompareOptions", "Comparison", "compared", "main", "paired_difference"]
+__all__ = ["CompareOptions", "Comparison", "compare_operators", "main", "paired_difference"]
 
 PROGRAM = "segmentation.compare"
 BASELINE = "bilinear"
 CONFIDENCE = 0.95
-LOOKED_AT = 40  # images that those to be shown are chosen from
+SAMPLE_POOL_SIZE = 40  # images that those to be shown are chosen from
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
@@ -63,7 +69,7 @@ def _small() -> TrainOptions:
         factor=0.5,
         model=ModelOptions(width=8, depth=2),
         augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, colour=0),
-        optimisation=OptimisationOptions(learning_rate=1e-2),
+        optimisation=OptimizationOptions(learning_rate=1e-2),
     )
 
 
@@ -92,7 +98,7 @@ class CompareOptions:
         for name in self.names:
             if name not in UPSAMPLERS:
                 raise ValueError(
-                    f"operators: no {shortened(name)}; there are {', '.join(UPSAMPLERS)}"
+                    f"operators: no {describe_value(name)}; there are {', '.join(UPSAMPLERS)}"
                 )
         if BASELINE not in self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"operators must be different, {BASELINE} among them")
@@ -100,7 +106,7 @@ class CompareOptions:
             raise ValueError(f"seeds: training.seed + seeds - 1 must be at most {MAX_SEED}")
         if self.budget not in BUDGETS:
             raise ValueError(
-                f"budget must be one of {', '.join(BUDGETS)}, not {shortened(self.budget)}"
+                f"budget must be one of {', '.join(BUDGETS)}, not {describe_value(self.budget)}"
             )
 
         for name in ("out", "resume"):
@@ -139,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLES,
     )
     add_flags(parser, CompareOptions)
-    return run(lambda: _program(parsed(CompareOptions, parser, arguments)), Diverged)
+    return run(lambda: _program(parse_options(CompareOptions, parser, arguments)), Diverged)
 
 
 def _program(options: CompareOptions) -> None:
@@ -147,7 +153,7 @@ def _program(options: CompareOptions) -> None:
     if (folder / RESULTS).exists() and not options.resume:
         raise InputError("exists already: name a new --out", folder / RESULTS)
     check_folder(folder)
-    found = compared(options, show_progress=True)
+    found = compare_operators(options, show_progress=True)
     _write(found, folder)
     print(f"{table(found.results)}\nthe report and its pictures: {folder / 'report.md'}")
 
@@ -157,18 +163,20 @@ def _write(found: Comparison, folder: Path) -> None:
     drawn = {
         "scores.png": pictures.scores(found.results),
         "curves.png": pictures.curves(found.results),
-        "predictions.png": pictures.predictions(pictures.telling(found.samples), found.palette),
+        "predictions.png": pictures.predictions(
+            pictures.most_informative(found.samples), found.palette
+        ),
     }
     for name, figure in drawn.items():
-        with new_file(folder / name) as beside:
+        with create_file(folder / name) as beside:
             figure.savefig(beside, format="png", dpi=100)
-    with new_file(folder / "report.md") as beside:
+    with create_file(folder / "report.md") as beside:
         beside.write_text(page(found.results, list(drawn)), "utf-8")
-    with new_file(folder / RESULTS) as beside:
+    with create_file(folder / RESULTS) as beside:
         beside.write_text(json.dumps(found.results, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
-def compared(options: CompareOptions, *, show_progress: bool = False) -> Comparison:
+def compare_operators(options: CompareOptions, *, show_progress: bool = False) -> Comparison:
     """Trains every operator with every seed, and says what came of it.
 
     Args:
@@ -180,14 +188,14 @@ def compared(options: CompareOptions, *, show_progress: bool = False) -> Compari
         Diverged: If a training diverged.
     """
     training = options.training
-    data = opened(training.dataset, training.root, training.train)
+    data = open_dataset(training.dataset, training.root, training.train)
     models = {name: _model(options, name, len(data.classes)) for name in options.names}
     seeds = range(training.seed, training.seed + options.seeds)
-    found: dict[str, list[Trained]] = {name: [] for name in options.names}
+    found: dict[str, list[TrainingResult]] = {name: [] for name in options.names}
     with _Told(len(seeds) * len(models) * training.epochs, show_progress) as told:
         for seed in seeds:
             for name, one in models.items():
-                found[name].append(_trained(options, one, seed, told))
+                found[name].append(_train_operator(options, one, seed, told))
     test, images = found[BASELINE][0].data, _batch(training)
     results = {
         "schema": 1,
@@ -234,12 +242,14 @@ def _model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
     given = replace(options.training.model, classes=classes, upsampling=name)
     budget: Budget = options.budget  # type: ignore[assignment]  # __post_init__ has looked
     try:
-        return matched(given, budget, options.training.augmentation.crop)
+        return match_budget(given, budget, options.training.augmentation.crop)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
 
 
-def _trained(options: CompareOptions, made: ModelOptions, seed: int, told: "_Told") -> Trained:
+def _train_operator(
+    options: CompareOptions, made: ModelOptions, seed: int, told: "_Told"
+) -> TrainingResult:
     out = str(Path(options.out) / f"{made.upsampling}-{seed}")
     one = replace(options.training, model=made, seed=seed, out=out, resume=options.resume)
     told.begins(f"{made.upsampling}, seed {seed}")
@@ -271,7 +281,7 @@ class _Told:
     def after_epoch(self, row: Row) -> None:
         self.bar.update()
 
-    def ends(self, found: Trained) -> None:
+    def ends(self, found: TrainingResult) -> None:
         seconds = sum(row["seconds"] for row in found.history)
         line = f"{self.name}: mIoU {found.scores.mIoU:.4f}, {seconds:.0f} s"
         if self.show:
@@ -280,7 +290,7 @@ class _Told:
 
 def _operators(
     models: dict[str, ModelOptions],
-    found: dict[str, list[Trained]],
+    found: dict[str, list[TrainingResult]],
     images: Tensor,
     training: TrainOptions,
 ) -> dict[str, Any]:
@@ -299,7 +309,9 @@ def _operators(
     return operators
 
 
-def _row(found: Trained, made: ModelOptions, training: TrainOptions, seed: int) -> dict[str, Any]:
+def _row(
+    found: TrainingResult, made: ModelOptions, training: TrainOptions, seed: int
+) -> dict[str, Any]:
     """What one training came to."""
     torch.manual_seed(seed)
     return {
@@ -307,7 +319,7 @@ def _row(found: Trained, made: ModelOptions, training: TrainOptions, seed: int) 
         "iou": _or_none(found.scores.iou.tolist()),
         "pixel_accuracy": found.scores.pixel_accuracy,
         "boundary_iou": _boundary_iou(found, training),
-        "checkerboard_initial": asdict(_checkerboard(model(made), seed)),
+        "checkerboard_initial": asdict(_checkerboard(build_model(made), seed)),
         "checkerboard_trained": asdict(_checkerboard(found.model, seed)),
         "best_epoch": found.epoch,
         "history": found.history,
@@ -318,7 +330,7 @@ def _or_none(values: list[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
 
 
-def _boundary_iou(found: Trained, training: TrainOptions) -> float:
+def _boundary_iou(found: TrainingResult, training: TrainOptions) -> float:
     """Boundary IoU on the test images, mean over classes."""
     classes = len(found.data.classes)
     total = np.zeros((classes, 2), np.int64)
@@ -341,7 +353,7 @@ def _samples(
 ) -> list[pictures.Sample]:
     """What each model makes of the first images."""
     samples = []
-    for i in range(min(len(data), LOOKED_AT)):
+    for i in range(min(len(data), SAMPLE_POOL_SIZE)):
         image, label = data[i]
         found = {name: _labels(one, image, training) for name, one in models.items()}
         seen = image.permute(1, 2, 0).numpy()
@@ -367,9 +379,9 @@ def _batch(training: TrainOptions) -> Tensor:
     """What a model is given at once in training: images of the size that it sees."""
     count = training.batch_size // training.accumulate
     images = torch.zeros(
-        count, 3, *training.augmentation.crop, device=device_called(training.device)
+        count, 3, *training.augmentation.crop, device=select_device(training.device)
     )
-    return resized(images, training.factor)
+    return resize(images, training.factor)
 
 
 def _costs(
@@ -378,9 +390,10 @@ def _costs(
     """Parameters, multiply-adds, times and memory of models, in training's form and precision."""
     layout = torch.channels_last if training.channels_last else torch.contiguous_format
     made: dict[str, nn.Module] = {
-        name: model(one).to(images.device).to(memory_format=layout) for name, one in models.items()
+        name: build_model(one).to(images.device).to(memory_format=layout)
+        for name, one in models.items()
     }
-    taken = measured(
+    taken = measure_models(
         made, images.contiguous(memory_format=layout), precision=training.optimisation.precision
     )
     size = (images.shape[2], images.shape[3])

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from upmap.segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
 from upmap.segmentation.upsampling import Size, Upsampler
 
-__all__ = ["BUDGETS", "Budget", "macs", "matched", "parameters"]
+__all__ = ["BUDGETS", "Budget", "macs", "match_budget", "parameters"]
 
 Budget = Literal["free", "params", "macs"]
 TOLERANCE = 0.01  # of the target, within which two models cost the same
-MOST = 0.05  # of the target, that a matched model may be off
+MAX_RELATIVE_EXCESS = 0.05  # of the target, that a matched model may be off
 STEPS = 12  # of bisection: 0.001 of the width, finer than whole channels
 WIDEST = 4.0  # times the decoder's own width
 
@@ -78,7 +78,7 @@ def _layer_macs(layer: nn.Module, output: Tensor) -> int:
     return 2 * output.shape[1] * positions**2  # attention: query x key, then weights x value
 
 
-def matched(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
+def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
     """`options` with a decoder as wide as costs what a bilinear one costs.
 
     Operators bring parameters and multiply-adds of their own: compared freely, one compares
@@ -109,7 +109,7 @@ def matched(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
     width = min((low, high), key=lambda one: abs(excess(one)) if one > 0 else math.inf)
-    if abs(excess(width)) > MOST * target:
+    if abs(excess(width)) > MAX_RELATIVE_EXCESS * target:
         raise ValueError(
             f"no decoder with {options.upsampling} costs the {target:,} {budget} of bilinear; "
             f"the nearest costs {excess(width):+,}"

@@ -27,8 +27,14 @@ from torch.utils.data import Dataset
 
 from upmap.data.shapes import CLASSES, Scene, scenes
 from upmap.detection.errors import InputError
-from upmap.detection.formats.files import contents, existing, is_file, progress, text
-from upmap.detection.formats.voc_xml import listed_images
+from upmap.detection.formats.files import (
+    is_file,
+    read_bytes,
+    read_text,
+    require_path,
+    track_progress,
+)
+from upmap.detection.formats.voc_xml import read_image_list
 from upmap.segmentation.losses import IGNORED
 
 __all__ = [
@@ -39,9 +45,9 @@ __all__ = [
     "MAX_PIXELS",
     "Segmentation",
     "Source",
-    "checked",
     "image_pixels",
-    "opened",
+    "open_dataset",
+    "validate_dataset",
     "whole_picture",
 ]
 
@@ -139,7 +145,7 @@ class Source:
     open: Callable[[str | Path | None, str, int | None, int], Segmentation]
 
 
-def opened(
+def open_dataset(
     name: str,
     root: str | Path | None,
     split: str,
@@ -175,7 +181,7 @@ def opened(
     return replace(DATASETS[name].open(root, split, count, max_pixels), size=size)
 
 
-def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np.int64]:
+def validate_dataset(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np.int64]:
     """The pixels of each class, int64 [K], after a walk over all items that refuses bad files.
 
     Args:
@@ -188,10 +194,10 @@ def checked(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np
     """
     counts = np.zeros(256, np.int64)
     items = range(len(dataset))
-    for item in progress(items, f"checking {dataset.split}", len(dataset), show_progress):
+    for item in track_progress(items, f"checking {dataset.split}", len(dataset), show_progress):
         if dataset.images:  # some versions of OpenCV pass over what is truncated
             path = dataset.images[item]
-            whole_picture(contents(path), path, dataset.max_pixels)
+            whole_picture(read_bytes(path), path, dataset.max_pixels)
         label = dataset[item][1].numpy()
         counts += np.bincount(label.ravel(), minlength=len(counts))
     found = counts[: len(dataset.classes)]
@@ -213,7 +219,7 @@ def _central(pixels: Pixels, size: list[int]) -> tuple[slice, ...]:
     return tuple(slice(start, start + want) for start, want in zip(starts, size, strict=True))
 
 
-def _drawn(root: str | Path | None, split: str, count: int | None, max_pixels: int) -> Segmentation:
+def _draw(root: str | Path | None, split: str, count: int | None, max_pixels: int) -> Segmentation:
     """The scenes of data.shapes; `root` and `max_pixels` are of no use."""
     if split not in SHAPES:
         raise _unknown_split(split, list(SHAPES))
@@ -258,9 +264,9 @@ def _from_files(
 ) -> Segmentation:
     if root is None:
         raise InputError("root: expected the folder of the data set; only shapes needs none")
-    folder = _base(layout, existing(Path(root)))
+    folder = _base(layout, require_path(Path(root)))
     description = layout.description or _description(folder / DESCRIPTION)
-    names = tuple(_listed(layout, folder, split)[:count])
+    names = tuple(_read_list(layout, folder, split)[:count])
     images = _paths(folder / layout.images.format(split=split), names, IMAGES)
     labels = _paths(folder / layout.labels.format(split=split), names, LABELS)
     palette = description.palette_rgb or _colours(len(description.classes))
@@ -287,7 +293,7 @@ def _base(layout: _Layout, root: Path) -> Path:
 
 def _description(path: Path) -> _Description:
     try:
-        found = msgspec.json.decode(text(path), type=_Description)
+        found = msgspec.json.decode(read_text(path), type=_Description)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(message, path, place.strip("`$.") or None) from None
@@ -309,19 +315,19 @@ def _refuse_contradictions(found: _Description, path: Path) -> None:
         raise InputError(f"{message}; void may have one more", path, "palette_rgb")
 
 
-def _listed(layout: _Layout, folder: Path, split: str) -> list[str]:
+def _read_list(layout: _Layout, folder: Path, split: str) -> list[str]:
     path = folder / layout.lists.format(split=split)
     if not is_file(path):
         found = sorted(folder.glob(layout.lists.format(split="*")))
         known = [file.stem for file in found if _is_list(layout, folder, file)]
         raise _unknown_split(split, known, folder)
-    return listed_images(path)
+    return read_image_list(path)
 
 
 def _is_list(layout: _Layout, folder: Path, path: Path) -> bool:
     """Whether a text file lists images; others, such as notes, may lie beside it."""
     try:
-        first = listed_images(path)[0]
+        first = read_image_list(path)[0]
     except InputError:
         return False
     images = folder / layout.images.format(split=path.stem)
@@ -386,7 +392,7 @@ def image_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     import cv2
 
-    data = contents(path)
+    data = read_bytes(path)
     _header(data, path, max_pixels)  # OpenCV goes by the content, and knows many formats
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -402,7 +408,7 @@ def _ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     OpenCV is not asked: it makes colours of a palette's indices.
     """
-    data = contents(path)
+    data = read_bytes(path)
     picture = whole_picture(data, path, max_pixels)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
@@ -491,7 +497,7 @@ def _colours(count: int) -> Pixels:
 
 
 DATASETS = {
-    "shapes": Source("drawn scenes of coloured shapes, which need no files", _drawn),
+    "shapes": Source("drawn scenes of coloured shapes, which need no files", _draw),
     "camvid": Source(
         "CamVid in SegNet's split: <split>.txt, <split>/images, <split>/labels, classes.json",
         partial(_from_files, _Layout(images="{split}/images", labels="{split}/labels")),

@@ -6,15 +6,15 @@ import re
 import torch
 
 from upmap.detection.errors import InputError
-from upmap.segmentation.options import shortened
+from upmap.segmentation.options import describe_value
 
-__all__ = ["device_called"]
+__all__ = ["select_device"]
 
 KNOWN = ("cpu", "cuda", "mps")
 NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # what a line repeats as it is
 
 
-def device_called(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     """The device that `--device` names; under torchrun, cuda is the process's own GPU.
 
     Args:
@@ -26,7 +26,7 @@ def device_called(name: str) -> torch.device:
     >>> device_called("cpu")
     device(type='cpu')
     """
-    shown = name if NAME.fullmatch(name) else shortened(name)
+    shown = name if NAME.fullmatch(name) else describe_value(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -13,7 +13,7 @@ from upmap.segmentation.losses import IGNORED
 from upmap.segmentation.models import Fcn, Unet
 from upmap.segmentation.optimisation import autocast
 
-__all__ = ["as_input", "confusion", "counted", "logits_at", "resized"]
+__all__ = ["as_input", "confusion", "confusion_matrix", "logits_at", "resize"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, which torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
@@ -32,7 +32,7 @@ def as_input(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / deviation
 
 
-def resized(images: Tensor, factor: float) -> Tensor:
+def resize(images: Tensor, factor: float) -> Tensor:
     """Images float [B, 3, H, W] with sides times `factor`, at least 1 px, antialiased."""
     if factor == 1:
         return images
@@ -52,14 +52,14 @@ def logits_at(
         precision: A key of PRECISIONS.
     """
     with autocast(images.device, precision):
-        logits: Tensor = model(resized(as_input(images), factor))
+        logits: Tensor = model(resize(as_input(images), factor))
     size = (images.shape[2], images.shape[3])
     if logits.shape[2:] == images.shape[2:]:
         return logits.float()
     return functional.interpolate(logits.float(), size=size, mode="bilinear")
 
 
-def counted(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
     """The confusion matrix, int64 [K, K], target by prediction, on the labels' device.
 
     Args:
@@ -101,14 +101,14 @@ def confusion(
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     for images, labels in _batches(items, batch_size):
         logits = _coarse(model, images.to(device), factor, precision)
-        total += _counted(logits, labels.to(device))
+        total += _batch_confusion(logits, labels.to(device))
     found: NDArray[np.int64] = total.cpu().numpy()
     return found
 
 
 def _coarse(model: nn.Module, images: Tensor, factor: float, precision: str) -> Tensor:
     """Logits that, interpolated to the size of the images, are those of `logits_at`."""
-    inputs = resized(as_input(images), factor)
+    inputs = resize(as_input(images), factor)
     with autocast(images.device, precision):
         # After a factor, the model's own interpolation would have to be followed by another.
         is_last = factor == 1 and isinstance(model, (Unet, Fcn))
@@ -116,9 +116,9 @@ def _coarse(model: nn.Module, images: Tensor, factor: float, precision: str) -> 
     return found.float()
 
 
-def _counted(logits: Tensor, labels: Tensor) -> Tensor:
+def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[2:] == labels.shape[1:]:
-        return counted(labels, logits.argmax(1), logits.shape[1])
+        return confusion_matrix(labels, logits.argmax(1), logits.shape[1])
     return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
@@ -127,12 +127,12 @@ def _batches(items: Iterable[Item], most: int) -> Iterator[Item]:
     waiting: list[Item] = []
     for item in items:
         if waiting and (len(waiting) == most or item[0].shape != waiting[0][0].shape):
-            yield _stacked(waiting)
+            yield _stack(waiting)
             waiting = []
         waiting.append(item)
     if waiting:
-        yield _stacked(waiting)
+        yield _stack(waiting)
 
 
-def _stacked(items: list[Item]) -> Item:
+def _stack(items: list[Item]) -> Item:
     return torch.stack([image for image, _ in items]), torch.stack([label for _, label in items])

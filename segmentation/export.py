@@ -17,18 +17,18 @@ from torch import Tensor, nn
 
 from upmap.detection.console import Parser, run
 from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import check_outputs, is_stdout, new_file
+from upmap.detection.formats.files import check_outputs, create_file, is_stdout
 from upmap.segmentation.evaluation import as_input
-from upmap.segmentation.options import Range, add_flags, parsed, validate_ranges
+from upmap.segmentation.options import Range, add_flags, parse_options, validate_ranges
 from upmap.segmentation.tiling import Size
-from upmap.segmentation.trained import TrainedModel, trained_model
+from upmap.segmentation.trained import TrainedModel, load_model
 
-__all__ = ["ExportOptions", "Unfaithful", "exported", "main"]
+__all__ = ["ExportMismatchError", "ExportOptions", "export_onnx", "main"]
 
 PROGRAM = "segmentation.export"
 OPSET = 20  # the first whose GridSample is like torch's in every mode
 EXAMPLE = (45, 62)  # height and width, px: what a model for any size is traced with
-ASKED = ((1, (45, 62)), (3, (96, 130)), (2, (61, 37)))  # batch and size that are compared
+VERIFIED_SHAPES = ((1, (45, 62)), (3, (96, 130)), (2, (61, 37)))  # batch and size that are compared
 EXAMPLES = """\
 examples:
   python -m segmentation.export runs/train/best.pt model.onnx
@@ -57,7 +57,7 @@ class ExportOptions:
         validate_ranges(self)
 
 
-class Unfaithful(RuntimeError):
+class ExportMismatchError(RuntimeError):
     """A model cannot be exported, or says something else once it is."""
 
 
@@ -76,18 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = parser.parse_args(arguments)
 
     def program() -> None:
-        options = parsed(ExportOptions, parser, arguments)
+        options = parse_options(ExportOptions, parser, arguments)
         if words.out.is_file() and not is_stdout(words.out):
             raise InputError("exists already", words.out)
         check_outputs({"FILE": words.out}, [words.checkpoint])
-        worst = exported(trained_model(words.checkpoint), words.out, options)
+        worst = export_onnx(load_model(words.checkpoint), words.out, options)
         line = f"{words.out}: onnxruntime's logits differ by at most {worst:.1e} of the largest"
         print(printable(line), file=sys.stderr if is_stdout(words.out) else sys.stdout)
 
-    return run(program, Unfaithful)
+    return run(program, ExportMismatchError)
 
 
-def exported(found: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
+def export_onnx(found: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
     """Writes an ONNX file, having seen that onnxruntime gets the same from it.
 
     Args:
@@ -100,14 +100,14 @@ def exported(found: TrainedModel, path: Path, options: ExportOptions | None = No
 
     Raises:
         InputError: If the file cannot be written, or onnx or onnxruntime are not installed.
-        Unfaithful: If torch cannot export the model for the sizes that are asked for, or
+        ExportMismatchError: If torch cannot export the model for the sizes that are asked for, or
             onnxruntime cannot run what it wrote, or gets something else. What can be exported for
             any size depends on torch's release, so it is found out by trying.
     """
     options = options or ExportOptions()
     _require("onnx", "onnxruntime", "onnxscript")
-    module = _FromPixels(found.model).eval()
-    program = _traced(module, options.size)
+    module = PixelInputModel(found.model).eval()
+    program = _trace(module, options.size)
     program.model.metadata_props.update(
         {
             "classes": json.dumps(found.classes),
@@ -116,18 +116,18 @@ def exported(found: TrainedModel, path: Path, options: ExportOptions | None = No
             "upsampling": found.upsampling,
         }
     )
-    with new_file(path) as beside:
+    with create_file(path) as beside:
         program.save(beside)
         difference = _difference(module, beside, options.size)
         if not difference <= options.tolerance:
-            raise Unfaithful(
+            raise ExportMismatchError(
                 f"onnxruntime's logits differ by {difference:.1e} of the largest, more than "
                 f"{options.tolerance:g}" + _advice(options.size)
             )
     return difference
 
 
-class _FromPixels(nn.Module):
+class PixelInputModel(nn.Module):
     """A model that takes pixels as they are in files: RGB, 0 to 255."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -147,7 +147,7 @@ def _require(*names: str) -> None:
         raise InputError(message)
 
 
-def _traced(module: nn.Module, size: Size | None) -> Any:
+def _trace(module: nn.Module, size: Size | None) -> Any:
     """The ONNX program, for a batch of any length and, unless `size` is given, any size."""
     images = torch.zeros(2, 3, *(size or EXAMPLE))
     free = (0,) if size else (0, 2, 3)
@@ -166,7 +166,7 @@ def _traced(module: nn.Module, size: Size | None) -> Any:
                 verbose=False,
             )
     except Exception as error:  # torch raises whatever its many parts do
-        raise Unfaithful(
+        raise ExportMismatchError(
             f"torch cannot export it ({type(error).__name__})" + _advice(size)
         ) from error
 
@@ -175,18 +175,18 @@ def _difference(module: nn.Module, path: Path, size: Size | None) -> float:
     """The largest difference of onnxruntime's logits, as a share of the largest logit.
 
     Raises:
-        Unfaithful: If onnxruntime cannot run the file for a size, or gives another shape.
+        ExportMismatchError: If onnxruntime cannot run the file for a size, or gives another shape.
     """
     generator = torch.Generator().manual_seed(0)
     shares = []
-    for batch, sides in ASKED:
+    for batch, sides in VERIFIED_SHAPES:
         images = torch.rand(batch, 3, *(size or sides), generator=generator) * 255
         with torch.no_grad():
             expected = module(images).numpy()
         logits = _logits(path, images, size)
         if logits.shape != expected.shape:
             shapes = f"{list(logits.shape)}, not {list(expected.shape)}"
-            raise Unfaithful(f"onnxruntime's logits are {shapes}" + _advice(size))
+            raise ExportMismatchError(f"onnxruntime's logits are {shapes}" + _advice(size))
         largest = float(np.abs(expected).max()) or 1.0  # logits that are all 0 must be 0 again
         with np.errstate(invalid="ignore"):  # infinities differ by nan, which nobody tolerates
             shares.append(float(np.abs(logits - expected).max() / largest))
@@ -202,7 +202,7 @@ def _logits(path: Path, images: Tensor, size: Size | None) -> Any:
         return session.run(["logits"], {"images": images.numpy()})[0]
     except Exception as error:  # onnxruntime's exceptions have no base of their own
         sides = " x ".join(map(str, images.shape[2:]))
-        raise Unfaithful(
+        raise ExportMismatchError(
             f"onnxruntime cannot run it for images of {sides} ({type(error).__name__})"
             + _advice(size)
         ) from error

@@ -17,7 +17,7 @@ from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.options import Range, validate_ranges
 
-__all__ = ["IGNORED", "LOSSES", "LossOptions", "cross_entropy", "dice", "loss"]
+__all__ = ["IGNORED", "LOSSES", "LossOptions", "compute_loss", "cross_entropy", "dice"]
 
 MAX_WEIGHT = 1e6  # of a class or a loss
 SMOOTH = 1.0  # pixels; a class that is nowhere and found nowhere then has no loss
@@ -51,7 +51,7 @@ class LossOptions:
         validate_ranges(self)
 
 
-def loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+def compute_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """The loss that `options` describe, a scalar, float32 at least whatever the logits are.
 
     Args:
@@ -78,7 +78,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     >>> float(cross_entropy(torch.zeros(1, 4, 2, 2), labels, LossOptions()))
     1.3862943649291992
     """
-    _refuse_unlike(logits, labels)
+    _validate_shapes(logits, labels)
     classes = logits.shape[1]
     if len(options.class_weights) not in (0, classes):
         raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
@@ -131,7 +131,7 @@ def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     >>> float(dice(torch.full((1, 1, 2, 2), 5.0), labels, LossOptions()))
     0.0
     """
-    logits, labels = _checked(logits, labels)
+    logits, labels = _validate_labels(logits, labels)
     counts = labels != IGNORED
     found = logits.softmax(1) * counts.unsqueeze(1)
     wanted = functional.one_hot(labels.where(counts, 0), logits.shape[1])
@@ -141,23 +141,23 @@ def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     return 1 - ((2 * both + SMOOTH) / (sizes + SMOOTH)).mean()
 
 
-def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _validate_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits in float32 or float64, at the size of the labels, and labels in int64."""
-    _refuse_unlike(logits, labels)
+    _validate_shapes(logits, labels)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[2:] != labels.shape[1:]:
         logits = functional.interpolate(logits, size=[*labels.shape[1:]], mode="bilinear")
     return logits, labels.long()
 
 
-def _refuse_unlike(logits: Tensor, labels: Tensor) -> None:
+def _validate_shapes(logits: Tensor, labels: Tensor) -> None:
     if labels.ndim != 3 or len(labels) != len(logits) or labels.is_floating_point():
         given = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
         raise ValueError(f"labels must be integer [{len(logits)}, H, W], not {given}")
 
 
 def _sum_of_both(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    logits, labels = _checked(logits, labels)  # once, so that gradients add in float32
+    logits, labels = _validate_labels(logits, labels)  # once, so that gradients add in float32
     entropy = cross_entropy(logits, labels, options)
     return entropy + options.dice_weight * dice(logits, labels, options)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from upmap.segmentation.optimisation import autocast
 
-__all__ = ["Measured", "measured"]
+__all__ = ["Measured", "measure_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Measured:
     memory: int
 
 
-def measured(
+def measure_models(
     models: Mapping[str, nn.Module],
     images: Tensor,
     *,

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from upmap.detection.errors import InputError
 from upmap.segmentation.checkpoint import load_weights
-from upmap.segmentation.options import Range, shortened, validate_ranges
-from upmap.segmentation.upsampling import Size, Upsampler, upsampler
+from upmap.segmentation.options import Range, describe_value, validate_ranges
+from upmap.segmentation.upsampling import Size, Upsampler, build_upsampler
 
 __all__ = [
     "ACTIVATIONS",
@@ -31,7 +31,7 @@ __all__ = [
     "ResNetEncoder",
     "SelfAttention",
     "Unet",
-    "model",
+    "build_model",
     "shapes",
 ]
 
@@ -92,11 +92,11 @@ class ModelOptions:
         ):
             if (value := getattr(self, name)) not in choices:
                 among = ", ".join(choices)
-                raise ValueError(f"{name} must be one of {among}, not {shortened(value)}")
+                raise ValueError(f"{name} must be one of {among}, not {describe_value(value)}")
         validate_ranges(self)
 
 
-def model(options: ModelOptions) -> "Unet | Fcn":
+def build_model(options: ModelOptions) -> "Unet | Fcn":
     """The model that `options` describe.
 
     Its input is float [B, 3, H, W] of any size from one pixel, its output float [B, K, H, W].
@@ -365,7 +365,7 @@ def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequenti
 
 def _upsampler(options: ModelOptions, channels: int, scale: int) -> Upsampler:
     try:
-        return upsampler(options.upsampling, channels, scale, **options.upsampling_options)
+        return build_upsampler(options.upsampling, channels, scale, **options.upsampling_options)
     except TypeError as error:  # of "scale" and what else is not for a file to say
         raise ValueError(f"upsampling_options: {error}") from None
 

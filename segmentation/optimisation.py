@@ -14,17 +14,17 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from upmap.segmentation.options import Range, shortened, validate_ranges
+from upmap.segmentation.options import Range, describe_value, validate_ranges
 
 __all__ = [
     "OPTIMISERS",
     "PRECISIONS",
     "SCHEDULES",
-    "OptimisationOptions",
+    "OptimizationOptions",
     "autocast",
+    "build_optimizer",
     "grad_scaler",
     "learning_rate",
-    "optimiser",
 ]
 
 POLY_POWER = 0.9  # DeepLab's
@@ -32,7 +32,7 @@ MOMENTUM = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimisationOptions:
+class OptimizationOptions:
     """How weights are learned.
 
     Attributes:
@@ -61,11 +61,11 @@ class OptimisationOptions:
         ):
             if (value := getattr(self, name)) not in among:
                 names = ", ".join(among)
-                raise ValueError(f"{name} must be one of {names}, not {shortened(value)}")
+                raise ValueError(f"{name} must be one of {names}, not {describe_value(value)}")
         validate_ranges(self)
 
 
-def optimiser(model: nn.Module, options: OptimisationOptions) -> Optimizer:
+def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer:
     """The optimiser of a model's parameters, in two groups: weights, and what does not decay.
 
     Args:
@@ -81,7 +81,7 @@ def optimiser(model: nn.Module, options: OptimisationOptions) -> Optimizer:
     return OPTIMISERS[options.optimiser](groups, options.learning_rate)
 
 
-def learning_rate(step: int, steps: int, options: OptimisationOptions) -> float:
+def learning_rate(step: int, steps: int, options: OptimizationOptions) -> float:
     """The learning rate of one step.
 
     Args:

@@ -19,9 +19,16 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from upmap.detection.errors import InputError
-from upmap.detection.formats.files import text
+from upmap.detection.formats.files import read_text
 
-__all__ = ["Range", "add_flags", "from_mapping", "parsed", "shortened", "validate_ranges"]
+__all__ = [
+    "Range",
+    "add_flags",
+    "describe_value",
+    "from_mapping",
+    "parse_options",
+    "validate_ranges",
+]
 
 Options = TypeVar("Options")
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
@@ -74,10 +81,12 @@ def validate_ranges(options: Any) -> None:
         if (limits := ranges.get(field.name)) is not None and value is not None:
             for number in value if isinstance(value, tuple) else (value,):
                 if number not in limits:
-                    raise ValueError(f"{field.name} must lie in {limits}, not {shortened(number)}")
+                    raise ValueError(
+                        f"{field.name} must lie in {limits}, not {describe_value(number)}"
+                    )
 
 
-def shortened(value: object) -> str:
+def describe_value(value: object) -> str:
     """What an error says of a value: a number, a string of at most MAX_QUOTED characters, a kind.
 
     >>> shortened(2**20000)
@@ -106,7 +115,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
         )
 
 
-def parsed(
+def parse_options(
     kind: type[Options], parser: argparse.ArgumentParser, words: Sequence[str] | None
 ) -> Options:
     """The options that `--config` and the flags ask for.
@@ -126,7 +135,7 @@ def parsed(
             for section in sections:
                 place = place[section]
             place[key] = _value(word)
-            options = _converted(kind, tree, f"--{name}")
+            options = _convert(kind, tree, f"--{name}")
     return options
 
 
@@ -142,10 +151,10 @@ def from_mapping(kind: type[Options], tree: Mapping[str, Any], source: str | Pat
         InputError: If a key is unknown or a value wrong.
     """
     _refuse_unknown(kind, tree, source, "")
-    return _converted(kind, tree, source)
+    return _convert(kind, tree, source)
 
 
-def _converted(kind: type[Options], tree: Mapping[str, Any], source: str | Path) -> Options:
+def _convert(kind: type[Options], tree: Mapping[str, Any], source: str | Path) -> Options:
     try:
         return msgspec.convert(tree, kind)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
@@ -164,7 +173,7 @@ def _refuse_unknown(kind: type, tree: Mapping[str, Any], source: str | Path, pre
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text(path))
+        return tomllib.loads(read_text(path))
     except RecursionError:
         raise InputError("malformed TOML: nested too deeply", path) from None
     except ValueError as error:  # of an integer of thousands of digits, too

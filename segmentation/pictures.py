@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from upmap.segmentation.losses import IGNORED
 
-__all__ = ["Sample", "curves", "predictions", "scores", "telling"]
+__all__ = ["Sample", "curves", "most_informative", "predictions", "scores"]
 
-SHOWN = 3  # images of `predictions`
+MAX_SHOWN = 3  # images of `predictions`
 ZOOM = 4  # of its lower rows
-NEAR = 7  # an edge: at most 3 px from it
+EDGE_WIDTH = 7  # an edge: at most 3 px from it
 WITHOUT_DIFFERENCE = 1e-3  # the weight of edges, which decides where no prediction differs
 VOID = (128, 128, 128)
 
@@ -105,7 +105,7 @@ def predictions(samples: Sequence[Sample], palette: Pixels) -> Figure:
     return figure
 
 
-def telling(samples: Sequence[Sample], count: int = SHOWN) -> list[Sample]:
+def most_informative(samples: Sequence[Sample], count: int = MAX_SHOWN) -> list[Sample]:
     """The samples near whose edges predictions differ most, at most `count`."""
     return sorted(samples, key=lambda sample: -float(_differing(sample).mean()))[:count]
 
@@ -157,7 +157,7 @@ def _name_operators(axes: Axes, results: Results) -> None:
 
 def _draw_sample(whole: Sequence[Axes], near: Sequence[Axes], one: Sample, palette: Pixels) -> None:
     top, left, height, width = _window(one)
-    coloured = [_coloured(labels, palette) for labels in (one.label, *one.predictions.values())]
+    coloured = [_colorize(labels, palette) for labels in (one.label, *one.predictions.values())]
     for above, below, pixels in zip(whole, near, [one.image, *coloured], strict=True):
         above.imshow(pixels, interpolation="nearest")
         frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="white")
@@ -167,7 +167,7 @@ def _draw_sample(whole: Sequence[Axes], near: Sequence[Axes], one: Sample, palet
             axes.set_axis_off()
 
 
-def _coloured(labels: Pixels, palette: Pixels) -> Pixels:
+def _colorize(labels: Pixels, palette: Pixels) -> Pixels:
     table = np.full((256, 3), VOID, np.uint8)
     table[: len(palette)] = palette
     return table[labels]
@@ -189,7 +189,7 @@ def _window(sample: Sample) -> tuple[int, int, int, int]:
 def _differing(sample: Sample) -> NDArray[np.float64]:
     """1 near an edge of the label where not all predictions are the same, else 0, [H, W]."""
     found = np.stack(list(sample.predictions.values()))
-    near = cv2.dilate(_edges(sample.label).astype(np.uint8), np.ones((NEAR, NEAR))) > 0
+    near = cv2.dilate(_edges(sample.label).astype(np.uint8), np.ones((EDGE_WIDTH, EDGE_WIDTH))) > 0
     differing = (found != found[0]).any(axis=0) & (sample.label != IGNORED) & near
     return np.asarray(differing, np.float64)
 

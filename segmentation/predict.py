@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from upmap.detection.console import Parser, run
 from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import check_folder, contents, existing, new_file, progress
+from upmap.detection.formats.files import (
+    check_folder,
+    create_file,
+    read_bytes,
+    require_path,
+    track_progress,
+)
 from upmap.segmentation.datasets import (
     IMAGES,
     LARGEST_IMAGE,
@@ -25,14 +31,20 @@ from upmap.segmentation.datasets import (
     image_pixels,
     whole_picture,
 )
-from upmap.segmentation.device import device_called
+from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at
 from upmap.segmentation.optimisation import PRECISIONS
-from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
-from upmap.segmentation.tiling import MOST_OVERLAP, Size, blended
-from upmap.segmentation.trained import TrainedModel, trained_model
+from upmap.segmentation.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
+)
+from upmap.segmentation.tiling import MOST_OVERLAP, Size, blend_windows
+from upmap.segmentation.trained import TrainedModel, load_model
 
-__all__ = ["PredictOptions", "main", "overlaid", "predicted"]
+__all__ = ["PredictOptions", "main", "overlay_labels", "predict_labels"]
 
 PROGRAM = "segmentation.predict"
 EXAMPLES = """\
@@ -83,7 +95,7 @@ class PredictOptions:
             raise ValueError(f"window must be at least 1 x 1 px, not {self.window}")
         if self.precision not in ("", *PRECISIONS):
             among = ", ".join(PRECISIONS)
-            named = shortened(self.precision)
+            named = describe_value(self.precision)
             raise ValueError(f"precision must be one of {among}, not {named}")
 
 
@@ -102,14 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = parser.parse_args(arguments)
 
     def program() -> None:
-        options = parsed(PredictOptions, parser, arguments)
-        _predict(trained_model(words.checkpoint), words.images, options)
+        options = parse_options(PredictOptions, parser, arguments)
+        _predict(load_model(words.checkpoint), words.images, options)
 
     return run(program)
 
 
 @torch.no_grad()
-def predicted(
+def predict_labels(
     model: nn.Module,
     image: Tensor,
     *,
@@ -149,11 +161,11 @@ def predicted(
         mirrored = logits_at(model, images.flip(3), factor=factor, precision=precision)
         return (found + mirrored.flip(3)) / 2
 
-    bands = blended(logits, image, window=window, overlap=overlap, batch_size=batch_size)
+    bands = blend_windows(logits, image, window=window, overlap=overlap, batch_size=batch_size)
     return torch.cat([band.argmax(0).to(torch.uint8) for band in bands])
 
 
-def overlaid(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
+def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
     """An image half covered by the colours of its classes, uint8 [H, W, 3], RGB.
 
     Args:
@@ -171,7 +183,7 @@ def overlaid(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
 
 def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions) -> None:
     """Labels every image, and prints the share of each class."""
-    device = device_called(options.device)
+    device = select_device(options.device)
     paths = [path for one in given for path in _images(one)]
     out = Path(options.out)
     for path in given:
@@ -179,16 +191,16 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
             raise InputError("--out is a folder of images; name another", out)
     _refuse_clashes(paths, out)
     check_folder(out)
-    for path in progress(paths, "checking", len(paths), True):
+    for path in track_progress(paths, "checking", len(paths), True):
         # Some versions of OpenCV pass over what is truncated.
-        whole_picture(contents(path), path, options.max_pixels)
+        whole_picture(read_bytes(path), path, options.max_pixels)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be made: {error.strerror}", out) from None
     found.model.to(device)
     counts = np.zeros((len(paths), len(found.classes)), np.int64)
-    for i, path in enumerate(progress(paths, "predicting", len(paths), True)):
+    for i, path in enumerate(track_progress(paths, "predicting", len(paths), True)):
         image = image_pixels(path, options.max_pixels)
         labels = _labels(found, image, options, device)
         _write(image, labels, found.palette, out / path.stem, options.overlay)
@@ -198,7 +210,7 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
 
 def _images(path: Path) -> list[Path]:
     """The file, or the images in the folder, by name."""
-    if not existing(path).is_dir():
+    if not require_path(path).is_dir():
         return [path]
     try:
         found = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
@@ -239,7 +251,7 @@ def _labels(
     window = options.window
     channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     labels: Pixels = (
-        predicted(
+        predict_labels(
             found.model,
             channels_first.to(device),
             window=window if isinstance(window, tuple) else (window, window) if window else None,
@@ -258,11 +270,11 @@ def _labels(
 def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: bool) -> None:
     indexed = Image.fromarray(labels)
     indexed.putpalette(palette.tobytes())  # makes grey values indices, and leaves them as they are
-    with new_file(_label_path(base)) as beside:
+    with create_file(_label_path(base)) as beside:
         indexed.save(beside, format="PNG", bits=8)
     if overlay:
-        covered = Image.fromarray(overlaid(image, labels, palette))
-        with new_file(_overlay_path(base)) as beside:
+        covered = Image.fromarray(overlay_labels(image, labels, palette))
+        with create_file(_overlay_path(base)) as beside:
             covered.save(beside, format="JPEG", quality=90)
 
 

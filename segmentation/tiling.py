@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["MOST_OVERLAP", "blended", "starts", "weights"]
+__all__ = ["MOST_OVERLAP", "blend_windows", "starts", "weights"]
 
 MOST_OVERLAP = 0.9  # beyond it the number of windows explodes
 
 Size = tuple[int, int]
 
 
-def blended(
+def blend_windows(
     logits: Callable[[Tensor], Tensor],
     image: Tensor,
     *,

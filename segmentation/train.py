@@ -27,26 +27,50 @@ from torch.utils.data import DataLoader
 
 from upmap.detection.console import Parser, run
 from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import check_folder, new_file, progress, reason
+from upmap.detection.formats.files import (
+    check_folder,
+    create_file,
+    describe_os_error,
+    track_progress,
+)
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.segmentation.augmentation import AugmentationOptions, Views
-from upmap.segmentation.checkpoint import PROGRAM, SCHEMA, as_kind, load_weights, loaded, save
-from upmap.segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS, Segmentation, checked, opened
-from upmap.segmentation.device import device_called
-from upmap.segmentation.evaluation import as_input, confusion, resized
-from upmap.segmentation.losses import LossOptions, loss
-from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.checkpoint import (
+    PROGRAM,
+    SCHEMA,
+    as_kind,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from upmap.segmentation.datasets import (
+    LARGEST_IMAGE,
+    MAX_PIXELS,
+    Segmentation,
+    open_dataset,
+    validate_dataset,
+)
+from upmap.segmentation.device import select_device
+from upmap.segmentation.evaluation import as_input, confusion, resize
+from upmap.segmentation.losses import LossOptions, compute_loss
+from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimisation import (
-    OptimisationOptions,
+    OptimizationOptions,
     autocast,
+    build_optimizer,
     grad_scaler,
     learning_rate,
-    optimiser,
 )
-from upmap.segmentation.options import Range, add_flags, parsed, shortened, validate_ranges
+from upmap.segmentation.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
+)
 from upmap.segmentation.training_state import COLUMNS, Row, State, restore
 
-__all__ = ["Row", "TrainOptions", "Trained", "main", "train"]
+__all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train"]
 
 MAX_SEED = 2**32 - 1  # times EPOCH_SEEDS, a generator's seed has room for it in 63 bits
 EPOCH_SEEDS = 1_000_003  # keeps the epochs of one seed apart from those of another
@@ -128,7 +152,7 @@ class TrainOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-    optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
+    optimisation: OptimizationOptions = field(default_factory=OptimizationOptions)
 
     def __post_init__(self) -> None:
         validate_ranges(self)
@@ -139,7 +163,7 @@ class Diverged(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
+class TrainingResult:
     """What came of a training.
 
     Attributes:
@@ -165,14 +189,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLES,
     )
     add_flags(parser, TrainOptions)
-    return run(lambda: _program(parsed(TrainOptions, parser, arguments)), Diverged)
+    return run(lambda: _program(parse_options(TrainOptions, parser, arguments)), Diverged)
 
 
 def _program(options: TrainOptions) -> None:
     """Trains, and prints the scores of the best epoch."""
     check_folder(Path(options.out))
     _join_processes()
-    found = train(options, after_epoch=_told(options), show_progress=True)
+    found = train(options, after_epoch=_epoch_logger(options), show_progress=True)
     if _rank() == 0:
         _print_scores(found, options)
     if _world() > 1:
@@ -184,7 +208,7 @@ def train(
     *,
     after_epoch: Callable[[Row], None] | None = None,
     show_progress: bool = False,
-) -> Trained:
+) -> TrainingResult:
     """Trains, writes checkpoints and the history, and scores the best epoch.
 
     Args:
@@ -196,13 +220,13 @@ def train(
         InputError: If the options, the data or a checkpoint cannot be used.
         Diverged: If gradients are not finite too often in a row.
     """
-    device = device_called(options.device)
+    device = select_device(options.device)
     data, val = _datasets(options, show_progress)
     options = replace(options, model=replace(options.model, classes=len(data.classes)))
     if (weights := options.loss.class_weights) and len(weights) != len(data.classes):
         raise InputError(f"--loss.class_weights: {len(weights)} for {len(data.classes)} classes")
     _validate_batches(options, len(data))
-    state = _resumed(options, device, data) if options.resume else None
+    state = _resume(options, device, data) if options.resume else None
     if state is None:
         _refuse_overwriting(options)
         state = _fresh(options, device)
@@ -212,14 +236,14 @@ def train(
         began = time.perf_counter()
         mean_loss = _one_epoch(state, forward, data, options, show_progress=show_progress)
         _share_buffers(state)
-        scores = _scores(_evaluated_model(state), val, options, show_progress=show_progress)
+        scores = _scores(_model_to_evaluate(state), val, options, show_progress=show_progress)
         state.epoch += 1
         state.history.append(_row(state, mean_loss, scores, time.perf_counter() - began))
         if _rank() == 0:
             _write(state, options, data)
             if after_epoch is not None:
                 after_epoch(state.history[-1])
-    return _best(options, device, show_progress)
+    return _score_best_epoch(options, device, show_progress)
 
 
 def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float) -> Row:
@@ -231,7 +255,7 @@ def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float)
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _told(options: TrainOptions) -> Callable[[Row], None]:
+def _epoch_logger(options: TrainOptions) -> Callable[[Row], None]:
     """What tells of an epoch: a line on stderr and, if asked for, TensorBoard."""
     writer = _tensorboard(Path(options.out)) if options.tensorboard and _rank() == 0 else None
 
@@ -272,12 +296,12 @@ def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation,
     """What is learned from and chosen on, looked through; what is reported on is, too."""
     splits = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
     found = {
-        split: opened(options.dataset, options.root, split, max_pixels=options.max_pixels)
+        split: open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
         for split in splits
     }
     if _rank() == 0:
         for one in found.values():
-            checked(one, show_progress=show_progress)
+            validate_dataset(one, show_progress=show_progress)
     return found[options.train], found[options.val]
 
 
@@ -300,13 +324,13 @@ def _make_folder(folder: Path) -> None:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise InputError(f"cannot be written to: {reason(error)}", folder) from None
+            raise InputError(f"cannot be written to: {describe_os_error(error)}", folder) from None
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> State:
     torch.manual_seed(options.seed)
     try:
-        made: nn.Module = model(options.model).to(device)
+        made: nn.Module = build_model(options.model).to(device)
     except InputError:
         raise
     except ValueError as error:
@@ -321,7 +345,7 @@ def _fresh(options: TrainOptions, device: torch.device) -> State:
             use_buffers=True,
         )
     scaler = grad_scaler(device, options.optimisation.precision)
-    return State(made, averaged, optimiser(made, options.optimisation), scaler)
+    return State(made, averaged, build_optimizer(made, options.optimisation), scaler)
 
 
 def _refuse_overwriting(options: TrainOptions) -> None:
@@ -330,12 +354,12 @@ def _refuse_overwriting(options: TrainOptions) -> None:
         raise InputError("exists already: --resume true, or name a new --out", last)
 
 
-def _resumed(options: TrainOptions, device: torch.device, data: Segmentation) -> State | None:
+def _resume(options: TrainOptions, device: torch.device, data: Segmentation) -> State | None:
     """The state in last.pt; None if the training was killed before there was one."""
     path = Path(options.out) / "last.pt"
     if not path.exists():
         return None
-    checkpoint = loaded(path)
+    checkpoint = load_checkpoint(path)
     _refuse_another_training(checkpoint, options, data, path)
     state = _fresh(options, device)
     restore(
@@ -360,7 +384,9 @@ def _refuse_another_training(
     for key in now:
         if key not in FREE_TO_CHANGE and before.get(key) != now[key]:
             name, have, want = _difference(key, before.get(key), now[key])
-            message = f"was trained with {name} = {shortened(have)}, not {shortened(want)}"
+            message = (
+                f"was trained with {name} = {describe_value(have)}, not {describe_value(want)}"
+            )
             raise InputError(message, path)
     classes = as_kind(checkpoint["classes"], list[str], path, "classes")
     palette = as_kind(checkpoint["palette"], list[list[int]], path, "palette")
@@ -402,11 +428,11 @@ def _one_epoch(
     forward.train()
     batches = _batches(len(data), options, state.epoch)
     steps = len(batches) * options.epochs
-    parts = _loaded_parts(data, batches, options, state.epoch)
+    parts = _load_parts(data, batches, options, state.epoch)
     losses: list[float] = []
     in_a_row = 0
     shown = show_progress and _rank() == 0
-    for batch in progress(batches, f"epoch {state.epoch + 1}", len(batches), shown):
+    for batch in track_progress(batches, f"epoch {state.epoch + 1}", len(batches), shown):
         rate = learning_rate(state.step, steps, options.optimisation)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
@@ -447,7 +473,7 @@ def _one_step(
         images, labels = _at_factor(images.to(device), labels.to(device), options)
         with autocast(device, options.optimisation.precision):
             logits = forward(images, full_size=_is_full_size(images, labels))
-            part = loss(logits, labels, options.loss) / options.accumulate
+            part = compute_loss(logits, labels, options.loss) / options.accumulate
         state.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         total += part.detach()
     state.scaler.unscale_(state.optimiser)
@@ -472,7 +498,7 @@ def _is_full_size(images: Tensor, labels: Tensor) -> bool:
 
 def _at_factor(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
     """What the model takes, and labels at its size, or their own."""
-    inputs = resized(as_input(images), options.factor)
+    inputs = resize(as_input(images), options.factor)
     if options.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     if options.full_labels or inputs.shape[2:] == labels.shape[1:]:
@@ -489,7 +515,7 @@ def _batches(count: int, options: TrainOptions, epoch: int) -> list[list[int]]:
     return [order[begin : begin + size] for begin in range(0, count - size + 1, size)]
 
 
-def _loaded_parts(
+def _load_parts(
     data: Segmentation, batches: list[list[int]], options: TrainOptions, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's share of every batch, in `accumulate` parts each."""
@@ -512,7 +538,7 @@ def _sum(value: Tensor) -> Tensor:
     return value
 
 
-def _evaluated_model(state: State) -> nn.Module:
+def _model_to_evaluate(state: State) -> nn.Module:
     return state.model if state.averaged is None else state.averaged.module
 
 
@@ -525,7 +551,7 @@ def _scores(
     shown = show_progress and _rank() == 0
     found = confusion(
         made,
-        (data[i] for i in progress(mine, "evaluation", len(mine), shown)),
+        (data[i] for i in track_progress(mine, "evaluation", len(mine), shown)),
         len(data.classes),
         device=device,
         batch_size=options.batch_size,
@@ -541,12 +567,12 @@ def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
     checkpoint = _checkpoint(state, options, data)
     best = max(row["val_mIoU"] for row in state.history)
     if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:
-        save(folder / "best.pt", checkpoint)
-    with new_file(folder / "history.csv") as beside, beside.open("w", newline="") as file:
+        save_checkpoint(folder / "best.pt", checkpoint)
+    with create_file(folder / "history.csv") as beside, beside.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(state.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(state.history)
-    save(folder / "last.pt", checkpoint)  # last: what it says is there is there
+    save_checkpoint(folder / "last.pt", checkpoint)  # last: what it says is there is there
 
 
 def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict[str, Any]:
@@ -556,7 +582,7 @@ def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict
         "options": msgspec.to_builtins(options),
         "classes": list(data.classes),
         "palette": data.palette.tolist(),
-        "model": _evaluated_model(state).state_dict(),
+        "model": _model_to_evaluate(state).state_dict(),
         "weights": state.model.state_dict(),
         "averaged": None if state.averaged is None else state.averaged.state_dict(),
         "optimiser": state.optimiser.state_dict(),
@@ -576,22 +602,26 @@ def _line(row: Row, epochs: int) -> str:
     )
 
 
-def _best(options: TrainOptions, device: torch.device, show_progress: bool) -> Trained:
+def _score_best_epoch(
+    options: TrainOptions, device: torch.device, show_progress: bool
+) -> TrainingResult:
     """The best epoch, scored on the test images if there are any."""
     if _world() > 1:
         processes.barrier()  # until the file is there
     folder = Path(options.out)
-    found = loaded(folder / "best.pt")
-    best = model(options.model)
+    found = load_checkpoint(folder / "best.pt")
+    best = build_model(options.model)
     load_weights(best, found["model"], folder / "best.pt", "model")
     best = best.to(device)
     split = options.test or options.val
-    data = opened(options.dataset, options.root, split, max_pixels=options.max_pixels)
+    data = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
     scores = _scores(best, data, options, show_progress=show_progress)
-    return Trained(best, found["epoch"], data, scores, loaded(folder / "last.pt")["history"])
+    return TrainingResult(
+        best, found["epoch"], data, scores, load_checkpoint(folder / "last.pt")["history"]
+    )
 
 
-def _print_scores(found: Trained, options: TrainOptions) -> None:
+def _print_scores(found: TrainingResult, options: TrainOptions) -> None:
     data, scores = found.data, found.scores
     print(f"best epoch {found.epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
     width = max(len(printable(name)) for name in [*data.classes, "pixel accuracy"])

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from upmap.detection.errors import InputError
-from upmap.segmentation.checkpoint import PROGRAM, as_kind, load_weights, loaded, validate_weights
-from upmap.segmentation.models import MAX_CLASSES, ModelOptions, model, shapes
-from upmap.segmentation.optimisation import OptimisationOptions
+from upmap.segmentation.checkpoint import (
+    PROGRAM,
+    as_kind,
+    load_checkpoint,
+    load_weights,
+    validate_weights,
+)
+from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_model, shapes
+from upmap.segmentation.optimisation import OptimizationOptions
 from upmap.segmentation.options import Range, validate_ranges
 
-__all__ = ["TrainedModel", "trained_model"]
+__all__ = ["TrainedModel", "load_model"]
 
 Pixels = NDArray[np.uint8]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -43,13 +49,13 @@ class TrainedModel:
     upsampling: str
 
 
-def trained_model(path: Path) -> TrainedModel:
+def load_model(path: Path) -> TrainedModel:
     """The model in a checkpoint, and what belongs to it.
 
     Raises:
         InputError: If it is no checkpoint of a training, or holds a model that there is not.
     """
-    checkpoint = loaded(path)
+    checkpoint = load_checkpoint(path)
     if checkpoint["program"] != PROGRAM:
         raise InputError(f"not of {PROGRAM}", path, "program")
     saved = as_kind({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
@@ -59,12 +65,12 @@ def trained_model(path: Path) -> TrainedModel:
         validate_weights(shapes(options), checkpoint["model"], path, "model")
         with warnings.catch_warnings():  # what an operator is known for is said when it is trained
             warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
-            made = model(options)
+            made = build_model(options)
         load_weights(made, checkpoint["model"], path, "model")
     except InputError:
         raise
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        message = f"not a model that can be made: {_first_details(error)}"
+        message = f"not a model that can be made: {_describe_mismatch(error)}"
         raise InputError(message, path, "options.model") from None
     return TrainedModel(
         model=made.eval(),
@@ -82,7 +88,7 @@ class _Training:
 
     factor: Annotated[float, Range(0, 4, above=True)]
     model: ModelOptions
-    optimisation: OptimisationOptions
+    optimisation: OptimizationOptions
 
     def __post_init__(self) -> None:
         validate_ranges(self)
@@ -103,6 +109,6 @@ class _Saved:
             raise ValueError(message.format(*counts))
 
 
-def _first_details(error: Exception) -> str:
+def _describe_mismatch(error: Exception) -> str:
     """The first two lines of an error as one: torch lists every weight that does not fit."""
     return " ".join(line.strip() for line in str(error).splitlines()[:2])

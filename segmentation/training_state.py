@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from upmap.detection.errors import InputError
 from upmap.segmentation.checkpoint import as_kind, load_weights, validate_tensor, validate_weights
-from upmap.segmentation.options import Range, shortened, validate_ranges
+from upmap.segmentation.options import Range, describe_value, validate_ranges
 
 __all__ = ["COLUMNS", "Row", "State", "restore"]
 
@@ -101,7 +101,7 @@ def restore(
         if key not in checkpoint:
             raise InputError("missing", path, key)
     _validate_progress(checkpoint, path, steps, epochs)
-    validate_weights(_evaluated(state), checkpoint["model"], path, "model")
+    validate_weights(_model_to_evaluate(state), checkpoint["model"], path, "model")
     load_weights(state.model, checkpoint["weights"], path, "weights")
     if state.averaged is not None:
         load_weights(state.averaged, checkpoint["averaged"], path, "averaged")
@@ -115,7 +115,7 @@ def restore(
         setattr(state, key, checkpoint[key])
 
 
-def _evaluated(state: State) -> nn.Module:
+def _model_to_evaluate(state: State) -> nn.Module:
     return state.model if state.averaged is None else state.averaged.module
 
 
@@ -141,9 +141,9 @@ def _restore_optimiser(
     parameters = [one for group in state.optimiser.param_groups for one in group["params"]]
     kept, place = saved["state"], f"{place}.state"
     if not isinstance(kept, Mapping):
-        raise InputError(f"expected a mapping, got {shortened(kept)}", path, place)
+        raise InputError(f"expected a mapping, got {describe_value(kept)}", path, place)
     if unknown := [key for key in kept if key not in range(len(parameters))]:
-        raise InputError(f"there is no parameter {shortened(unknown[0])}", path, place)
+        raise InputError(f"there is no parameter {describe_value(unknown[0])}", path, place)
     for i, parameter in enumerate(parameters):
         if i in kept:
             _validate_moments(kept[i], parameter, path, f"{place}.{i}", moments)

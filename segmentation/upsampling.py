@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.segmentation.options import shortened
+from upmap.segmentation.options import describe_value
 
 __all__ = [
     "UPSAMPLERS",
@@ -30,9 +30,9 @@ __all__ = [
     "TransposedConvolution",
     "Upsampler",
     "bilinear_kernel",
-    "fitted",
+    "build_upsampler",
+    "fit_to_size",
     "icnr_",
-    "upsampler",
 ]
 
 Size = tuple[int, int]
@@ -87,7 +87,7 @@ class Upsampler(nn.Module):
             if not self.scale * (low - 1) < high < self.scale * (low + 1):
                 shape = list(features.shape[2:])
                 raise ValueError(f"{shape} cannot be upsampled x{self.scale} to {list(size)}")
-        return fitted(self.upsampled(features, guide), size)
+        return fit_to_size(self.upsampled(features, guide), size)
 
     def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """Features [B, C, h, w] at exactly s times their size."""
@@ -106,7 +106,7 @@ class Upsampler(nn.Module):
         return f"{self.channels}, scale={self.scale}"
 
 
-def fitted(features: Tensor, size: Size) -> Tensor:
+def fit_to_size(features: Tensor, size: Size) -> Tensor:
     """`features` [B, C, h, w] cropped at the bottom and right, or grown there by their last values.
 
     >>> fitted(torch.arange(4.0).reshape(1, 1, 2, 2), (3, 1))[0, 0].tolist()
@@ -142,7 +142,7 @@ class Interpolation(Upsampler):
         super().__init__(channels, scale)
         _require_bool("align_corners", align_corners)
         if mode not in TAPS:
-            raise ValueError(f"mode must be one of {', '.join(TAPS)}, not {shortened(mode)}")
+            raise ValueError(f"mode must be one of {', '.join(TAPS)}, not {describe_value(mode)}")
         if mode == "nearest" and align_corners:
             raise ValueError("align_corners has no meaning for nearest")
         self.mode = mode
@@ -483,12 +483,12 @@ class DySample(Upsampler):
 def _require_integer(name: str, value: object, most: int) -> None:
     """Refuses what is no integer in [1, most]: options may come from a file."""
     if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{name} must be an integer in [1, {most}], not {shortened(value)}")
+        raise ValueError(f"{name} must be an integer in [1, {most}], not {describe_value(value)}")
 
 
 def _require_bool(name: str, value: object) -> None:
     if type(value) is not bool:
-        raise ValueError(f"{name} must be true or false, not {shortened(value)}")
+        raise ValueError(f"{name} must be true or false, not {describe_value(value)}")
 
 
 def _transposed_k2s2(channels: int, scale: int = 2, **options: Any) -> Upsampler:
@@ -514,7 +514,7 @@ UPSAMPLERS: dict[str, Callable[..., Upsampler]] = {
 }
 
 
-def upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsampler:
+def build_upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsampler:
     """The operator called `name`.
 
     Args:
@@ -531,7 +531,7 @@ def upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsam
     """
     if name not in UPSAMPLERS:
         known = ", ".join(UPSAMPLERS)
-        raise ValueError(f"no upsampling operator {shortened(name)}; there are {known}")
+        raise ValueError(f"no upsampling operator {describe_value(name)}; there are {known}")
     try:
         return UPSAMPLERS[name](channels, scale, **options)
     except TypeError as error:

@@ -17,7 +17,7 @@ from tests.detection.small_files import COCO, VOC, put
 from upmap.detection import InputError
 from upmap.detection.console import Parser, run
 from upmap.detection.convert import main as convert
-from upmap.detection.errors import as_line, printable, shortened
+from upmap.detection.errors import as_line, printable, shorten
 from upmap.kernels import ImplementationError
 from upmap.metrics.evaluate import main as evaluate
 
@@ -222,14 +222,14 @@ def test_printable_escapes_as_repr_does_and_leaves_the_others() -> None:
 @pytest.mark.parametrize("filler", ["x", "'", '"', "\\", "\n", "é", "'\"", "' "])
 def test_a_quoted_value_is_cut_and_a_message_is(filler: str) -> None:
     value = filler * 1000
-    message = shortened(f"a.txt: {value!r} is no number, 'b' is")
+    message = shorten(f"a.txt: {value!r} is no number, 'b' is")
     assert message.startswith(f"a.txt: {value!r}"[:60])
     assert message.endswith("... is no number, 'b' is".replace("...", f"...{repr(value)[-1]}"))
     assert len(message) < 7 + 60 * 10 + 30
-    assert len(shortened(value)) <= 2040
+    assert len(shorten(value)) <= 2040
     assert len(as_line("\u202e" * 10_000)) <= 2040
     whole = f"a {value[:20]!r} and the class's 'second' one"
-    assert shortened(whole) == whole
+    assert shorten(whole) == whole
 
 
 def test_a_whole_file_is_never_echoed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from upmap.data import shapes
 from upmap.data.shapes import CLASSES, Scene, detections_of, ground_truth_of, scenes
 from upmap.detection import Detections, GroundTruth, InputError, read
-from upmap.detection.boxes import in_convention
+from upmap.detection.boxes import convert_pixels
 from upmap.metrics import COCO, PROTOCOLS, mean_average_precision
 from upmap.metrics.semantic import boundary
 
@@ -75,8 +75,8 @@ def test_the_sample_has_a_picture_of_every_image(drawn: list[Scene], voc: Tables
 
 def test_both_formats_of_the_sample_hold_the_same_boxes(voc: Tables, coco: Tables) -> None:
     for ours, theirs in zip(voc, coco, strict=True):
-        assert_same_rows(ours, in_convention(theirs, "inclusive"))
-        assert_same_rows(in_convention(ours, "continuous"), theirs)
+        assert_same_rows(ours, convert_pixels(theirs, "inclusive"))
+        assert_same_rows(convert_pixels(ours, "continuous"), theirs)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -138,9 +138,7 @@ def test_the_mask_has_the_class_of_the_visible_object(drawn: list[Scene]) -> Non
 def test_the_mask_of_a_shape_lies_where_the_image_shows_it() -> None:
     square = [np.array([[10.0, 5.0], [30.0, 5.0], [30.0, 25.0], [10.0, 25.0]])]
     inside = shapes._inside(square, 40, 30)
-    painted = shapes._painted(
-        np.zeros((30, 40, 3)), square, np.random.default_rng(0), shapes.ANY_HUE
-    )
+    painted = shapes._paint(np.zeros((30, 40, 3)), square, np.random.default_rng(0), shapes.ANY_HUE)
     assert inside.sum() == 20 * 20
     assert (painted.max(axis=2)[inside] > 30).all()
     assert inside[6:24, 11:29].all()
@@ -160,7 +158,7 @@ def test_a_later_shape_covers_an_earlier_one_and_a_covered_one_is_dropped() -> N
     stencils[2, 10:, 10:] = True  # mostly under the fourth
     stencils[3, 10:, 11:] = True
     labels = np.array([0, 1, 2, 3], np.int32)
-    scene = shapes._annotated(np.zeros((20, 20, 3), np.uint8), stencils, labels)
+    scene = shapes._annotate(np.zeros((20, 20, 3), np.uint8), stencils, labels)
     assert scene.labels.tolist() == [1, 2, 3]
     assert scene.boxes.tolist() == [[1, 1, 10, 10], [11, 11, 11, 20], [12, 11, 20, 20]]
     assert scene.difficult.tolist() == [False, True, False]

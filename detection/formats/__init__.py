@@ -9,24 +9,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import in_convention
-from upmap.detection.errors import InputError, InputWarning, listed
+from upmap.detection.boxes import convert_pixels
+from upmap.detection.errors import InputError, InputWarning, abbreviate_list
 from upmap.detection.formats import coco_json, voc_results, voc_xml
 from upmap.detection.formats.class_names import ClassNamesSource, read_class_names
-from upmap.detection.formats.files import new_folder
-from upmap.detection.formats.inputs import Input, Named, opened
-from upmap.detection.tables import Catalog, Detections, GroundTruth, aligned
+from upmap.detection.formats.files import create_folder
+from upmap.detection.formats.inputs import Input, Named, open_input
+from upmap.detection.tables import Catalog, Detections, GroundTruth, align
 
 __all__ = [
     "DEFAULT_SET",
     "FORMATS",
     "Format",
     "coco_files",
-    "inferred_image_set",
+    "infer_image_set",
     "read",
     "read_detections",
     "read_ground_truth",
-    "sniffed",
+    "recognize_format",
     "write",
 ]
 
@@ -100,7 +100,7 @@ FORMATS = {
 }
 
 
-def sniffed(path: Named, what: str) -> str:
+def recognize_format(path: Named, what: str) -> str:
     """The name of the format of an input.
 
     Args:
@@ -110,7 +110,7 @@ def sniffed(path: Named, what: str) -> str:
     Raises:
         InputError: If nothing is there, or it looks like no known format.
     """
-    path = opened(path)
+    path = open_input(path)
     for name, known in FORMATS.items():
         recognises = known.is_ground_truth if what == "ground truth" else known.is_detections
         if recognises(path):
@@ -138,8 +138,8 @@ def read_ground_truth(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    path = opened(path)
-    known = _format(format or sniffed(path, "ground truth"))
+    path = open_input(path)
+    known = _format(format or recognize_format(path, "ground truth"))
     return known.read_ground_truth(path, image_set, show_progress)
 
 
@@ -165,8 +165,8 @@ def read_detections(
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
     """
-    path = opened(path)
-    known = _format(format or sniffed(path, "detections"))
+    path = open_input(path)
+    known = _format(format or recognize_format(path, "detections"))
     if class_names is not None:
         if not known.has_category_ids:
             message = "class names are for category ids, which these files have not"
@@ -200,9 +200,9 @@ def read(
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    ground_truth, detections = opened(ground_truth), opened(detections)
+    ground_truth, detections = open_input(ground_truth), open_input(detections)
     if image_set is None:
-        image_set = inferred_image_set(ground_truth, detections, format=format)
+        image_set = infer_image_set(ground_truth, detections, format=format)
     truth = read_ground_truth(
         ground_truth, format=format, image_set=image_set, show_progress=show_progress
     )
@@ -210,7 +210,7 @@ def read(
         detections, truth.catalog, format=format, image_set=image_set, class_names=class_names
     )
     _warn_of_unknown_classes(truth, found, detections.path)
-    truth, found = aligned(truth, found)
+    truth, found = align(truth, found)
     _warn_of_odd_boxes(found, detections.path)
     return truth, found
 
@@ -227,14 +227,14 @@ def coco_files(
     Returns:
         Both inputs; None if one of them is in another format.
     """
-    ground_truth, detections = opened(ground_truth), opened(detections)
-    truth_format = format or sniffed(ground_truth, "ground truth")
-    if {truth_format, format or sniffed(detections, "detections")} != {"coco"}:
+    ground_truth, detections = open_input(ground_truth), open_input(detections)
+    truth_format = format or recognize_format(ground_truth, "ground truth")
+    if {truth_format, format or recognize_format(detections, "detections")} != {"coco"}:
         return None
     return coco_json.instances_file(ground_truth, image_set), detections
 
 
-def inferred_image_set(
+def infer_image_set(
     ground_truth: Named,
     detections: Named,
     *,
@@ -247,8 +247,10 @@ def inferred_image_set(
         detections: See `read_detections`.
         format: A key of FORMATS; None to look at the files.
     """
-    detections, truth = opened(detections), opened(ground_truth)
-    hints = _format(format or sniffed(detections, "detections")).image_set_hints(detections)
+    detections, truth = open_input(detections), open_input(ground_truth)
+    hints = _format(format or recognize_format(detections, "detections")).image_set_hints(
+        detections
+    )
     known = voc_xml.image_sets(truth.path) if truth.is_folder() else {}
     return next((hint for hint in hints if hint in known), None)
 
@@ -276,7 +278,7 @@ def write(
     if not SET_NAME.fullmatch(image_set):
         raise InputError(f"the image set {image_set!r} cannot be part of a file name")
     known = _format(format)
-    with new_folder(Path(folder)) as beside:
+    with create_folder(Path(folder)) as beside:
         known.write(ground_truth, detections, beside, image_set)
 
 
@@ -301,7 +303,7 @@ def _warn_of_unknown_classes(truth: GroundTruth, found: Detections, path: Path) 
     counts = np.bincount(found.label, minlength=len(found.catalog.classes))
     used = {found.catalog.classes[k] for k in np.flatnonzero(counts).tolist()}
     if unknown := sorted(used - set(truth.catalog.classes)):
-        _warn(f"{path}: no ground truth for the detected classes {listed(unknown)}")
+        _warn(f"{path}: no ground truth for the detected classes {abbreviate_list(unknown)}")
 
 
 def _warn_of_odd_boxes(detections: Detections, path: Path) -> None:
@@ -323,7 +325,7 @@ def _outside(detections: Detections) -> NDArray[np.bool_]:
     sizes = detections.catalog.sizes.astype(np.float64)
     is_known: NDArray[np.bool_] = np.all(sizes > 0, axis=1)
     low, high = np.where(is_known, 0.0, -np.inf), np.where(is_known[:, np.newaxis], sizes, np.inf)
-    left, top, right, bottom = in_convention(detections, "continuous").box.T
+    left, top, right, bottom = convert_pixels(detections, "continuous").box.T
     image = detections.image
     beyond: NDArray[np.bool_] = (right > high[:, 0][image]) | (bottom > high[:, 1][image])
     if len(detections) and min(left.min(), top.min()) < 0:

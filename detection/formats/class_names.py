@@ -6,7 +6,7 @@ from pathlib import Path
 
 from upmap.detection.errors import InputError
 from upmap.detection.formats import coco_json
-from upmap.detection.formats.inputs import opened
+from upmap.detection.formats.inputs import open_input
 
 __all__ = ["ClassNamesSource", "read_class_names"]
 
@@ -27,17 +27,17 @@ def read_class_names(source: ClassNamesSource) -> dict[int, str]:
     """
     if isinstance(source, Mapping):
         return _unique([(int(number), name, None) for number, name in source.items()], None)
-    file = opened(source)
+    file = open_input(source)
     path = file.path
     if file.first_character() == b"{":
         return coco_json.category_names(file)
     lines = file.text().rstrip().splitlines()
     named = enumerate((line.strip() for line in lines), start=1)
     is_numbered = bool(lines) and NUMBERED.fullmatch(lines[0].strip()) is not None
-    return _unique([(*_parsed(line, i, is_numbered, path), str(i)) for i, line in named], path)
+    return _unique([(*_parse_line(line, i, is_numbered, path), str(i)) for i, line in named], path)
 
 
-def _parsed(line: str, place: int, is_numbered: bool, path: Path) -> tuple[int, str]:
+def _parse_line(line: str, place: int, is_numbered: bool, path: Path) -> tuple[int, str]:
     """The id and the name on a line; `place` counts lines from 1."""
     match = NUMBERED.fullmatch(line) if is_numbered else None
     if match:

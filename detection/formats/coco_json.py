@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, xywh
-from upmap.detection.errors import InputError, InputWarning, listed
-from upmap.detection.formats.files import reason, write_bytes
-from upmap.detection.formats.inputs import Input, files_in, is_listing, opened
+from upmap.detection.errors import InputError, InputWarning, abbreviate_list
+from upmap.detection.formats.files import describe_os_error, write_bytes
+from upmap.detection.formats.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import (
     LARGEST,
     Catalog,
     Detections,
     GroundTruth,
     ImageId,
-    bounded,
     images_by_name,
+    is_bounded,
     with_images,
 )
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 LARGEST_IMAGE = 2**31  # px, of a side
-LARGEST_LOOK_UP = 2**22  # ids from the lowest to the highest, up to which a table is made of them
+MAX_TABLE_SPAN = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
 NO_CLASS_IDS = (
     "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
@@ -84,13 +84,13 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
     """
     from upmap.kernels.coco_json import instances
 
-    named, image_set = _chosen_file(named, image_set)
+    named, image_set = _select_file(named, image_set)
     path = named.path
-    with _explained(path):
+    with _translate_errors(path):
         found = instances(named.source)
     catalog = _catalog(found, path)
-    _refuse_unbounded(found, path, "annotations")
-    _refuse_negative(found, path)
+    _validate_bounds(found, path, "annotations")
+    _validate_sides(found, path)
     _check_annotation_ids(found.annotation_id, path)
     difficult = found.difficult & found.crowd
     _warn_of_lone_marks(found.difficult & ~found.crowd, path)
@@ -108,7 +108,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
         catalog=catalog,
         pixels="continuous",
     )
-    return table if image_set is None else with_images(table, _listed_images(image_set, catalog))
+    return table if image_set is None else with_images(table, _read_image_list(image_set, catalog))
 
 
 def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
@@ -126,11 +126,11 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
     from upmap.kernels.coco_json import results
 
     path = named.path
-    with _explained(path):
+    with _translate_errors(path):
         found = results(named.source)
     if len(found.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
-    _refuse_unbounded(found, path, "")
+    _validate_bounds(found, path, "")
     return Detections(
         image=_index(found.image_id, "image_id", catalog.images, path, ""),
         label=_index(found.category_id, "category_id", catalog.class_ids, path, ""),
@@ -161,7 +161,7 @@ def write_ground_truth(table: GroundTruth, path: Path) -> None:
 
 def write_detections(table: Detections, path: Path) -> None:
     """Writes a results file, in the order of the table's `row`."""
-    image_ids, class_ids = _written_image_ids(table.catalog), table.catalog.class_ids
+    image_ids, class_ids = _output_image_ids(table.catalog), table.catalog.class_ids
     rows = zip(
         table.image.tolist(),
         table.label.tolist(),
@@ -184,10 +184,10 @@ def category_names(named: Input) -> dict[int, str]:
     """
     from upmap.kernels.coco_json import instances
 
-    with _explained(named.path):
+    with _translate_errors(named.path):
         found = instances(named.source)
     ids = found.category_id.tolist()
-    _refuse_duplicates(ids, "category ids", named.path, "categories")
+    _validate_unique(ids, "category ids", named.path, "categories")
     names = dict(sorted(zip(ids, found.category_name, strict=True)))
     return dict(zip(names, _class_names(names), strict=True))
 
@@ -198,7 +198,7 @@ def instances_file(named: Input, image_set: str | None) -> Input:
     Raises:
         InputError: If it is not clear which.
     """
-    return _chosen_file(named, image_set)[0]
+    return _select_file(named, image_set)[0]
 
 
 def _instances_files(folder: Path) -> list[Path]:
@@ -206,7 +206,7 @@ def _instances_files(folder: Path) -> list[Path]:
     return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
 
 
-def _chosen_file(named: Input, image_set: str | None) -> tuple[Input, str | None]:
+def _select_file(named: Input, image_set: str | None) -> tuple[Input, str | None]:
     """The instances file, and the list of images if `image_set` is one."""
     path = named.path
     if not named.is_folder():
@@ -218,15 +218,15 @@ def _chosen_file(named: Input, image_set: str | None) -> tuple[Input, str | None
     if not files:
         raise InputError("no instances_*.json in this folder", path)
     if image_set in files:
-        return opened(files[image_set]), None
+        return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
-        return opened(next(iter(files.values()))), image_set
+        return open_input(next(iter(files.values()))), image_set
     wanted = "name an image set" if image_set is None else f"no image set called {image_set!r}"
     raise InputError(f"{wanted}; there are {', '.join(files)}", path)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     """Says what is wrong with the file that is read within, as an InputError."""
     from upmap.kernels.coco_json import JsonError
 
@@ -235,14 +235,14 @@ def _explained(path: Path) -> Iterator[None]:
     except JsonError as error:
         raise InputError(error.message, path, error.where) from None
     except OSError as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
 
 
 def _catalog(found: Instances, path: Path) -> Catalog:
     ids, classes = _as_list(found.image_id), found.category_id.tolist()
-    _refuse_duplicates(ids, "image ids", path, "images")
-    _refuse_duplicates(classes, "category ids", path, "categories")
-    _refuse_odd_sizes(found.image_size, path)
+    _validate_unique(ids, "image ids", path, "images")
+    _validate_unique(classes, "category ids", path, "categories")
+    _validate_image_sizes(found.image_size, path)
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return Catalog(
         images=tuple([ids[i] for i in order]),
@@ -267,7 +267,7 @@ def _class_names(named: dict[int, str]) -> tuple[str, ...]:
     )
 
 
-def _refuse_odd_sizes(sides: NDArray[np.float64], path: Path) -> None:
+def _validate_image_sizes(sides: NDArray[np.float64], path: Path) -> None:
     bad = np.flatnonzero((sides < 0).any(axis=1) | (sides > LARGEST_IMAGE).any(axis=1))
     if len(bad):
         width, height = sides[bad[0]].tolist()
@@ -275,10 +275,12 @@ def _refuse_odd_sizes(sides: NDArray[np.float64], path: Path) -> None:
         raise InputError(message, path, f"images[{bad[0]}]")
 
 
-def _refuse_duplicates(values: Sequence[Any], what: str, path: Path, where: str | None) -> None:
+def _validate_unique(values: Sequence[Any], what: str, path: Path, where: str | None) -> None:
     if len(set(values)) != len(values):
         repeated = [str(value) for value, times in Counter(values).items() if times > 1]
-        raise InputError(f"{len(repeated)} duplicate {what}: {listed(repeated)}", path, where)
+        raise InputError(
+            f"{len(repeated)} duplicate {what}: {abbreviate_list(repeated)}", path, where
+        )
 
 
 def _index(
@@ -290,7 +292,7 @@ def _index(
     if bad:
         unknown = list(dict.fromkeys(repr(_as_list(ids[i : i + 1])[0]) for i in bad))
         what = UNKNOWN[key].format(len(unknown))
-        message = f"{len(bad)} {within or 'detections'} {what}: {listed(unknown)}"
+        message = f"{len(bad)} {within or 'detections'} {what}: {abbreviate_list(unknown)}"
         if among and isinstance(ids, list) != isinstance(among[0], str):
             message += f"; the {key}s of the {'images' if within else 'ground truth'} are "
             message += "integers" if isinstance(ids, list) else f"strings, such as {among[0]!r}"
@@ -308,7 +310,7 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
         return np.array([place.get(value, -1) for value in ids], np.int32)
     known = np.array(among, np.int64)
     low, high = int(known[0]), int(known[-1])
-    if high - low < LARGEST_LOOK_UP:
+    if high - low < MAX_TABLE_SPAN:
         place_of = np.full(high - low + 2, -1, np.int32)  # the last for what lies outside
         place_of[known - low] = np.arange(len(known))
         places = np.empty(len(ids), np.int32)
@@ -320,11 +322,11 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
     return np.where(known[at] == ids, at, -1).astype(np.int32)
 
 
-def _refuse_unbounded(found: Instances | Results, path: Path, within: str) -> None:
+def _validate_bounds(found: Instances | Results, path: Path, within: str) -> None:
     """Refuses what is too large for its area to be finite."""
     if len(found.box) and max(found.box.max(), -found.box.min(), found.size.max()) > LARGEST / 2:
         bbox = _bbox(found)
-        bad = np.flatnonzero(~bounded(bbox).all(axis=1))
+        bad = np.flatnonzero(~is_bounded(bbox).all(axis=1))
         if len(bad):
             message = f"out of range: {bbox[bad[0]].tolist()}"
             raise InputError(message, path, f"{within}[{bad[0]}].bbox")
@@ -335,7 +337,7 @@ def _bbox(found: Instances | Results) -> NDArray[np.float64]:
     return np.concatenate([found.box[:, :2], found.size], axis=1)
 
 
-def _refuse_negative(found: Instances, path: Path) -> None:
+def _validate_sides(found: Instances, path: Path) -> None:
     bad = np.flatnonzero((found.size < 0).any(axis=1))
     if len(bad):
         width, height = found.size[bad[0]].tolist()
@@ -357,7 +359,7 @@ def _areas(found: Instances, path: Path) -> NDArray[np.float64]:
 def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
     in_order = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
     if (in_order[1:] == in_order[:-1]).any():
-        _refuse_duplicates(ids.tolist(), "annotation ids", path, "annotations")
+        _validate_unique(ids.tolist(), "annotation ids", path, "annotations")
     if (ids == 0).any():
         warnings.warn(
             f"{path}: an annotation has id 0, which pycocotools takes for 'not matched': "
@@ -377,19 +379,19 @@ def _warn_of_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
         )
 
 
-def _listed_images(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
+def _read_image_list(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
     """The images that the file `image_set` lists, by id or by file name without its ending."""
     path = Path(image_set)
     if not is_listing(path):
         raise InputError("no such list of images", path)
     place = images_by_name(catalog)
-    text = opened(path).text()
+    text = open_input(path).text()
     lines = [(i, line.split()[0]) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if unknown := [(i, name) for i, name in lines if name not in place]:
-        names = listed([name for _, name in unknown])
+        names = abbreviate_list([name for _, name in unknown])
         raise InputError(f"{len(unknown)} unknown images: {names}", path, str(unknown[0][0]))
     images = [catalog.images[place[name]] for _, name in lines]
-    _refuse_duplicates(images, "image ids", path, None)
+    _validate_unique(images, "image ids", path, None)
     return tuple(images)
 
 
@@ -399,13 +401,13 @@ def _image_objects(catalog: Catalog) -> list[dict[str, Any]]:
     return [
         {"id": number, "file_name": name, "width": width, "height": height}
         for number, name, (width, height) in zip(
-            _written_image_ids(catalog), names, sizes.tolist(), strict=True
+            _output_image_ids(catalog), names, sizes.tolist(), strict=True
         )
     ]
 
 
 def _annotation_objects(table: GroundTruth) -> list[dict[str, Any]]:
-    image_ids, class_ids = _written_image_ids(table.catalog), table.catalog.class_ids
+    image_ids, class_ids = _output_image_ids(table.catalog), table.catalog.class_ids
     columns = (table.image, table.label, xywh(table), table.area, table.crowd, table.difficult)
     rows = zip(
         _positive_ids(table.annotation_id), *(column.tolist() for column in columns), strict=True
@@ -424,7 +426,7 @@ def _annotation_objects(table: GroundTruth) -> list[dict[str, Any]]:
     ]
 
 
-def _written_image_ids(catalog: Catalog) -> list[int]:
+def _output_image_ids(catalog: Catalog) -> list[int]:
     """COCO's ids of the images: their own if they are integers, else 1, 2, ... in order."""
     if all(isinstance(image, int) for image in catalog.images):
         return [int(image) for image in catalog.images]

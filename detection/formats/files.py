@@ -20,20 +20,20 @@ __all__ = [
     "check_folder",
     "check_new_folder",
     "check_outputs",
-    "contents",
-    "decoded",
-    "existing",
-    "files_called",
+    "create_file",
+    "create_folder",
+    "decode_text",
+    "describe_os_error",
+    "find_files",
     "first_character",
     "is_file",
     "is_folder",
     "is_stdout",
-    "new_file",
-    "new_folder",
-    "progress",
-    "reason",
+    "read_bytes",
+    "read_text",
     "remove_unfinished",
-    "text",
+    "require_path",
+    "track_progress",
     "write_bytes",
 ]
 
@@ -46,7 +46,7 @@ Item = TypeVar("Item")
 _unfinished: list[Path] = []  # the hidden files and folders of blocks that have not ended
 
 
-def existing(path: Path) -> Path:
+def require_path(path: Path) -> Path:
     """`path`, where a file or folder is.
 
     Raises:
@@ -55,7 +55,7 @@ def existing(path: Path) -> Path:
     try:
         path.stat()
     except (OSError, ValueError) as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
     return path
 
 
@@ -68,7 +68,7 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except PermissionError as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
     except OSError:
         return False
 
@@ -82,10 +82,10 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
 
 
-def files_called(pattern: str, folder: Path) -> Iterator[Path]:
+def find_files(pattern: str, folder: Path) -> Iterator[Path]:
     """What is in a folder under names that match a pattern such as `*.xml`, in no order.
 
     Raises:
@@ -98,7 +98,7 @@ def files_called(pattern: str, folder: Path) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             yield from (folder / entry.name for entry in entries if matches(entry.name))
     except OSError as error:
-        raise InputError(reason(error), folder) from None
+        raise InputError(describe_os_error(error), folder) from None
 
 
 def first_character(path: Path) -> bytes:
@@ -111,10 +111,10 @@ def first_character(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(4096).removeprefix(BOM).lstrip()[:1]
     except OSError as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
 
 
-def contents(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """The bytes of a file, without a UTF-8 byte order mark.
 
     Raises:
@@ -123,19 +123,19 @@ def contents(path: Path) -> bytes:
     try:
         return path.read_bytes().removeprefix(BOM)
     except OSError as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark.
 
     Raises:
         InputError: If the file cannot be read or is not UTF-8; names the line.
     """
-    return decoded(contents(path), path)
+    return decode_text(read_bytes(path), path)
 
 
-def decoded(data: bytes, path: Path) -> str:
+def decode_text(data: bytes, path: Path) -> str:
     """The text of a file's bytes.
 
     Raises:
@@ -149,7 +149,7 @@ def decoded(data: bytes, path: Path) -> str:
         raise InputError(found, path, str(line)) from None
 
 
-def reason(error: OSError | ValueError) -> str:
+def describe_os_error(error: OSError | ValueError) -> str:
     """What went wrong with a file, in a user's words."""
     if isinstance(error, FileNotFoundError):
         return "no such file or folder"
@@ -157,7 +157,7 @@ def reason(error: OSError | ValueError) -> str:
     return (words or str(error)).lower()
 
 
-def progress(items: Iterable[Item], what: str, total: int, show: bool) -> Iterable[Item]:
+def track_progress(items: Iterable[Item], what: str, total: int, show: bool) -> Iterable[Item]:
     """`items`, with a progress bar on stderr if `show` and stderr is a terminal."""
     if not show:
         return items
@@ -168,7 +168,7 @@ def progress(items: Iterable[Item], what: str, total: int, show: bool) -> Iterab
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def create_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block succeeds.
 
     Links are followed: the file that they lead to is replaced, and keeps its owner and mode. A new
@@ -183,14 +183,14 @@ def new_file(path: Path) -> Iterator[Path]:
     import tempfile
 
     through = _is_written_through(path)
-    with _named("cannot be written", path):
+    with _translate_os_error("cannot be written", path):
         target = None if through else _file_behind(path)
         folder = target.parent if target else Path(tempfile.gettempdir())
     beside = _beside(folder, path)
-    with _removed(beside):
-        with _named("cannot be written", path):
+    with _remove_at_end(beside):
+        with _translate_os_error("cannot be written", path):
             _create(beside, target)
-        with _named_for(beside, path):
+        with _rename_in_errors(beside, path):
             yield beside
             if target:
                 beside.replace(target)
@@ -200,22 +200,22 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a whole file as `new_file` does; what is written through needs no room on a disk.
+    """Writes a whole file as `create_file` does; what is written through needs no room on a disk.
 
     Raises:
-        InputError: See `new_file`.
-        OSError: See `new_file`.
+        InputError: See `create_file`.
+        OSError: See `create_file`.
     """
     if _is_written_through(path):
         with _stream(path) as stream:
             stream.write(data)
         return
-    with new_file(path) as beside:
+    with create_file(path) as beside:
         beside.write_bytes(data)
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def create_folder(path: Path) -> Iterator[Path]:
     """A folder to write to, which becomes `path` when the block succeeds.
 
     Links are followed. A new folder's mode is what the umask leaves of 0777, that of an empty one
@@ -228,23 +228,23 @@ def new_folder(path: Path) -> Iterator[Path]:
     check_new_folder(path)
     target = Path(os.path.realpath(path))
     beside = _beside(target.parent, path)
-    with _made(target.parent, path), _removed(beside):
-        with _named("cannot be made", path):
+    with _make_folders(target.parent, path), _remove_at_end(beside):
+        with _translate_os_error("cannot be made", path):
             beside.mkdir()
             if target.exists():
                 beside.chmod(stat.S_IMODE(target.stat().st_mode))
-        with _named_for(beside, path):
+        with _rename_in_errors(beside, path):
             yield beside
             beside.replace(target)
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuses, before the work, what `new_folder` would refuse after it.
+    """Refuses, before the work, what `create_folder` would refuse after it.
 
     Raises:
         InputError: If `path` exists and is not an empty folder, or cannot be made.
     """
-    with _named("cannot be made", path):
+    with _translate_os_error("cannot be made", path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("exists already; name a new folder", path)
         _try_to_make(Path(os.path.realpath(path)).parent)
@@ -256,7 +256,7 @@ def check_folder(path: Path) -> None:
     Raises:
         InputError: If so.
     """
-    with _named("cannot be written to", path):
+    with _translate_os_error("cannot be written to", path):
         _try_to_make(Path(os.path.realpath(path)))
 
 
@@ -277,7 +277,7 @@ def check_outputs(
     names = _standard_output()
     read = list(inputs)
     for name, path in outputs.items():
-        with _named("cannot be written", path):
+        with _translate_os_error("cannot be written", path):
             same = names.setdefault(_identity(path), name)
             if same != name:
                 raise InputError(f"{name} and {same} are the same file", path)
@@ -295,7 +295,7 @@ def is_stdout(path: Path) -> bool:
 
 
 def remove_unfinished() -> None:
-    """Removes what blocks of `new_file` and `new_folder` left that a signal ended halfway."""
+    """Removes what blocks of `create_file` and `create_folder` left that a signal ended halfway."""
     while _unfinished:
         _remove(_unfinished[-1])
 
@@ -392,10 +392,10 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
     if is_stdout(path):
         yield from _standard_stream()
         return
-    with _named("cannot be written", path):
+    with _translate_os_error("cannot be written", path):
         number = _descriptor(path)
         handle = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
-    with _named_for(path, path), os.fdopen(handle, "wb") as stream:
+    with _rename_in_errors(path, path), os.fdopen(handle, "wb") as stream:
         yield stream
 
 
@@ -450,7 +450,7 @@ def _try_to_make(folder: Path) -> None:
 def _try_to_write_in(folder: Path) -> None:
     """Makes and removes a file, because permissions do not tell all (a read-only file system)."""
     trial = _beside(folder, Path("trial"))
-    with _removed(trial):
+    with _remove_at_end(trial):
         _create(trial, None)
 
 
@@ -475,7 +475,7 @@ def _create(beside: Path, target: Path | None) -> None:
 
 
 @contextmanager
-def _removed(path: Path) -> Iterator[None]:
+def _remove_at_end(path: Path) -> Iterator[None]:
     """Removes a hidden file or folder at the end, wherever a signal ends the block."""
     _unfinished.append(path)
     try:
@@ -495,11 +495,11 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _made(folder: Path, path: Path) -> Iterator[None]:
+def _make_folders(folder: Path, path: Path) -> Iterator[None]:
     """Makes the missing folders down to `folder`; removes those of them that stay empty."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        with _named("cannot be made", path):
+        with _translate_os_error("cannot be made", path):
             folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
@@ -509,16 +509,16 @@ def _made(folder: Path, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _named(what: str, path: Path) -> Iterator[None]:
+def _translate_os_error(what: str, path: Path) -> Iterator[None]:
     """Makes an OSError the InputError that says what could not be done, under the user's name."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"{what}: {reason(error)}", path) from None
+        raise InputError(f"{what}: {describe_os_error(error)}", path) from None
 
 
 @contextmanager
-def _named_for(beside: Path, path: Path) -> Iterator[None]:
+def _rename_in_errors(beside: Path, path: Path) -> Iterator[None]:
     """Lets errors of a block that writes to `beside`, or in it, speak of `path`."""
     try:
         yield
@@ -531,4 +531,4 @@ def _named_for(beside: Path, path: Path) -> Iterator[None]:
         name = name.replace(str(beside), str(path))
         if error.errno in DEVICE_ERRORS:
             raise OSError(error.errno, error.strerror, name) from None
-        raise InputError(f"cannot be written: {reason(error)}", name) from None
+        raise InputError(f"cannot be written: {describe_os_error(error)}", name) from None

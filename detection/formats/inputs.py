@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upmap.detection.errors import InputError
-from upmap.detection.formats.files import BOM, decoded, existing, first_character, is_file, reason
+from upmap.detection.formats.files import (
+    BOM,
+    decode_text,
+    describe_os_error,
+    first_character,
+    is_file,
+    require_path,
+)
 
 __all__ = [
     "STANDARD_INPUT",
@@ -25,8 +32,8 @@ __all__ = [
     "Named",
     "files_in",
     "is_listing",
-    "opened",
-    "opened_arguments",
+    "open_arguments",
+    "open_input",
 ]
 
 STANDARD_INPUT = Path("-")  # on a command line
@@ -84,13 +91,13 @@ class Input:
         if data is None:
             with _said_of(self.path):
                 data = self.path.read_bytes()
-        return decoded(data.removeprefix(BOM), self.path)
+        return decode_text(data.removeprefix(BOM), self.path)
 
 
 Named = str | Path | Input
 
 
-def opened(named: Named) -> Input:
+def open_input(named: Named) -> Input:
     """The input of a name; one that is open already as it is.
 
     Raises:
@@ -98,7 +105,7 @@ def opened(named: Named) -> Input:
     """
     if isinstance(named, Input):
         return named
-    path = existing(Path(named))
+    path = require_path(Path(named))
     with _said_of(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -111,16 +118,16 @@ def opened(named: Named) -> Input:
             return Input(path, _text_of(file, path))
 
 
-def opened_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input, Input | None]:
+def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input, Input | None]:
     """The inputs that a command line names; `-` is standard input.
 
     Raises:
-        InputError: See `opened`; also if both are standard input.
+        InputError: See `open_dataset`; also if both are standard input.
     """
     if str(ground_truth) == str(detections) == str(STANDARD_INPUT):
         raise InputError("ground truth and detections cannot both be standard input")
-    truth = _opened_argument(ground_truth)
-    return truth, None if detections is None else _opened_argument(detections)
+    truth = _open_argument(ground_truth)
+    return truth, None if detections is None else _open_argument(detections)
 
 
 def is_listing(path: Path) -> bool:
@@ -152,7 +159,7 @@ def _said_of(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(reason(error), path) from None
+        raise InputError(describe_os_error(error), path) from None
 
 
 def _require_access(folder: Path) -> None:
@@ -160,9 +167,9 @@ def _require_access(folder: Path) -> None:
         raise InputError("permission denied", folder)
 
 
-def _opened_argument(named: Named) -> Input:
+def _open_argument(named: Named) -> Input:
     if named != STANDARD_INPUT and named != str(STANDARD_INPUT):
-        return opened(named)
+        return open_input(named)
     if sys.stdin is None:
         raise InputError("standard input is closed", STANDARD_INPUT)
     with _said_of(STANDARD_INPUT):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upmap.detection.boxes import in_convention, inclusive_size
-from upmap.detection.errors import InputError, listed
-from upmap.detection.formats.files import reason
-from upmap.detection.formats.inputs import Input, files_in, opened
-from upmap.detection.formats.voc_xml import shortest, writable, written_image_names
+from upmap.detection.boxes import convert_pixels, inclusive_size
+from upmap.detection.errors import InputError, abbreviate_list
+from upmap.detection.formats.files import describe_os_error
+from upmap.detection.formats.inputs import Input, files_in, open_input
+from upmap.detection.formats.voc_xml import format_number, output_image_names, validate_name
 from upmap.detection.tables import Catalog, Detections, images_by_name
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
     """
     files = _class_files(named, image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    found = _read([opened(file) for file in files.values()], images_by_name(catalog))
+    found = _read([open_input(file) for file in files.values()], images_by_name(catalog))
     label = np.array([classes.index(name) for name in files], np.int32)
     return Detections(
         image=found.image,
@@ -73,16 +73,16 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
 
 def write_detections(table: Detections, folder: Path, image_set: str) -> None:
     """Writes comp4_det_<image_set>_<class>.txt for every class into `folder`, which exists."""
-    table = in_convention(table, "inclusive")
-    names = written_image_names(table.catalog)
+    table = convert_pixels(table, "inclusive")
+    names = output_image_names(table.catalog)
     order = np.argsort(table.row, kind="stable")
     image, label = table.image[order].tolist(), table.label[order].tolist()
     numbers = np.column_stack([table.score, table.box])[order].tolist()
     lines: list[list[str]] = [[] for _ in table.catalog.classes]
     for i, k, row in zip(image, label, numbers, strict=True):
-        lines[k].append(f"{names[i]} {' '.join(map(shortest, row))}\n")
+        lines[k].append(f"{names[i]} {' '.join(map(format_number, row))}\n")
     for name, mine in zip(table.catalog.classes, lines, strict=True):
-        if "/" in writable(name) or "\\" in name:
+        if "/" in validate_name(name) or "\\" in name:
             raise InputError(f"the class name {name!r} cannot be part of a file name")
         file = folder / f"comp4_det_{image_set}_{name}.txt"
         file.write_text("".join(mine), encoding="utf-8")
@@ -117,7 +117,9 @@ def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]
         kinds.add(f"{challenge}_det_{known}")
         classes[tail.removeprefix(f"{known}_")] = file
     if len(kinds) > 1:
-        raise InputError(f"results of several kinds are mixed here: {listed(sorted(kinds))}", path)
+        raise InputError(
+            f"results of several kinds are mixed here: {abbreviate_list(sorted(kinds))}", path
+        )
     if len(classes) < len(of_set or files):
         raise InputError("a class has two files of results, one of them compressed", path)
     return dict(sorted(classes.items()))  # files of "a" and "a b" sort otherwise: " " < "."
@@ -132,7 +134,7 @@ def _read(files: list[Input], images: dict[str, int]) -> Results:
     except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
-        raise InputError(reason(error), error.filename) from None
+        raise InputError(describe_os_error(error), error.filename) from None
 
 
 def _with_classes(catalog: Catalog, classes: tuple[str, ...]) -> Catalog:

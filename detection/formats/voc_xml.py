@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upmap.detection.boxes import box_area, in_convention, inclusive_size
-from upmap.detection.errors import InputError, listed
-from upmap.detection.formats.files import progress, reason
-from upmap.detection.formats.inputs import Input, files_in, is_listing, opened
+from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
+from upmap.detection.errors import InputError, abbreviate_list
+from upmap.detection.formats.files import describe_os_error, track_progress
+from upmap.detection.formats.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import Catalog, GroundTruth, image_names
 
 if TYPE_CHECKING:
     from upmap.kernels.voc_files import Annotations
 
 __all__ = [
+    "format_number",
     "image_sets",
     "is_ground_truth",
-    "listed_images",
+    "output_image_names",
     "read_ground_truth",
-    "shortest",
-    "writable",
+    "read_image_list",
+    "validate_name",
     "write_ground_truth",
-    "written_image_names",
 ]
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -72,7 +72,7 @@ def image_sets(path: Path) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in files_in(folder, "*.txt")}
 
 
-def listed_images(path: Path) -> list[str]:
+def read_image_list(path: Path) -> list[str]:
     """The image ids of a list file: the first word of each line.
 
     Raises:
@@ -80,7 +80,7 @@ def listed_images(path: Path) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
-    for number, line in enumerate(opened(path).text().splitlines(), start=1):
+    for number, line in enumerate(open_input(path).text().splitlines(), start=1):
         for name in line.split()[:1]:
             if name in seen:
                 raise InputError(f"duplicate image id {name}", path, str(number))
@@ -99,10 +99,10 @@ def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
     VOC has no crowds: a crowd is written as difficult, which VOC tools ignore alike. Boxes are
     written as they are, also with fractions.
     """
-    table = in_convention(table, "inclusive")
-    names = written_image_names(table.catalog)
+    table = convert_pixels(table, "inclusive")
+    names = output_image_names(table.catalog)
     for name in table.catalog.classes:
-        writable(name)
+        validate_name(name)
     (root / "Annotations").mkdir()
     (root / "ImageSets" / "Main").mkdir(parents=True)
     rows: list[list[int]] = [[] for _ in names]
@@ -116,7 +116,7 @@ def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
     main.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def written_image_names(catalog: Catalog) -> list[str]:
+def output_image_names(catalog: Catalog) -> list[str]:
     """VOC's ids of the images: the file names without folder and ending, else the ids themselves.
 
     Raises:
@@ -124,15 +124,15 @@ def written_image_names(catalog: Catalog) -> list[str]:
     """
     names = image_names(catalog)
     if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
-        raise InputError(f"images that share a file name: {listed(repeated)}")
+        raise InputError(f"images that share a file name: {abbreviate_list(repeated)}")
     for name in names:
         if name.split() != [name] or name[0] == "." or re.search(r"[/\\]", name):
             raise InputError(f"the image name {name!r} cannot be a VOC image id")
-        writable(name)
+        validate_name(name)
     return names
 
 
-def writable(name: str) -> str:
+def validate_name(name: str) -> str:
     """`name`, if it can stand in an XML file and read back the same.
 
     Raises:
@@ -164,23 +164,23 @@ def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     sets = image_sets(root)
     file = sets.get(image_set, Path(image_set))
     if not is_listing(file):
-        known = f"there are {listed(sorted(sets), most=20)}" if sets else "there are none"
+        known = f"there are {abbreviate_list(sorted(sets), most=20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
-    return listed_images(file)
+    return read_image_list(file)
 
 
 def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
     from upmap.kernels import voc_files
 
-    def watched(names: list[str]) -> Iterable[str]:
-        return progress(names, "annotations", len(names), show_progress)
+    def track(names: list[str]) -> Iterable[str]:
+        return track_progress(names, "annotations", len(names), show_progress)
 
     try:
-        return voc_files.annotations(folder, names, watched=watched)
+        return voc_files.annotations(folder, names, watched=track)
     except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
-        raise InputError(reason(error), error.filename) from None
+        raise InputError(describe_os_error(error), error.filename) from None
 
 
 def _table(names: list[str], found: Annotations) -> GroundTruth:
@@ -217,7 +217,7 @@ def _object_xml(table: GroundTruth, row: int) -> str:
     name = escape(table.catalog.classes[table.label[row]])
     difficult = int(table.difficult[row] or table.crowd[row])
     sides = "".join(
-        f"\t\t\t<{side}>{shortest(value)}</{side}>\n"
+        f"\t\t\t<{side}>{format_number(value)}</{side}>\n"
         for side, value in zip(SIDES, table.box[row].tolist(), strict=True)
     )
     return (
@@ -226,7 +226,7 @@ def _object_xml(table: GroundTruth, row: int) -> str:
     )
 
 
-def shortest(value: float) -> str:
+def format_number(value: float) -> str:
     """The shortest text that reads back as `value`; whole numbers without a point.
 
     >>> shortest(48.0), shortest(0.1)

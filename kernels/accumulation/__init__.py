@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from upmap.kernels import chosen, import_native
+from upmap.kernels import import_native, select_implementation
 from upmap.kernels.columns import (
     Column,
     exact_array,
@@ -157,7 +157,7 @@ def accumulate(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl, "accumulation")[0]
+    function = select_implementation(IMPLEMENTATIONS, impl, "accumulation")[0]
     ranked = _validate_ranked(ranked)
     points = _validate_list("recall_points", recall_points, np.float64)
     if np.isnan(points).any() or (np.diff(points) < 0).any():
@@ -189,7 +189,7 @@ def recalls(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl, "accumulation")[1]
+    function = select_implementation(IMPLEMENTATIONS, impl, "accumulation")[1]
     ranked = _validate_ranked(ranked)
     return function(ranked, _validate_caps(ranked, max_dets), validate_threads(threads))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels import chosen, import_native
+from upmap.kernels import import_native, select_implementation
 from upmap.kernels.columns import validate_threads
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ Reader = Callable[[Path | bytes, int], dict[str, Any]]
 
 
 def _native_instances(source: Path | bytes, threads: int) -> dict[str, Any]:
-    return _explained(native.instances(*_of_native(source, threads)), "instances", source)
+    return _explain(native.instances(*_of_native(source, threads)), "instances", source)
 
 
 def _native_results(source: Path | bytes, threads: int) -> dict[str, Any]:
-    return _explained(native.results(*_of_native(source, threads)), "results", source)
+    return _explain(native.results(*_of_native(source, threads)), "results", source)
 
 
 def _of_native(source: Path | bytes, threads: int) -> tuple[bytes, int, bytes | None]:
@@ -112,7 +112,7 @@ def _of_native(source: Path | bytes, threads: int) -> tuple[bytes, int, bytes | 
     return os.fsencode(source), threads, None
 
 
-def _explained(
+def _explain(
     columns: Any, kind: Literal["instances", "results"], source: Path | bytes
 ) -> dict[str, Any]:
     """The columns that the native reader found; else raises what is wrong with the file."""
@@ -160,7 +160,9 @@ def instances(
         OSError: If the file cannot be read, or changes while it is read.
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
-    columns = chosen(IMPLEMENTATIONS, impl, "coco_json")[0](source, validate_threads(threads))
+    columns = select_implementation(IMPLEMENTATIONS, impl, "coco_json")[0](
+        source, validate_threads(threads)
+    )
     flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
     return Instances(**columns | flags)
 
@@ -181,5 +183,7 @@ def results(
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
     return Results(
-        **chosen(IMPLEMENTATIONS, impl, "coco_json")[1](source, validate_threads(threads))
+        **select_implementation(IMPLEMENTATIONS, impl, "coco_json")[1](
+            source, validate_threads(threads)
+        )
     )

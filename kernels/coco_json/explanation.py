@@ -39,14 +39,14 @@ def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
         OSError: If the file cannot be read.
     """
     what, within, record, begin, end = refusal
-    with _opened(source) as file:
+    with _open_whole(source) as file:
         if what == "malformed":
             _explain_malformed(file, within, begin, end)
         elif what == "record":
             value = reference.loads(_bytes(file, begin, end).decode())
             reference.read_record(within, value, f"{within}[{record}]")
         elif what == "ids":
-            raise reference.mixed_ids(within)
+            raise reference.mixed_ids_error(within)
         elif what == "whole":
             reference.of_type(_sample(file, begin, end), kind)
         elif begin < 0:
@@ -55,7 +55,7 @@ def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
             raise reference.not_an_array(_sample(file, begin, end), within)
 
 
-def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
+def _open_whole(source: Source) -> AbstractContextManager[BinaryIO]:
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
@@ -91,16 +91,16 @@ def _explain_malformed(file: BinaryIO, within: str, begin: int, stop: int) -> No
         place = resumed + len(text[len(prefix) : at].encode())
         if reference.depth(text[:at]) > reference.MAX_DEPTH:
             raise reference.too_deep() from None
-        raise _malformed(file, error, place, text[at : at + reference.NEAR], extent) from None
+        raise _find_malformed(file, error, place, text[at : at + reference.NEAR], extent) from None
 
 
-def _malformed(
+def _find_malformed(
     file: BinaryIO, error: json.JSONDecodeError, place: int, near: str, extent: "_Extent"
 ) -> JsonError:
     is_constant = reference.is_constant(error)
     if not is_constant and (place >= extent.last or extent.last_byte not in b"]}"):
         return reference.ends_early(extent.size, extent.lines)
-    return reference.malformed(error, near, _lines(file, extent.first, place))
+    return reference.malformed_error(error, near, _lines(file, extent.first, place))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ __all__ = [
     "instances",
     "is_constant",
     "loads",
-    "malformed",
+    "malformed_error",
     "missing",
-    "mixed_ids",
+    "mixed_ids_error",
     "not_an_array",
     "not_utf8",
     "of_type",
@@ -68,8 +68,8 @@ Source = str | os.PathLike[str] | bytes
 
 def instances(source: Source, threads: int = 0) -> dict[str, Any]:
     """See `upmap.kernels.coco_json.instances`; `threads` is not used."""
-    whole = of_type(_parsed(source), "instances")
-    arrays = {key: _array(_required(whole, key, ""), key) for key in SECTIONS}
+    whole = of_type(_parse_json(source), "instances")
+    arrays = {key: _array(_require(whole, key, ""), key) for key in SECTIONS}
     image_id, file_name, image_size = _columns(arrays["images"], "images", 3)
     number, on_image, of_class, bbox, area, crowd, difficult = _columns(
         arrays["annotations"], "annotations", 7
@@ -93,7 +93,7 @@ def instances(source: Source, threads: int = 0) -> dict[str, Any]:
 
 def results(source: Source, threads: int = 0) -> dict[str, Any]:
     """See `upmap.kernels.coco_json.results`; `threads` is not used."""
-    rows = of_type(_parsed(source), "results")
+    rows = of_type(_parse_json(source), "results")
     image_id, category_id, bbox, score = _columns(rows, "", 4)
     return {
         "image_id": _ids(image_id),
@@ -115,15 +115,15 @@ def read_record(section: str, value: Any, where: str) -> tuple[Any, ...]:
         JsonError: If it is no such record; has `where` it stands and the key.
     """
     if not isinstance(value, dict):
-        raise _unexpected("object", value, where)
+        raise _type_error("object", value, where)
     return RECORDS[section](value, where)
 
 
-def _parsed(source: Source) -> Any:
+def _parse_json(source: Source) -> Any:
     """What Python's json makes of the file, with JSON's own numbers only."""
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     data = data.removeprefix(BOM)
-    text = _decoded(data)
+    text = _decode(data)
     if not text.strip(SPACE):
         raise empty(text.count("\n") + 1)
     try:
@@ -147,7 +147,7 @@ def _not_json(error: json.JSONDecodeError, text: str, size: int) -> JsonError:
     if is_cut and not is_constant(error):
         return ends_early(size, text.count("\n") + 1)
     line = text.count("\n", 0, place) + 1
-    return malformed(error, text[place : place + NEAR], line)
+    return malformed_error(error, text[place : place + NEAR], line)
 
 
 def loads(text: str) -> Any:
@@ -167,7 +167,7 @@ def depth(text: str) -> int:
     return deepest
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -223,7 +223,7 @@ def error_place(error: json.JSONDecodeError, text: str) -> int:
     return next(found.start() for found in CONSTANT.finditer(text) if found[0] == error.name)
 
 
-def malformed(error: json.JSONDecodeError, near: str, line: int) -> JsonError:
+def malformed_error(error: json.JSONDecodeError, near: str, line: int) -> JsonError:
     """The error of malformed JSON: the line, and some of what stands there."""
     if isinstance(error, _NoNumber):
         return JsonError(error.msg, str(line))
@@ -251,7 +251,7 @@ def _array(value: Any, key: str) -> list[Any]:
 
 def not_an_array(value: Any, key: str) -> JsonError:
     """The error of a section that is another value."""
-    return _unexpected("array", value, key)
+    return _type_error("array", value, key)
 
 
 def _columns(rows: list[Any], within: str, width: int) -> list[list[Any]]:
@@ -259,17 +259,17 @@ def _columns(rows: list[Any], within: str, width: int) -> list[list[Any]]:
     records = [read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)]
     columns = [list(column) for column in zip(*records, strict=True)] or [[] for _ in range(width)]
     if len({type(value) for value in columns[IMAGE_ID[within]]}) > 1:
-        raise mixed_ids(within)
+        raise mixed_ids_error(within)
     return columns
 
 
-def mixed_ids(within: str) -> JsonError:
+def mixed_ids_error(within: str) -> JsonError:
     """The error of image ids of two kinds."""
     key = "id" if within == "images" else "image_id"
     return JsonError(f"{key} is a string in some places and a number in others", within)
 
 
-def _required(row: Record, key: str, where: str) -> Any:
+def _require(row: Record, key: str, where: str) -> Any:
     if key not in row:
         raise missing(f"{where}.{key}" if where else key)
     return row[key]
@@ -286,7 +286,7 @@ def _ids(values: list[Any]) -> Any:
 
 def _image(row: Record, where: str) -> tuple[Any, ...]:
     return (
-        _required_id(row, "id", where, _image_id),
+        _require_id(row, "id", where, _image_id),
         _text(row, "file_name", where),
         [_optional(row, side, 0.0, where) for side in ("width", "height")],
     )
@@ -294,10 +294,10 @@ def _image(row: Record, where: str) -> tuple[Any, ...]:
 
 def _annotation(row: Record, where: str) -> tuple[Any, ...]:
     return (
-        _required_id(row, "id", where, _integer),
-        _required_id(row, "image_id", where, _image_id),
-        _required_id(row, "category_id", where, _integer),
-        _bbox(_required(row, "bbox", where), f"{where}.bbox"),
+        _require_id(row, "id", where, _integer),
+        _require_id(row, "image_id", where, _image_id),
+        _require_id(row, "category_id", where, _integer),
+        _bbox(_require(row, "bbox", where), f"{where}.bbox"),
         _area(row, where),
         _flag(row, "iscrowd", where),
         _mark(row, "difficult"),
@@ -305,22 +305,22 @@ def _annotation(row: Record, where: str) -> tuple[Any, ...]:
 
 
 def _category(row: Record, where: str) -> tuple[Any, ...]:
-    return _required_id(row, "id", where, _integer), _text(row, "name", where)
+    return _require_id(row, "id", where, _integer), _text(row, "name", where)
 
 
 def _result(row: Record, where: str) -> tuple[Any, ...]:
     return (
-        _required_id(row, "image_id", where, _image_id),
-        _required_id(row, "category_id", where, _integer),
-        _bbox(_required(row, "bbox", where), f"{where}.bbox"),
-        _number(_required(row, "score", where), f"{where}.score"),
+        _require_id(row, "image_id", where, _image_id),
+        _require_id(row, "category_id", where, _integer),
+        _bbox(_require(row, "bbox", where), f"{where}.bbox"),
+        _number(_require(row, "score", where), f"{where}.score"),
     )
 
 
-def _required_id(
+def _require_id(
     row: Record, key: str, where: str, read: Callable[[Any, str], int | str]
 ) -> int | str:
-    return read(_required(row, key, where), f"{where}.{key}")
+    return read(_require(row, key, where), f"{where}.{key}")
 
 
 def _image_id(value: Any, where: str) -> int | str:
@@ -330,20 +330,20 @@ def _image_id(value: Any, where: str) -> int | str:
 def _integer(value: Any, where: str) -> int:
     """An integer of 64 bits, which 1.0 is too."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _unexpected("int", value, where)
+        raise _type_error("int", value, where)
     is_whole = (
         value.is_integer() and abs(value) <= LARGEST_EXACT
         if isinstance(value, float)
         else -(2**63) <= value < 2**63
     )
     if not is_whole:
-        raise JsonError(f"expected an integer of 64 bits, got {_shown(value)}", where)
+        raise JsonError(f"expected an integer of 64 bits, got {_abbreviate(value)}", where)
     return int(value)
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _unexpected("float", value, where)
+        raise _type_error("float", value, where)
     try:
         number = float(value)
     except OverflowError:
@@ -364,7 +364,7 @@ def _area(row: Record, where: str) -> float:
 def _flag(row: Record, key: str, where: str) -> bool:
     value = row.get(key, False)
     if not isinstance(value, bool | int | float):
-        raise _unexpected("bool", value, f"{where}.{key}")
+        raise _type_error("bool", value, f"{where}.{key}")
     return bool(value)
 
 
@@ -377,7 +377,7 @@ def _mark(row: Record, key: str) -> bool:
 def _text(row: Record, key: str, where: str) -> str:
     value = row.get(key, "")
     if not isinstance(value, str):
-        raise _unexpected("str", value, f"{where}.{key}")
+        raise _type_error("str", value, f"{where}.{key}")
     return _unicode(value, f"{where}.{key}")
 
 
@@ -386,11 +386,11 @@ def _unicode(value: str, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise JsonError(f"not Unicode text: {_shown(value)}", where) from None
+        raise JsonError(f"not Unicode text: {_abbreviate(value)}", where) from None
     return value
 
 
-def _shown(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     """A value as a message quotes it."""
     words = repr(value)
     return words if len(words) <= MOST_SHOWN else f"{words[: MOST_SHOWN - 3]}..."
@@ -404,7 +404,7 @@ def _boxes(rows: list[Any]) -> dict[str, Any]:
 
 def _bbox(value: Any, where: str) -> list[float]:
     if not isinstance(value, list):
-        raise _unexpected("array", value, where)
+        raise _type_error("array", value, where)
     if len(value) != 4:
         raise JsonError(f"Expected `array` of length 4, got {len(value)}", where)
     return [_number(side, f"{where}[{i}]") for i, side in enumerate(value)]
@@ -415,7 +415,7 @@ def _floats(rows: list[Any], width: int | None = None) -> Any:
     return column if width is None else column.reshape(-1, width)
 
 
-def _unexpected(expected: str, value: Any, where: str) -> JsonError:
+def _type_error(expected: str, value: Any, where: str) -> JsonError:
     return JsonError(f"Expected `{expected}`, got `{_kind(value)}`", where)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels import chosen, import_native
+from upmap.kernels import import_native, select_implementation
 from upmap.kernels.columns import (
     Column,
     validate_columns,
@@ -182,7 +182,7 @@ def match(
             0 .. classes - 1, there are more than MAX_CLASSES classes or MAX_THRESHOLDS thresholds,
             or `impl` is unknown or not built.
     """
-    function = chosen(IMPLEMENTATIONS, impl, "matching")
+    function = select_implementation(IMPLEMENTATIONS, impl, "matching")
     classes = validate_count("classes", classes, MAX_CLASSES)
     detections = _validate_boxes("detections", detections, DETECTION_COLUMNS, classes)
     ground_truth = _validate_boxes("ground_truth", ground_truth, TRUTH_COLUMNS, classes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from upmap.kernels import chosen, import_native, refuse_unloadable
+from upmap.kernels import import_native, refuse_unloadable, select_implementation
 from upmap.kernels.upsample_ce import chunked, reference
 from upmap.kernels.upsample_ce.settings import Settings
 
@@ -108,7 +108,7 @@ def upsample_cross_entropy(
     """
     _check(logits, target, size, ignore_index)
     _check_settings(logits, weight, label_smoothing, reduction)
-    found = _chosen(impl, logits)
+    found = _select_passes(impl, logits)
     settings = Settings(weight, align_corners, ignore_index, label_smoothing)
     losses = found.losses(logits, target, settings)
     if reduction == "none":
@@ -142,7 +142,7 @@ def upsample_argmax(
     if min(size) < 1 or max(size) > LARGEST_SIDE:
         sides = f"{size[0]} x {size[1]}"
         raise ValueError(f"size must be 1 x 1 to {LARGEST_SIDE} x {LARGEST_SIDE}, not {sides}")
-    return _chosen(impl, logits).argmax(logits.detach(), size, align_corners)
+    return _select_passes(impl, logits).argmax(logits.detach(), size, align_corners)
 
 
 def upsample_confusion(
@@ -170,13 +170,13 @@ def upsample_confusion(
     [[1, 0], [1, 2]]
     """
     _check(logits, target, None, ignore_index)
-    found = _chosen(impl, logits)
+    found = _select_passes(impl, logits)
     return found.confusion(logits.detach(), target, align_corners, ignore_index)
 
 
 def _check_logits(logits: Tensor) -> None:
     if logits.ndim != 4 or not logits.is_floating_point() or 0 in logits.shape:
-        raise ValueError(f"logits must be float [N, C, h, w], not {_described(logits)}")
+        raise ValueError(f"logits must be float [N, C, h, w], not {_describe(logits)}")
 
 
 def _check(logits: Tensor, target: Tensor, size: Size | None, ignore_index: int) -> None:
@@ -186,9 +186,9 @@ def _check(logits: Tensor, target: Tensor, size: Size | None, ignore_index: int)
     is_wrong = target.ndim != 3 or len(target) != len(logits) or 0 in target.shape
     if is_wrong or target.dtype not in LABELS:
         wanted = f"uint8, int32 or int64 [{len(logits)}, H, W]"
-        raise ValueError(f"target must be {wanted}, not {_described(target)}")
+        raise ValueError(f"target must be {wanted}, not {_describe(target)}")
     if size is not None and tuple(target.shape[1:]) != tuple(size):
-        raise ValueError(f"target is {_described(target)}, but size is {tuple(size)}")
+        raise ValueError(f"target is {_describe(target)}, but size is {tuple(size)}")
     if target.device != logits.device:
         raise ValueError(f"target is on {target.device}, logits are on {logits.device}")
 
@@ -197,22 +197,22 @@ def _check_settings(
     logits: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
 ) -> None:
     if weight is not None and list(weight.shape) != [logits.shape[1]]:
-        raise ValueError(f"weight must be [{logits.shape[1]}], not {_described(weight)}")
+        raise ValueError(f"weight must be [{logits.shape[1]}], not {_describe(weight)}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], not {label_smoothing}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
 
 
-def _described(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _chosen(impl: str | None, logits: Tensor) -> Implementation:
+def _select_passes(impl: str | None, logits: Tensor) -> Implementation:
     """The implementation that is asked for, or the fastest for these logits."""
     if impl is None:
         return _fastest(logits)
-    found = chosen(IMPLEMENTATIONS, impl, "upsample_ce")
+    found = select_implementation(IMPLEMENTATIONS, impl, "upsample_ce")
     if not _takes(found, logits):
         kind = str(logits.dtype).removeprefix("torch.")
         raise ValueError(f"impl={impl!r} takes no {kind} on {logits.device.type}")
@@ -226,7 +226,7 @@ def _fastest(logits: Tensor) -> Implementation:
             found = IMPLEMENTATIONS[name]
             if found is not None and _takes(found, logits):
                 return found
-    return chosen(IMPLEMENTATIONS, "reference")
+    return select_implementation(IMPLEMENTATIONS, "reference")
 
 
 def _takes(found: Implementation, logits: Tensor) -> bool:
@@ -296,7 +296,9 @@ _backward.register_fake(_backward_shapes)
 _forward.register_autograd(_gradients, setup_context=_keep)
 
 
-def _fused(impl: str, devices: tuple[str, ...], kinds: tuple[torch.dtype, ...]) -> Implementation:
+def _fuse_passes(
+    impl: str, devices: tuple[str, ...], kinds: tuple[torch.dtype, ...]
+) -> Implementation:
     def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
         found: Tensor = _forward(
             logits,
@@ -324,11 +326,11 @@ def _triton_device() -> str:
 
 PASSES: dict[str, Any] = {"native": fused_native, "triton": fused_triton, "chunked": chunked}
 IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
-    "native": _fused("native", ("cpu",), HALF_AND_SINGLE) if fused_native else None,
-    "triton": _fused("triton", (device,), HALF_AND_SINGLE)
+    "native": _fuse_passes("native", ("cpu",), HALF_AND_SINGLE) if fused_native else None,
+    "triton": _fuse_passes("triton", (device,), HALF_AND_SINGLE)
     if (device := _triton_device())
     else None,
-    "chunked": _fused("chunked", ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
+    "chunked": _fuse_passes("chunked", ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
     "reference": Implementation(
         losses=reference.losses,
         argmax=reference.argmax,

@@ -24,7 +24,7 @@ def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor,
     losses, totals = (torch.empty(target.shape) for _ in "ab")
     native.forward(
         _array(logits),
-        _aligned(target),
+        _align(target),
         _weights(logits, settings.weight),
         *_sides(logits, target.shape, settings.align_corners),
         settings.ignore_index,
@@ -48,9 +48,9 @@ def backward(
     found = torch.empty(logits.shape)
     native.backward(
         _array(gradient),
-        _aligned(totals),
+        _align(totals),
         _array(logits),
-        _aligned(target),
+        _align(target),
         _weights(logits, settings.weight),
         *_sides(logits, target.shape, settings.align_corners),
         settings.ignore_index,
@@ -76,7 +76,7 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
     counts = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
     native.confusion(
         _array(logits),
-        _aligned(target),
+        _align(target),
         _weights(logits, None),
         *_sides(logits, target.shape, align_corners),
         ignore_index,
@@ -88,10 +88,10 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return _aligned(tensor.detach().float())
+    return _align(tensor.detach().float())
 
 
-def _aligned(tensor: Tensor) -> NDArray[Any]:
+def _align(tensor: Tensor) -> NDArray[Any]:
     """The values in C order; copied if they begin between two of the machine's words."""
     return np.require(tensor.contiguous().numpy(), requirements=["C", "A"])
 

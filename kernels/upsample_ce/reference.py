@@ -13,7 +13,7 @@ __all__ = ["argmax", "confusion", "losses"]
 
 def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
     """Cross-entropy of each pixel, [N, H, W], 0 where ignored."""
-    scores = _upsampled(logits, target.shape[1:], settings.align_corners)
+    scores = _upsample(logits, target.shape[1:], settings.align_corners)
     return functional.cross_entropy(
         scores,
         target.long(),
@@ -26,7 +26,7 @@ def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
 
 def argmax(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """The class with the largest logit of each pixel, int64 [N, H, W]."""
-    return _upsampled(logits, size, align_corners).argmax(1)
+    return _upsample(logits, size, align_corners).argmax(1)
 
 
 def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
@@ -38,7 +38,7 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def _upsampled(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+def _upsample(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """Logits at another size, [N, C, H, W], float32 at least."""
     kept = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.interpolate(kept, size=[*size], mode="bilinear", align_corners=align_corners)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels import chosen, import_native
+from upmap.kernels import import_native, select_implementation
 from upmap.kernels.columns import exact_array, validate_threads, validate_within
 
 if TYPE_CHECKING:
@@ -108,7 +108,10 @@ def _native_annotations(folder: Path, names: list[str], threads: int, watched: W
     both = [*columns["class_name"], *missing.pop("class_name")]
     missing["label"] += len(columns.pop("class_name"))
     sizes = columns.pop("image_size")
-    return _joined(columns, missing, "image", unread) | {"class_name": both, "image_size": sizes}
+    return _concatenate(columns, missing, "image", unread) | {
+        "class_name": both,
+        "image_size": sizes,
+    }
 
 
 def _reference_annotations(
@@ -128,7 +131,7 @@ def _native_results(
         return columns
     known = {place: data[i] for place, i in enumerate(unread.tolist()) if i in data}
     missing = _reference_results([paths[i] for i in unread], images, threads, known)
-    return _joined(columns, missing, "file", unread)
+    return _concatenate(columns, missing, "file", unread)
 
 
 def _reference_results(
@@ -139,7 +142,7 @@ def _reference_results(
     return reference.results(paths, images, data)
 
 
-def _joined(some: Columns, others: Columns, key: str, places: NDArray[np.int32]) -> Columns:
+def _concatenate(some: Columns, others: Columns, key: str, places: NDArray[np.int32]) -> Columns:
     """The rows of both in order of `key`, which in `others` counts the files at `places`."""
     others[key] = places[others[key]]
     order = np.argsort(np.concatenate([some[key], others[key]]), kind="stable")
@@ -178,7 +181,7 @@ def annotations(
         TypeError: If a name is not a string, or a number not a number.
         ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    read = chosen(IMPLEMENTATIONS, impl, "voc_files")[0]
+    read = select_implementation(IMPLEMENTATIONS, impl, "voc_files")[0]
     names = [_validate_text("names", name) for name in names]
     columns = read(folder, names, validate_threads(threads), watched)
     found = columns["class_name"]
@@ -215,7 +218,7 @@ def results(
         TypeError: If a name is not a string, or a number not a number.
         ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
-    read = chosen(IMPLEMENTATIONS, impl, "voc_files")[1]
+    read = select_implementation(IMPLEMENTATIONS, impl, "voc_files")[1]
     places = exact_array("images", list(images.values()), np.int32)
     validate_within("images", places, 0)
     keys = [_validate_text("images", name) for name in images]

@@ -32,9 +32,9 @@ from upmap.detection import (
     read_ground_truth,
     write,
 )
-from upmap.detection.boxes import box_area, in_convention, inclusive_size, xywh
-from upmap.detection.formats import sniffed
-from upmap.kernels import PREFERENCE, coco_json
+from upmap.detection.boxes import box_area, convert_pixels, inclusive_size, xywh
+from upmap.detection.formats import recognize_format
+from upmap.kernels import IMPL_VARIABLE, coco_json
 
 A, LIST, CAT = "Annotations/a.xml", "ImageSets/Main/test.txt", "results/comp4_det_test_cat.txt"
 
@@ -44,7 +44,7 @@ def json_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Every reader of COCO JSON in turn."""
     if coco_json.IMPLEMENTATIONS[request.param] is None:
         pytest.skip("the native kernels are not built")
-    monkeypatch.setenv(PREFERENCE, request.param)
+    monkeypatch.setenv(IMPL_VARIABLE, request.param)
 
 
 def read_xml(folder: Path, content: Text) -> GroundTruth:
@@ -332,7 +332,7 @@ def test_a_file_name_that_two_images_share_names_neither(tmp_path: Path) -> None
 )
 def test_the_format_is_recognised(tmp_path: Path, name: str, what: str, expected: str) -> None:
     put(tmp_path, VOC, COCO, {"truth": COCO["truth.json"], "found": b"\xef\xbb\xbf \n[]"})
-    assert sniffed(tmp_path / name, what) == expected
+    assert recognize_format(tmp_path / name, what) == expected
 
 
 @pytest.mark.parametrize("function", [read_ground_truth, write])
@@ -443,7 +443,7 @@ def assert_same(
         assert one.catalog.sizes.tolist() == other.catalog.sizes.tolist()
         for name in set(one.COLUMNS) - {"box", "size", "area"}:
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
-        moved = in_convention(other, one.pixels)
+        moved = convert_pixels(other, one.pixels)
         np.testing.assert_allclose(moved.box, one.box, rtol=0, atol=tolerance)
         np.testing.assert_allclose(moved.size, one.size, rtol=0, atol=tolerance)
     area, other_area = before[0].area, after[0].area

@@ -16,7 +16,7 @@ from tests.detection.small_files import COCO, VOC, put, results
 from upmap.detection import InputError, read, read_detections, read_ground_truth
 from upmap.detection.convert import main as convert
 from upmap.detection.formats import inputs
-from upmap.detection.formats.inputs import Input, opened
+from upmap.detection.formats.inputs import Input, open_input
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"
@@ -159,11 +159,11 @@ def test_damaged_gzip_data_is_one_line_wherever_it_is_cut_or_changed(coco: Path)
     whole = gzip.compress((coco / "found.json").read_bytes(), mtime=0)
     for length in range(3, len(whole)):
         with pytest.raises(InputError, match=r"found\.json: damaged gzip data: cut short"):
-            opened(plain(coco / "found.json", whole[:length]))
+            open_input(plain(coco / "found.json", whole[:length]))
     for place in range(10, len(whole)):  # behind the header, which may hold a name and a time
         changed = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
         with pytest.raises(InputError, match=r"found\.json: damaged gzip data: [^\n]+$"):
-            opened(plain(coco / "found.json", changed))
+            open_input(plain(coco / "found.json", changed))
 
 
 @pytest.mark.parametrize("placed", [compressed, pipe])
@@ -172,7 +172,7 @@ def test_what_memory_cannot_hold_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setattr(inputs, "_physical_memory", lambda: 3 << 20)
     with pytest.raises(InputError, match=r"found\.json: too large for memory: 4 MiB and more$"):
-        opened(placed(coco / "found.json", b" " * (8 << 20)))
+        open_input(placed(coco / "found.json", b" " * (8 << 20)))
 
 
 @pytest.mark.parametrize("name", ["", "results", "Annotations", "ImageSets/Main"])
@@ -235,7 +235,7 @@ def test_what_standard_input_lacks_is_one_line(coco: Path) -> None:
 
 
 def test_an_input_that_is_open_is_not_opened_again(coco: Path) -> None:
-    found = opened(pipe(coco / "p.json", (coco / "found.json").read_bytes()))
-    assert opened(found) is found
+    found = open_input(pipe(coco / "p.json", (coco / "found.json").read_bytes()))
+    assert open_input(found) is found
     assert isinstance(found, Input)
     assert found.source == (coco / "found.json").read_bytes()

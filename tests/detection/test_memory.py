@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from upmap.detection import InputError, detections_from_arrays, ground_truth_from_arrays
-from upmap.detection.tables import aligned
+from upmap.detection.tables import align
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,7 +167,7 @@ def test_inclusive_corners_have_a_pixel_more() -> None:
 
 
 def test_both_tables_align_without_sizes_or_files() -> None:
-    truth, found = aligned(ground_truth_from_arrays([one()]), detections_from_arrays([one()]))
+    truth, found = align(ground_truth_from_arrays([one()]), detections_from_arrays([one()]))
     assert truth.catalog == found.catalog
 
 
@@ -267,15 +267,15 @@ def test_integers_on_one_side_and_names_on_the_other_are_refused_unless_classes_
     labels = (names, numbers) if is_swapped else (numbers, names)
     truth, found = ground_truth_from_arrays([one(labels=labels[0])]), one(labels=labels[1])
     with pytest.raises(InputError, match=r"labels are (integers|class names) .* but"):
-        aligned(truth, detections_from_arrays([found]))
+        align(truth, detections_from_arrays([found]))
     classes = {1: names[0], 2: names[1]}
-    both = aligned(
+    both = align(
         ground_truth_from_arrays([one(labels=labels[0])], classes=classes),
         detections_from_arrays([found], classes=classes),
     )
     assert both[0].label.tolist() == both[1].label.tolist() == [0, 1]
     with pytest.raises(InputError, match="classes= says"):  # it names one side only
-        aligned(
+        align(
             ground_truth_from_arrays([one(labels=[1, 2])], classes=classes),
             detections_from_arrays([one(labels=[1, 2])]),
         )
@@ -285,7 +285,7 @@ def test_a_side_without_any_labels_goes_with_integers_and_with_names() -> None:
     empty = {"boxes": [], "labels": [], "scores": []}
     for labels in ([1, 2], ["cat", "dog"]):
         table = detections_from_arrays([one(labels=labels)])
-        truth, found = aligned(ground_truth_from_arrays([empty]), table)
+        truth, found = align(ground_truth_from_arrays([empty]), table)
         assert found.catalog.classes == tuple(map(str, labels))
         assert found.catalog.has_numbers == truth.catalog.has_numbers == (labels == [1, 2])
 

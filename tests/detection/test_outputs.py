@@ -16,8 +16,8 @@ from upmap.detection.formats.files import (
     check_folder,
     check_new_folder,
     check_outputs,
-    new_file,
-    new_folder,
+    create_file,
+    create_folder,
     write_bytes,
 )
 
@@ -25,7 +25,7 @@ Write = Callable[[Path, bytes], None]
 
 
 def write_beside(path: Path, data: bytes) -> None:
-    with new_file(path) as beside:
+    with create_file(path) as beside:
         beside.write_bytes(data)
 
 
@@ -56,7 +56,7 @@ def test_the_mode_of_what_is_new_follows_the_umask_which_is_never_changed(
         with monkeypatch.context() as patched:
             patched.setattr(os, "umask", None)  # would fail if it were called
             write(tmp_path / "file", b"x")
-            with new_folder(tmp_path / "folder") as beside:
+            with create_folder(tmp_path / "folder") as beside:
                 (beside / "x").touch()
         assert mode(tmp_path / "file") == 0o666 & ~mask
         assert mode(tmp_path / "folder") == 0o777 & ~mask
@@ -71,7 +71,7 @@ def test_the_mode_of_what_is_replaced_is_kept_from_the_first_byte(
     folder.mkdir()
     file.chmod(before)
     folder.chmod(before | 0o700)
-    with umask(0o022), new_file(file) as beside, new_folder(folder) as inside:
+    with umask(0o022), create_file(file) as beside, create_folder(folder) as inside:
         assert (mode(beside), mode(inside)) == (before, before | 0o700)
     assert (mode(file), mode(folder)) == (before, before | 0o700)
 
@@ -93,7 +93,7 @@ def test_links_are_followed_to_what_they_stand_for(tmp_path: Path, write: Write)
 def test_a_folder_behind_a_link_is_made_there(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there/deep/out")
-    with new_folder(tmp_path / "link") as beside:
+    with create_folder(tmp_path / "link") as beside:
         (beside / "x").touch()
     assert (tmp_path / "there" / "deep" / "out" / "x").exists()
     assert (tmp_path / "link").is_symlink()
@@ -179,9 +179,9 @@ def test_a_block_that_fails_leaves_all_as_it_was(tmp_path: Path, kind: type[Base
         (place / "half" if place.is_dir() else place).write_bytes(b"half")
         raise kind("stop")
 
-    with pytest.raises(kind), new_file(file) as beside:
+    with pytest.raises(kind), create_file(file) as beside:
         stop(beside)
-    with pytest.raises(kind), new_folder(tmp_path / "a" / "b" / "out") as beside:
+    with pytest.raises(kind), create_folder(tmp_path / "a" / "b" / "out") as beside:
         stop(beside)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert file.read_bytes() == b"old"
@@ -191,16 +191,16 @@ def test_a_block_that_fails_leaves_all_as_it_was(tmp_path: Path, kind: type[Base
 def test_an_error_names_the_users_path_never_the_hidden_one(tmp_path: Path, number: int) -> None:
     def fail(folder: Path) -> None:
         write_bytes(folder / "first", b"")
-        with new_file(folder / "second") as hidden:
+        with create_file(folder / "second") as hidden:
             raise OSError(number, os.strerror(number), str(hidden))
 
     def refuse(folder: Path) -> None:
         raise InputError("a name is not text", folder / "x.json")
 
-    with pytest.raises(OSError, match="out") as caught, new_folder(tmp_path / "out") as beside:
+    with pytest.raises(OSError, match="out") as caught, create_folder(tmp_path / "out") as beside:
         fail(beside)
     assert caught.value.filename == str(tmp_path / "out" / "second")
-    with pytest.raises(InputError) as refused, new_folder(tmp_path / "out") as beside:
+    with pytest.raises(InputError) as refused, create_folder(tmp_path / "out") as beside:
         refuse(beside)
     assert str(refused.value) == f"{tmp_path}/out/x.json: a name is not text"
     assert list(tmp_path.iterdir()) == []

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upmap.detection import Catalog, Detections, GroundTruth, InputError
-from upmap.detection.boxes import corners, in_convention, inclusive_size, xywh
+from upmap.detection.boxes import convert_pixels, inclusive_size, xywh, xyxy_from_xywh
 from upmap.detection.tables import (
-    aligned,
-    bounded,
+    align,
     image_names,
     images_by_name,
+    is_bounded,
     row_subset,
     with_classes,
     with_images,
@@ -177,7 +177,7 @@ def test_sizes_are_forgotten_where_an_image_is_new() -> None:
 def test_aligned_tables_share_the_images_of_one_and_the_classes_of_both() -> None:
     other = replace(found(), catalog=Catalog((2, 3), ("bee", "dog")))
     other = row_subset(other, other.image == 1)
-    one, two = aligned(truth(), other)
+    one, two = align(truth(), other)
     assert one.catalog is two.catalog
     assert one.catalog.images == (3, 5)
     assert one.catalog.classes == ("bee", "cat", "dog")
@@ -188,7 +188,7 @@ def test_aligned_tables_share_the_images_of_one_and_the_classes_of_both() -> Non
 def test_aligned_classes_keep_an_order_that_is_not_the_alphabet() -> None:
     catalog = replace(CATALOG, classes=("dog", "cat"))
     other = replace(CATALOG, classes=("ape", "dog"))
-    one, two = aligned(truth(catalog=catalog), found(catalog=other))
+    one, two = align(truth(catalog=catalog), found(catalog=other))
     assert one.catalog.classes == ("dog", "cat", "ape")
     assert two.label.tolist() == [0, 2, 0]
 
@@ -196,13 +196,13 @@ def test_aligned_classes_keep_an_order_that_is_not_the_alphabet() -> None:
 def test_alignment_names_the_unknown_images() -> None:
     other = found(catalog=Catalog((3, 9), ("cat", "dog")))
     with pytest.raises(InputError, match="detections on 1 unknown images: 9"):
-        aligned(truth(), other)
+        align(truth(), other)
 
 
 def test_alignment_tells_a_number_from_its_text() -> None:
     other = found(catalog=Catalog(("3", "5"), ("cat", "dog")))
     with pytest.raises(InputError, match="detections on 2 unknown images: '3', '5'"):
-        aligned(truth(), other)
+        align(truth(), other)
 
 
 def test_images_go_by_id_and_by_file_name_that_no_other_shares() -> None:
@@ -218,19 +218,19 @@ def test_an_id_goes_before_a_file_name() -> None:
 
 def test_bounded_values_have_finite_products() -> None:
     values = np.array([1e150, -1e150, 1.1e150, np.inf, -np.inf, np.nan, 0])
-    assert bounded(values).tolist() == [True, True, False, False, False, False, True]
+    assert is_bounded(values).tolist() == [True, True, False, False, False, False, True]
 
 
 def test_one_pixel_is_the_same_region_in_both_conventions() -> None:
     box = np.array([[1.0, 1, 1, 1]] * 3)
     table = found(box=box, size=inclusive_size(box), pixels="inclusive")
-    assert in_convention(table, "continuous").box.tolist() == [[0, 0, 1, 1]] * 3
+    assert convert_pixels(table, "continuous").box.tolist() == [[0, 0, 1, 1]] * 3
     assert xywh(table).tolist() == [[0, 0, 1, 1]] * 3
 
 
 def test_corners_as_they_stand_have_sides_a_pixel_smaller() -> None:
     table = truth(size=inclusive_size(found().box), area=[25, 15, 3], pixels="inclusive")
-    bare = in_convention(table, "corners")
+    bare = convert_pixels(table, "corners")
     assert (bare.pixels, bare.size.tolist()) == ("continuous", [[4, 4], [2, 4], [4, 5]])
     assert bare.area.tolist() == [16, 8, 3]  # the third was annotated, not derived
 
@@ -239,7 +239,7 @@ def test_corners_as_they_stand_have_sides_a_pixel_smaller() -> None:
 def test_whole_pixels_return_exactly_from_the_other_convention(
     numbers: list[tuple[int, ...]],
 ) -> None:
-    table = found(box=corners(np.array(numbers, np.float64)), size=np.array(numbers)[:, 2:])
-    there = in_convention(table, "inclusive")
+    table = found(box=xyxy_from_xywh(np.array(numbers, np.float64)), size=np.array(numbers)[:, 2:])
+    there = convert_pixels(table, "inclusive")
     assert np.array_equal(inclusive_size(there.box), table.size)
-    assert np.array_equal(in_convention(there, "continuous").box, table.box)
+    assert np.array_equal(convert_pixels(there, "continuous").box, table.box)

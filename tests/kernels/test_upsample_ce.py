@@ -13,7 +13,7 @@ from torch.nn import functional
 from upmap.kernels.upsample_ce import (
     FEW_CLASSES,
     IMPLEMENTATIONS,
-    _chosen,
+    _select_passes,
     fused_native,
     upsample_argmax,
     upsample_confusion,
@@ -309,9 +309,9 @@ def test_it_works_under_autocast_with_a_scaled_loss(impl: str) -> None:
 
 def test_none_chooses_torch_where_torch_is_faster() -> None:
     few, many = torch.zeros(1, FEW_CLASSES, 2, 2), torch.zeros(1, FEW_CLASSES + 1, 2, 2)
-    assert _chosen(None, few) is IMPLEMENTATIONS["reference"]
-    assert _chosen(None, many) is (IMPLEMENTATIONS["native"] or IMPLEMENTATIONS["reference"])
-    assert _chosen(None, many.double()) is IMPLEMENTATIONS["reference"]
+    assert _select_passes(None, few) is IMPLEMENTATIONS["reference"]
+    assert _select_passes(None, many) is (IMPLEMENTATIONS["native"] or IMPLEMENTATIONS["reference"])
+    assert _select_passes(None, many.double()) is IMPLEMENTATIONS["reference"]
 
 
 @pytest.mark.parametrize("label", [5, 254, -1])

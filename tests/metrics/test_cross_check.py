@@ -26,7 +26,7 @@ from upmap.metrics import (
     mean_average_precision,
 )
 from upmap.metrics.comparison import TOLERANCE, largest_difference
-from upmap.metrics.cross_check import comparisons
+from upmap.metrics.cross_check import compare_with_pycocotools
 from upmap.metrics.evaluate import main
 from upmap.metrics.report import comparison_text
 
@@ -39,7 +39,7 @@ def test_the_walk_on_the_real_set_ends_where_both_agree(
 ) -> None:
     with pytest.warns(InputWarning):
         tables = read(real_data / "voc2007_test", real_data / "voc2007_dets_yolov3_darknet")
-    rows = comparisons(*tables, protocol, show_progress=False)
+    rows = compare_with_pycocotools(*tables, protocol, show_progress=False)
     assert rows[0].ours == mean_average_precision(*tables, protocol=protocol).mAP
     compared = [row for row in rows if not math.isnan(row.difference)]
     assert len(compared) == 4
@@ -50,7 +50,9 @@ def test_the_walk_on_the_real_set_ends_where_both_agree(
 
 
 def test_each_step_of_the_walk_is_one_choice_and_says_how_far_it_moved() -> None:
-    rows = comparisons(*read(SAMPLE / "voc", SAMPLE / "voc/results"), VOC2007, show_progress=False)
+    rows = compare_with_pycocotools(
+        *read(SAMPLE / "voc", SAMPLE / "voc/results"), VOC2007, show_progress=False
+    )
     assert len(rows) == 1 + len(cross_check.WALK)
     steps = [row for row in rows[1:] if not row.name.startswith("  (or")]
     assert rows[0].ours + sum(row.change for row in steps) == pytest.approx(rows[-1].ours)
@@ -59,7 +61,7 @@ def test_each_step_of_the_walk_is_one_choice_and_says_how_far_it_moved() -> None
 
 def test_coco_is_compared_number_by_number_and_entry_by_entry() -> None:
     paths = SAMPLE / "coco/instances_test.json", SAMPLE / "coco/detections_test.json"
-    rows = comparisons(*read(*paths), COCO, show_progress=False)
+    rows = compare_with_pycocotools(*read(*paths), COCO, show_progress=False)
     assert [row.name for row in rows[:12]] == list(
         mean_average_precision(*paths, protocol=COCO).metrics
     )
@@ -86,7 +88,7 @@ def test_coco_is_compared_number_by_number_and_entry_by_entry() -> None:
 )
 def test_a_protocol_with_a_field_overridden_still_agrees(protocol: Protocol) -> None:
     tables = read(SAMPLE / "voc", SAMPLE / "voc/results")
-    rows = comparisons(*tables, protocol, show_progress=False)
+    rows = compare_with_pycocotools(*tables, protocol, show_progress=False)
     assert not math.isnan(rows[-1].difference)
     assert largest_difference(rows) <= TOLERANCE
 
@@ -94,7 +96,7 @@ def test_a_protocol_with_a_field_overridden_still_agrees(protocol: Protocol) -> 
 def test_a_difference_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = read(SAMPLE / "voc", SAMPLE / "voc/results")
     monkeypatch.setattr(cross_check, "_class_precision", lambda *_: 0.5)
-    rows = comparisons(*tables, VOC2007, show_progress=False)
+    rows = compare_with_pycocotools(*tables, VOC2007, show_progress=False)
     assert largest_difference(rows) > 0.01
     assert "DISAGREE" in comparison_text(rows)
 
@@ -256,4 +258,6 @@ def test_another_treatment_of_crowds_than_pycocotools_has_is_compared_on_the_tab
 def test_a_missing_pycocotools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pycocotools", None)
     with pytest.raises(InputError, match="pip install pycocotools"):
-        comparisons(*read(SAMPLE / "voc", SAMPLE / "voc/results"), COCO, show_progress=False)
+        compare_with_pycocotools(
+            *read(SAMPLE / "voc", SAMPLE / "voc/results"), COCO, show_progress=False
+        )

@@ -31,11 +31,11 @@ from upmap.metrics import (
     Evaluation,
     MatchTable,
     Protocol,
+    concatenate,
     evaluation,
-    joined,
     match,
 )
-from upmap.metrics.curves import accumulated
+from upmap.metrics.curves import accumulate
 
 Tables = tuple[GroundTruth, Detections]
 LIST = "ImageSets/Main/test.txt"
@@ -58,7 +58,7 @@ def assert_same(one: Evaluation, other: Evaluation) -> None:
         {name: scores.AP for name, scores in one.per_class.items()},
         {name: scores.AP for name, scores in other.per_class.items()},
     )
-    arrays = [accumulated(result.match_table, with_scores=True) for result in (one, other)]
+    arrays = [accumulate(result.match_table, with_scores=True) for result in (one, other)]
     for name in ("precision", "recall", "all_points", "scores"):
         first, second = (getattr(array, name) for array in arrays)
         np.testing.assert_array_equal(first, second, name)
@@ -69,7 +69,7 @@ def test_halves_of_the_real_test_set_give_exactly_the_whole(protocol, real_data:
     with pytest.warns(InputWarning):
         tables = read(real_data / "voc2007_test", real_data / "voc2007_dets_yolov3_darknet")
     whole = match(*tables, protocol)
-    parts = joined([match(*half, protocol) for half in halves(tables)])
+    parts = concatenate([match(*half, protocol) for half in halves(tables)])
     assert_same(evaluation(parts), evaluation(whole))
     for name in ("image", "label", "score", "row", "rank", "status", "positives"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), name)
@@ -87,7 +87,7 @@ def test_parts_of_random_data_give_exactly_the_whole_in_any_order(name: str) -> 
         with tempfile.TemporaryDirectory() as folder:
             tables = read(*written(Path(folder), *data))
         parts = [match(*part, protocol) for part in halves(tables, 3)]
-        assert_same(evaluation(joined(parts[::-1])), evaluation(match(*tables, protocol)))
+        assert_same(evaluation(concatenate(parts[::-1])), evaluation(match(*tables, protocol)))
 
     check()
 
@@ -155,7 +155,9 @@ def test_batches_of_images_with_equal_scores_give_exactly_the_whole_however_they
                 parts[i] = with_images(truth, names), with_images(detections, names)
         for protocol in PROTOCOLS.values():
             expected = match(*whole, protocol, threads=1)
-            assert_same_matches(joined([match(*p, protocol, threads=1) for p in parts]), expected)
+            assert_same_matches(
+                concatenate([match(*p, protocol, threads=1) for p in parts]), expected
+            )
         ties += int((np.diff(expected.score) == 0).sum())
     assert ties > 1000
 
@@ -167,7 +169,7 @@ def test_joining_in_steps_is_joining_at_once(protocol: Protocol) -> None:
         dicts = random_dicts(generator)
         images = len(dicts[-1])
         parts = [match(*from_dicts(*dicts, [i]), protocol) for i in generator.permutation(images)]
-        in_steps = reduce(lambda *two: joined(two), parts)
+        in_steps = reduce(lambda *two: concatenate(two), parts)
         whole = match(*from_dicts(*dicts, range(images)), protocol)
         assert_same(evaluation(in_steps), evaluation(whole))
 
@@ -193,7 +195,7 @@ def test_parts_of_the_real_test_set_with_rounded_scores_give_exactly_the_whole(
         parts = [(with_images(truth, some), with_images(detections, some)) for some in names]
     for protocol in (VOC2007, VOC2010, COCO):
         expected = match(*whole, protocol)
-        both = joined([match(*part, protocol) for part in parts])
+        both = concatenate([match(*part, protocol) for part in parts])
         assert_same_matches(both, expected)
         np.testing.assert_equal(dict(evaluation(both).metrics), dict(evaluation(expected).metrics))
 
@@ -234,11 +236,11 @@ def test_equal_scores_in_parts_of_which_the_file_order_is_not_known_are_refused(
 ) -> None:
     parts = parts_of_files(tmp_path, ["a 0.5 1 2 10 20\n", "b 0.5 5 5 9 9\n"])
     with pytest.raises(ValueError, match="of equal score stand in several match tables"):
-        joined([match(*part, protocol) for part in parts])
-    joined([match(*part, COCO) for part in parts])
+        concatenate([match(*part, protocol) for part in parts])
+    concatenate([match(*part, COCO) for part in parts])
     memory = from_dicts([BOX], [BOX | {"scores": [0.5]}], ["c"], [0])
     with pytest.raises(ValueError, match="of equal score stand in several match tables"):
-        joined([match(*parts[0], protocol), match(*memory, protocol)])
+        concatenate([match(*parts[0], protocol), match(*memory, protocol)])
 
 
 def test_parts_of_files_without_equal_scores_are_joined_also_with_those_without_any(
@@ -248,13 +250,13 @@ def test_parts_of_files_without_equal_scores_are_joined_also_with_those_without_
     memory = from_dicts([BOX], [BOX | {"scores": [0.75]}], ["c"], [0])
     empty = from_dicts([BOX], [{"boxes": [], "labels": [], "scores": []}], ["d"], [0])
     tables = [match(*part, VOC2007) for part in (*parts, memory, empty)]
-    assert joined(tables).score.tolist() == [0.75, 0.5, 0.25]
+    assert concatenate(tables).score.tolist() == [0.75, 0.5, 0.25]
 
 
 def test_parts_whose_ids_are_not_of_one_kind_are_refused() -> None:
     parts = [from_dicts([BOX], [BOX | {"scores": [0.5]}], [image], [0]) for image in (1, "1")]
     with pytest.raises(ValueError, match="all integers or all strings"):
-        joined([match(*part, VOC2007) for part in parts])
+        concatenate([match(*part, VOC2007) for part in parts])
 
 
 def test_parts_with_integers_and_parts_with_class_names_are_refused() -> None:
@@ -265,13 +267,13 @@ def test_parts_with_integers_and_parts_with_class_names_are_refused() -> None:
         for i, label in enumerate((1, "1"))
     ]
     with pytest.raises(ValueError, match="some match tables are integers and those of others"):
-        joined([match(*part, COCO) for part in parts])
+        concatenate([match(*part, COCO) for part in parts])
 
 
 def test_an_image_in_two_parts_is_refused(sample_tables: Tables) -> None:
     table = match(*sample_tables, VOC2007)
     with pytest.raises(ValueError, match="an image stands in two"):
-        joined([table, table])
+        concatenate([table, table])
 
 
 def test_parts_under_different_protocols_are_refused(sample_tables: Tables) -> None:
@@ -279,7 +281,7 @@ def test_parts_under_different_protocols_are_refused(sample_tables: Tables) -> N
         match(*half, p) for half, p in zip(halves(sample_tables), (VOC2007, COCO), strict=True)
     ]
     with pytest.raises(ValueError, match="different protocols"):
-        joined(parts)
+        concatenate(parts)
 
 
 def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
@@ -293,7 +295,7 @@ def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
         status=second.status[:, :, keep],
         positives=second.positives[1:],
     )
-    both = joined([fewer, first])
+    both = concatenate([fewer, first])
     assert both.classes == first.classes
     np.testing.assert_array_equal(both.positives[0], first.positives[0])
     np.testing.assert_array_equal(both.positives[1:], first.positives[1:] + fewer.positives)
@@ -301,4 +303,4 @@ def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
 
 def test_joining_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        joined([])
+        concatenate([])

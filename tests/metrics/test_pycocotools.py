@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
 from upmap.metrics import COCO, Evaluation, mean_average_precision
-from upmap.metrics.curves import accumulated
+from upmap.metrics.curves import accumulate
 
 IMPLEMENTATIONS = ["native", "reference"]
 
@@ -36,7 +36,7 @@ def by_pycocotools(truth_path: Path, results_path: Path) -> Any:
 def assert_equal_to_pycocotools(ours: Evaluation, theirs: Any, impl: str | None) -> None:
     expected = [np.nan if value == -1 else value for value in theirs.stats]
     np.testing.assert_array_equal(list(ours.metrics.values()), expected)
-    arrays = accumulated(ours.match_table, with_scores=True, impl=impl)
+    arrays = accumulate(ours.match_table, with_scores=True, impl=impl)
     for name in ("precision", "recall", "scores"):
         expected = np.where(theirs.eval[name] == -1, np.nan, theirs.eval[name])
         np.testing.assert_array_equal(getattr(arrays, name), expected, err_msg=name)

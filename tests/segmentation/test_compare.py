@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 
 from upmap.segmentation.augmentation import AugmentationOptions
-from upmap.segmentation.compare import CompareOptions, Comparison, compared, main, paired_difference
+from upmap.segmentation.compare import (
+    CompareOptions,
+    Comparison,
+    compare_operators,
+    main,
+    paired_difference,
+)
 from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.pictures import Sample, _window, curves, predictions, scores, telling
+from upmap.segmentation.pictures import (
+    Sample,
+    _window,
+    curves,
+    most_informative,
+    predictions,
+    scores,
+)
 from upmap.segmentation.report import page, table
 from upmap.segmentation.train import TrainOptions
 
@@ -33,7 +46,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     options = CompareOptions(
         operators="bilinear,transposed", seeds=2, out=str(out), training=TINY, budget="params"
     )
-    return compared(options)
+    return compare_operators(options)
 
 
 def test_the_paired_difference_is_that_of_the_paired_t_test() -> None:
@@ -64,12 +77,12 @@ def test_a_budget_matches_parameters(two: Comparison) -> None:
 
 def test_seeds_are_paired_and_repeat(two: Comparison, tmp_path: Path) -> None:
     options = CompareOptions(operators="bilinear", seeds=1, out=str(tmp_path), training=TINY)
-    again = compared(options).results["operators"]["bilinear"]
+    again = compare_operators(options).results["operators"]["bilinear"]
     assert again["miou"] == two.results["operators"]["bilinear"]["miou"][:1]
 
 
 def test_a_picture_shows_every_operator(two: Comparison) -> None:
-    figure = predictions(telling(two.samples, 2), two.palette)
+    figure = predictions(most_informative(two.samples, 2), two.palette)
     titles = [axes.get_title() for axes in figure.axes[:4]]
     assert titles == ["image", "truth", "bilinear", "transposed"]
     assert len(figure.axes) == 2 * 2 * 4
@@ -158,4 +171,4 @@ def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
     made = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
     options = CompareOptions(training=replace(TINY, model=made), operators="bilinear")
     with pytest.raises(InputError, match="stride 8"):
-        compared(options)
+        compare_operators(options)

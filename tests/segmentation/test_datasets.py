@@ -23,7 +23,13 @@ from torch.utils.data import DataLoader
 from upmap.data.shapes import CLASSES, scenes
 from upmap.detection.errors import InputError
 from upmap.segmentation import datasets
-from upmap.segmentation.datasets import DATASETS, IGNORED, Segmentation, checked, opened
+from upmap.segmentation.datasets import (
+    DATASETS,
+    IGNORED,
+    Segmentation,
+    open_dataset,
+    validate_dataset,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -108,7 +114,7 @@ def as_voc(folder: Path, ids: NDArray[np.uint8]) -> Path:
 
 
 def test_an_item_is_an_rgb_image_and_its_classes(tmp_path: Path) -> None:
-    image, label = opened("folder", put(tmp_path), "train")[0]
+    image, label = open_dataset("folder", put(tmp_path), "train")[0]
     assert (image.dtype, label.dtype) == (torch.uint8, torch.uint8)
     assert np.array_equal(image.numpy(), PHOTO.transpose(2, 0, 1))
     assert np.array_equal(label.numpy(), np.where(IDS == 3, IGNORED, IDS))
@@ -117,7 +123,7 @@ def test_an_item_is_an_rgb_image_and_its_classes(tmp_path: Path) -> None:
 def test_a_data_set_knows_its_names_classes_and_colours(tmp_path: Path) -> None:
     palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]]
     folder = put(tmp_path, classes_json(palette_rgb=palette))
-    dataset = opened("folder", folder, "train")
+    dataset = open_dataset("folder", folder, "train")
     assert (len(dataset), dataset.names, dataset.split) == (2, ("a", "b"), "train")
     assert dataset.classes == tuple(CLASS_NAMES)
     assert dataset.palette.dtype == np.uint8
@@ -125,7 +131,7 @@ def test_a_data_set_knows_its_names_classes_and_colours(tmp_path: Path) -> None:
 
 
 def test_classes_without_colours_get_those_of_voc(tmp_path: Path) -> None:
-    palette = opened("voc2012", as_voc(tmp_path, IDS), "val").palette
+    palette = open_dataset("voc2012", as_voc(tmp_path, IDS), "val").palette
     assert palette[[0, 1, 2, 15, 20]].tolist() == [
         *([0, 0, 0], [128, 0, 0], [0, 128, 0]),
         *([192, 128, 128], [0, 64, 128]),
@@ -137,13 +143,13 @@ def test_any_number_of_classes_gets_distinct_colours() -> None:
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path) -> None:
-    counts = checked(opened("folder", put(tmp_path), "train"), show_progress=True)
+    counts = validate_dataset(open_dataset("folder", put(tmp_path), "train"), show_progress=True)
     assert counts.dtype == np.int64
     assert counts.tolist() == [24, 24, 24]
 
 
 def test_items_can_be_iterated_over_and_counted_from_the_end(tmp_path: Path) -> None:
-    dataset = opened("folder", put(tmp_path), "train")
+    dataset = open_dataset("folder", put(tmp_path), "train")
     assert len(list(dataset)) == 2  # type: ignore[call-overload]
     assert torch.equal(dataset[-1][0], dataset[1][0])
     with pytest.raises(IndexError):
@@ -158,25 +164,25 @@ def test_every_data_set_gives_the_same_thing_also_after_pickling(tmp_path: Path,
         "voc2012": lambda: as_voc(tmp_path, VOC_IDS),
         "shapes": lambda: None,
     }
-    dataset = opened(name, makers[name](), "val", count=2)
+    dataset = open_dataset(name, makers[name](), "val", count=2)
     again: Segmentation = pickle.loads(pickle.dumps(dataset))
-    for image, label in (dataset[0], again[0], opened(name, tmp_path, "val", count=2)[0]):
+    for image, label in (dataset[0], again[0], open_dataset(name, tmp_path, "val", count=2)[0]):
         assert image.shape == (3, *label.shape)
         assert (image.dtype, label.dtype) == (torch.uint8, torch.uint8)
         assert torch.equal(image, dataset[0][0])
         assert torch.equal(label, dataset[0][1])
-    assert checked(again).shape == (len(dataset.classes),)
+    assert validate_dataset(again).shape == (len(dataset.classes),)
     assert dataset.palette.shape == (len(dataset.classes), 3)
 
 
 def test_processes_load_what_one_process_does(tmp_path: Path) -> None:
-    dataset = opened("folder", put(tmp_path), "train")
+    dataset = open_dataset("folder", put(tmp_path), "train")
     loaded = next(iter(DataLoader(dataset, batch_size=2, num_workers=1)))
     assert torch.equal(loaded[0], torch.stack([dataset[0][0], dataset[1][0]]))
 
 
 def test_shapes_are_the_scenes_of_their_split() -> None:
-    dataset = opened("shapes", None, "val", count=3)
+    dataset = open_dataset("shapes", None, "val", count=3)
     assert dataset.classes == ("background", *CLASSES)
     for item, scene in zip(dataset, scenes(3, seed=1, coloured=True), strict=True):  # type: ignore[call-overload]
         assert np.array_equal(item[0].numpy(), scene.image.transpose(2, 0, 1))
@@ -184,19 +190,21 @@ def test_shapes_are_the_scenes_of_their_split() -> None:
 
 
 def test_the_splits_of_shapes_differ() -> None:
-    first = [opened("shapes", None, split, count=1)[0][0] for split in ("train", "val", "test")]
+    first = [
+        open_dataset("shapes", None, split, count=1)[0][0] for split in ("train", "val", "test")
+    ]
     assert len({image.numpy().tobytes() for image in first}) == 3
 
 
 def test_shapes_are_forty_to_test_with() -> None:
-    assert len(opened("shapes", None, "test")) == 40
+    assert len(open_dataset("shapes", None, "test")) == 40
 
 
 @pytest.mark.parametrize("size", [(4, 4), (6, 8), (10, 4), (4, 12), (9, 13)])
 def test_a_size_gives_the_middle_and_void_around_it(tmp_path: Path, size: tuple[int, int]) -> None:
-    dataset = opened("folder", put(tmp_path), "train")
+    dataset = open_dataset("folder", put(tmp_path), "train")
     image, label = dataset[0]
-    sized = opened("folder", tmp_path, "train", size=size)[0]
+    sized = open_dataset("folder", tmp_path, "train", size=size)[0]
     padded = torch.nn.functional.pad(image, (10, 10, 10, 10))
     void = torch.nn.functional.pad(label, (10, 10, 10, 10), value=IGNORED)
     top, left = 10 - (size[0] - 6) // 2, 10 - (size[1] - 8) // 2
@@ -206,8 +214,8 @@ def test_a_size_gives_the_middle_and_void_around_it(tmp_path: Path, size: tuple[
 
 def test_a_count_gives_the_first_items(tmp_path: Path) -> None:
     put(tmp_path)
-    assert opened("folder", tmp_path, "train", count=1).names == ("a",)
-    assert opened("folder", tmp_path, "train", count=9).names == ("a", "b")
+    assert open_dataset("folder", tmp_path, "train", count=1).names == ("a",)
+    assert open_dataset("folder", tmp_path, "train", count=9).names == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +224,7 @@ def test_a_count_gives_the_first_items(tmp_path: Path) -> None:
     ids=["grey", "2-bit grey", "4-bit grey", "2-bit palette", "palette"],
 )
 def test_ids_are_the_same_in_every_kind_of_label(tmp_path: Path, content: bytes) -> None:
-    dataset = opened("folder", put(tmp_path, {"labels/a.png": content}), "train")
+    dataset = open_dataset("folder", put(tmp_path, {"labels/a.png": content}), "train")
     assert np.array_equal(dataset[0][1].numpy(), np.where(IDS == 3, IGNORED, IDS))
 
 
@@ -228,7 +236,7 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
             "labels/b.png": grey_png((IDS & 1).astype(np.uint8), 1),
         },
     )
-    dataset = opened("folder", tmp_path, "train")
+    dataset = open_dataset("folder", tmp_path, "train")
     assert np.array_equal(dataset[0][1].numpy(), IDS == 1)
     assert np.array_equal(dataset[1][1].numpy(), IDS & 1)
 
@@ -238,14 +246,14 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a quarter turn clockwise
     put(tmp_path, {"images/b.jpg": encoded(PHOTO, kind="JPEG", exif=exif)})
     (tmp_path / "labels/b.png").write_bytes(encoded(IDS.T.copy(), "P"))
-    assert opened("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
+    assert open_dataset("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
 
 
 @pytest.mark.parametrize("pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, PHOTO[:, :, 0]])])
 def test_grey_images_and_those_with_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
-    dataset = opened("folder", put(tmp_path, {"images/a.png": encoded(pixels)}), "train")
+    dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encoded(pixels)}), "train")
     expected = np.repeat(pixels[:, :, None], 3, 2) if pixels.ndim == 2 else PHOTO
     assert np.array_equal(dataset[0][0].numpy(), expected.transpose(2, 0, 1))
 
@@ -256,16 +264,16 @@ def test_endings_may_be_in_capitals_and_lists_may_have_windows_line_ends(tmp_pat
         "images/b.JPEG": FILES["images/b.jpg"],
         "train.txt": b"\xef\xbb\xbfa\r\n\r\nb\r\n",
     }
-    dataset = opened("folder", put(tmp_path, changes), "train")
+    dataset = open_dataset("folder", put(tmp_path, changes), "train")
     assert dataset.names == ("a", "b")
-    assert checked(dataset).sum() == 72
+    assert validate_dataset(dataset).sum() == 72
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_is_found_from_any_of_its_folders(tmp_path: Path, below: str) -> None:
-    dataset = opened("voc2012", as_voc(tmp_path, VOC_IDS) / below, "val")
+    dataset = open_dataset("voc2012", as_voc(tmp_path, VOC_IDS) / below, "val")
     assert len(dataset.classes) == 21
-    assert checked(dataset)[[0, 1, 20]].tolist() == [12, 12, 12]
+    assert validate_dataset(dataset)[[0, 1, 20]].tolist() == [12, 12, 12]
 
 
 HUGE = grey_png(np.zeros((1, 1), np.uint8), 1).replace(
@@ -402,20 +410,20 @@ def test_one_line_names_the_file_and_what_is_wrong(
 ) -> None:
     put(tmp_path, changes)
     with pytest.raises(InputError, match=message) as caught:
-        checked(opened("folder", tmp_path, "train"))
+        validate_dataset(open_dataset("folder", tmp_path, "train"))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith((str(tmp_path), "no pixel"))
 
 
 def test_a_broken_image_is_named_also_where_nothing_was_checked(tmp_path: Path) -> None:
-    dataset = opened("folder", put(tmp_path, {A_IMAGE: b"hello"}), "train")
+    dataset = open_dataset("folder", put(tmp_path, {A_IMAGE: b"hello"}), "train")
     with pytest.raises(InputError, match=r"images/a\.png: not a PNG or JPEG image: .*$"):
         dataset[0]
 
 
 @pytest.mark.parametrize("name", [A_IMAGE, A_LABEL])
 def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
-    dataset = opened("folder", put(tmp_path), "train")
+    dataset = open_dataset("folder", put(tmp_path), "train")
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=rf"{re.escape(name)}: no such file or folder$"):
         dataset[0]
@@ -423,14 +431,14 @@ def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_data_set_names_those_that_there_are() -> None:
     with pytest.raises(InputError, match=r"'city'; there are shapes, camvid, voc2012, folder$"):
-        opened("city", None, "train")
+        open_dataset("city", None, "train")
 
 
 @pytest.mark.parametrize("name", ["folder", "camvid", "shapes"])
 def test_an_unknown_split_names_those_that_there_are(tmp_path: Path, name: str) -> None:
     root = as_camvid(tmp_path) if name == "camvid" else put(tmp_path)
     with pytest.raises(InputError, match=r"no split called 'trian'; there are .*train.*") as caught:
-        opened(name, root, "trian")
+        open_dataset(name, root, "trian")
     assert "NOTES" not in str(caught.value)
     assert "val" in str(caught.value)
 
@@ -438,7 +446,7 @@ def test_an_unknown_split_names_those_that_there_are(tmp_path: Path, name: str) 
 def test_where_there_are_no_splits_the_error_says_so(tmp_path: Path) -> None:
     put(tmp_path, {"train.txt": None, "val.txt": None})
     with pytest.raises(InputError, match=r"no split called 'train'; there are none$"):
-        opened("folder", tmp_path, "train")
+        open_dataset("folder", tmp_path, "train")
 
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"shapes"}))
@@ -455,12 +463,12 @@ def test_a_root_that_is_no_folder_is_refused(
 ) -> None:
     put(tmp_path)
     with pytest.raises(InputError, match=message):
-        opened(name, root and tmp_path / root, "train")
+        open_dataset(name, root and tmp_path / root, "train")
 
 
 def test_a_folder_without_voc_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder ImageSets/Segmentation in it$"):
-        opened("voc2012", put(tmp_path), "train")
+        open_dataset("voc2012", put(tmp_path), "train")
 
 
 @pytest.mark.parametrize(
@@ -469,7 +477,7 @@ def test_a_folder_without_voc_is_refused(tmp_path: Path) -> None:
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        opened("shapes", None, "val", **options)
+        open_dataset("shapes", None, "val", **options)
 
 
 @settings(max_examples=200, deadline=None)
@@ -488,16 +496,16 @@ def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
 
 @pytest.mark.parametrize("name", [A_LABEL, A_IMAGE, "images/b.jpg"])
 def test_a_file_that_was_cut_off_anywhere_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
-    dataset = opened("folder", put(tmp_path), "train")
+    dataset = open_dataset("folder", put(tmp_path), "train")
     for length in range(len(FILES[name]) - 4):  # the last 4 bytes are those of the end marker
         (tmp_path / name).write_bytes(FILES[name][:length])
         with pytest.raises(InputError, match=rf"{re.escape(name)}: [^\n]*$"):
-            checked(dataset)
+            validate_dataset(dataset)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 367), ("val", 101), ("test", 233)])
 def test_camvid_has_the_images_of_its_split(real_data: Path, split: str, count: int) -> None:
-    dataset = opened("camvid", real_data / "camvid", split)
+    dataset = open_dataset("camvid", real_data / "camvid", split)
     assert len(dataset) == count
     assert len(dataset.classes) == 11
     for item in (0, count // 2, count - 1):
@@ -507,8 +515,8 @@ def test_camvid_has_the_images_of_its_split(real_data: Path, split: str, count: 
 
 
 def test_camvid_is_sound_and_mostly_road_and_buildings(real_data: Path) -> None:
-    dataset = opened("camvid", real_data / "camvid", "val")
-    counts = checked(dataset)
+    dataset = open_dataset("camvid", real_data / "camvid", "val")
+    counts = validate_dataset(dataset)
     share = dict(zip(dataset.classes, counts / counts.sum(), strict=True))
     assert 0.9 < counts.sum() / (len(dataset) * 360 * 480) <= 1
     assert sorted(share, key=share.__getitem__)[-2:] == ["Building", "Road"]
@@ -517,8 +525,8 @@ def test_camvid_is_sound_and_mostly_road_and_buildings(real_data: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("train", 357), ("val", 44), ("test", 44)])
 def test_a_users_own_folder_of_nuclei_is_sound(real_data: Path, split: str, count: int) -> None:
-    dataset = opened("folder", real_data / "dsb2018_nuclei", split)
-    background, nucleus = checked(dataset)
+    dataset = open_dataset("folder", real_data / "dsb2018_nuclei", split)
+    background, nucleus = validate_dataset(dataset)
     assert len(dataset) == count
     assert dataset.classes == ("background", "nucleus")
     assert 0.05 < nucleus / (background + nucleus) < 0.2

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from upmap.segmentation.evaluation import as_input
-from upmap.segmentation.export import ExportOptions, Unfaithful, exported, main
-from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.export import ExportMismatchError, ExportOptions, export_onnx, main
+from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.tiling import Size
-from upmap.segmentation.trained import TrainedModel, trained_model
+from upmap.segmentation.trained import TrainedModel, load_model
 from upmap.segmentation.upsampling import UPSAMPLERS
 
 EXPORT = torch.onnx.export
@@ -24,7 +24,7 @@ def untrained(upsampling: str, architecture: str = "unet") -> TrainedModel:
         classes=3, width=8, depth=3, upsampling=upsampling, architecture=architecture
     )
     return TrainedModel(
-        model(options).eval(), ("a", "b", "c"), PALETTE, 1.0, "fp32", upsampling=upsampling
+        build_model(options).eval(), ("a", "b", "c"), PALETTE, 1.0, "fp32", upsampling=upsampling
     )
 
 
@@ -56,10 +56,10 @@ def exported_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[flo
         The difference that was seen, and sizes of images that the file must be right for.
     """
     try:
-        return exported(network, path), [(50, 33), (64, 97)]
-    except Unfaithful:
+        return export_onnx(network, path), [(50, 33), (64, 97)]
+    except ExportMismatchError:
         assert not list(path.parent.iterdir())
-        return exported(network, path, ExportOptions(size=(45, 62))), [(45, 62)]
+        return export_onnx(network, path, ExportOptions(size=(45, 62))), [(45, 62)]
 
 
 def refuse(*_: Any, **__: Any) -> None:
@@ -88,8 +88,8 @@ def test_what_cannot_be_exported_for_any_size_says_so_and_leaves_nothing(
     exporter: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.onnx, "export", exporter)
-    with pytest.raises(Unfaithful, match=message + ".*; try one size, --size"):
-        exported(untrained("bilinear"), tmp_path / "model.onnx")
+    with pytest.raises(ExportMismatchError, match=message + ".*; try one size, --size"):
+        export_onnx(untrained("bilinear"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -109,10 +109,10 @@ def test_logits_that_are_not_finite_are_refused_and_zeros_are_not(tmp_path: Path
         return TrainedModel(Constant(value), ("a",), PALETTE[:1], 1.0, "fp32", "none")
 
     for value in (np.nan, np.inf):
-        with pytest.raises(Unfaithful, match="differ by nan"):
-            exported(constant(value), tmp_path / "model.onnx")
+        with pytest.raises(ExportMismatchError, match="differ by nan"):
+            export_onnx(constant(value), tmp_path / "model.onnx")
         assert not list(tmp_path.iterdir())
-    assert exported(constant(0.0), tmp_path / "model.onnx") == 0
+    assert export_onnx(constant(0.0), tmp_path / "model.onnx") == 0
 
 
 def test_an_exported_checkpoint_takes_pixels_of_any_size_and_knows_its_classes(
@@ -125,7 +125,7 @@ def test_an_exported_checkpoint_takes_pixels_of_any_size_and_knows_its_classes(
     assert "differ by at most" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [path]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = trained_model(checkpoint)
+    found = load_model(checkpoint)
     for shape in ((1, 3, 50, 33), (4, 3, 128, 192)):
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
         given = session.run(["logits"], {"images": images.float().numpy()})[0]
@@ -151,8 +151,8 @@ class Counting(nn.Module):
 
 def test_a_model_that_is_another_once_exported_is_refused(tmp_path: Path) -> None:
     wrong = TrainedModel(Counting(), ("a",), PALETTE[:1], 1.0, "fp32", "none")
-    with pytest.raises(Unfaithful, match="more than"):
-        exported(wrong, tmp_path / "model.onnx")
+    with pytest.raises(ExportMismatchError, match="more than"):
+        export_onnx(wrong, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -21,15 +21,15 @@ from PIL import Image
 
 from upmap.detection import InputError
 from upmap.segmentation import compare, export, predict, train
-from upmap.segmentation.checkpoint import loaded
+from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
-from upmap.segmentation.datasets import image_pixels, opened, whole_picture
+from upmap.segmentation.datasets import image_pixels, open_dataset, whole_picture
 from upmap.segmentation.export import ExportOptions
-from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, model, shapes
-from upmap.segmentation.options import add_flags, parsed
+from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
+from upmap.segmentation.options import add_flags, parse_options
 from upmap.segmentation.predict import PredictOptions
 from upmap.segmentation.train import TrainOptions
-from upmap.segmentation.trained import trained_model
+from upmap.segmentation.trained import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -68,7 +68,7 @@ def test_every_number_that_a_program_takes_has_a_lower_and_an_upper_bound(
     for number in ("-1", "-1e300", "1e300", "nan", "inf", "-inf", str(2**62), "9" * 5000):
         for word in (number, f"[{number}]", f"[{number}, {number}]"):
             with pytest.raises(InputError, match=rf"^--{flag}") as caught:
-                parsed(kind, parser_of(kind), [f"--{flag}={word}"])
+                parse_options(kind, parser_of(kind), [f"--{flag}={word}"])
             assert len(str(caught.value)) < 300
             assert "\n" not in str(caught.value)
 
@@ -99,7 +99,7 @@ def test_a_model_that_is_too_large_or_senseless_is_refused_before_it_is_made(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        model(ModelOptions(classes=3, **options))
+        build_model(ModelOptions(classes=3, **options))
     assert MAX_PARAMETERS < 2**32
 
 
@@ -107,7 +107,7 @@ def test_a_count_of_parameters_leaves_the_random_numbers_of_a_model_as_they_were
     torch.manual_seed(0)
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match="there may be"):
-        model(ModelOptions(classes=3, width=4096, depth=10, upsampling="dysample"))
+        build_model(ModelOptions(classes=3, width=4096, depth=10, upsampling="dysample"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -118,7 +118,7 @@ def test_a_configuration_that_is_odd_is_one_line(tmp_path: Path, text: str) -> N
     config = tmp_path / "odd.toml"
     config.write_text(text)
     with pytest.raises(InputError, match=r"odd\.toml") as caught:
-        parsed(TrainOptions, parser_of(TrainOptions), ["--config", str(config)])
+        parse_options(TrainOptions, parser_of(TrainOptions), ["--config", str(config)])
     assert "\n" not in str(caught.value)
 
 
@@ -236,14 +236,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
     words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out), "--resume", "true"]
     words += ["--optimisation.precision", "fp16", "--factor", "0.2"]
     words += ["--augmentation.crop", "[32, 32]"]
-    return parsed(TrainOptions, parser_of(TrainOptions), words)
+    return parse_options(TrainOptions, parser_of(TrainOptions), words)
 
 
 @pytest.fixture(scope="module")
 def saved(options: TrainOptions) -> dict[str, Any]:
     """A checkpoint with averaged weights and a gradient scaler."""
     train.train(options)
-    return loaded(Path(options.out) / "last.pt")
+    return load_checkpoint(Path(options.out) / "last.pt")
 
 
 def is_free(place: tuple[Any, ...], value: Any) -> bool:
@@ -261,10 +261,10 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
 ) -> None:
     options = dataclasses.replace(options, out=str(tmp_path))
     path, device = tmp_path / "last.pt", torch.device("cpu")
-    data = opened("shapes", None, "train")
+    data = open_dataset("shapes", None, "train")
     options = dataclasses.replace(options, model=dataclasses.replace(options.model, classes=6))
     torch.save(saved, path)
-    state = train._resumed(options, device, data)
+    state = train._resume(options, device, data)
     assert state is not None
     assert state.epoch == 1
     count = 0
@@ -272,7 +272,7 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
         for value in spoilt(value_at(saved, place)):
             if not is_free(place, value):
                 write_changed(saved, place, value, path)
-                assert_refused(lambda: train._resumed(options, device, data), "last.pt", place)
+                assert_refused(lambda: train._resume(options, device, data), "last.pt", place)
                 count += 1
     assert count > 300
 
@@ -293,7 +293,7 @@ def test_predictions_and_exports_take_no_checkpoint_with_a_key_spoilt_that_they_
             if value is MISSING and is_option and len(place) > 2:
                 continue  # has its default
             write_changed(saved, place, value, path)
-            assert_refused(lambda: trained_model(path), "bad.pt", place)
+            assert_refused(lambda: load_model(path), "bad.pt", place)
             count += 1
     assert count > 100
 
@@ -344,7 +344,7 @@ def test_weights_that_the_file_has_no_bytes_for_are_refused(
     }
     torch.save(tree, tmp_path / "bad.pt")
     with pytest.raises(InputError, match=r"bad\.pt:model: .* bytes of tensors in a file of"):
-        trained_model(tmp_path / "bad.pt")
+        load_model(tmp_path / "bad.pt")
 
 
 def test_a_checkpoint_that_holds_itself_is_refused(saved: dict[str, Any], tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_checkpoint_that_holds_itself_is_refused(saved: dict[str, Any], tmp_pa
     for key in ("palette", "classes"):
         torch.save({**saved, key: loop}, tmp_path / "bad.pt")
         with pytest.raises(InputError, match=rf"bad\.pt:{key}"):
-            trained_model(tmp_path / "bad.pt")
+            load_model(tmp_path / "bad.pt")
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from upmap.segmentation.losses import IGNORED, LOSSES, LossOptions, cross_entropy, dice, loss
+from upmap.segmentation.losses import (
+    IGNORED,
+    LOSSES,
+    LossOptions,
+    compute_loss,
+    cross_entropy,
+    dice,
+)
 
 K = 5
 WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
@@ -28,7 +35,7 @@ def batch(dtype: torch.dtype = torch.float64, ignored: bool = True) -> tuple[Ten
 
 def gradient(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     logits = logits.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(loss(logits, labels, options), logits)
+    (slope,) = torch.autograd.grad(compute_loss(logits, labels, options), logits)
     return slope
 
 
@@ -96,16 +103,22 @@ def test_dice_of_what_is_found_exactly_is_0() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_right_in_float64(name: str) -> None:
     logits, labels = batch()
-    options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5)
+    options = LossOptions(
+        compute_loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5
+    )
     few = logits[:, :, :2, :3].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda one: loss(one, labels[:, :2, :3], options), (few,))
+    assert torch.autograd.gradcheck(
+        lambda one: compute_loss(one, labels[:, :2, :3], options), (few,)
+    )
 
 
 def test_the_sum_is_the_sum() -> None:
     logits, labels = batch()
-    options = LossOptions(loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25)
+    options = LossOptions(
+        compute_loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25
+    )
     expected = cross_entropy(logits, labels, options) + 0.25 * dice(logits, labels, options)
-    assert torch.equal(loss(logits, labels, options), expected)
+    assert torch.equal(compute_loss(logits, labels, options), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +127,9 @@ def test_ignored_pixels_change_nothing(name: str) -> None:
     options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1)
     ignored = (labels == IGNORED).unsqueeze(1)
     changed = logits.where(~ignored, 7 * logits + 1)
-    assert torch.equal(loss(changed, labels, options), loss(logits, labels, options))
+    assert torch.equal(
+        compute_loss(changed, labels, options), compute_loss(logits, labels, options)
+    )
     slope = gradient(logits, labels, options)
     assert not slope.masked_select(ignored).any()
     assert slope.masked_select(~ignored).any()
@@ -126,7 +141,7 @@ def test_a_batch_without_labels_has_no_loss_and_no_gradient(name: str, dtype: to
     logits = torch.full((2, K, 7, 5), 6e4, dtype=dtype)  # whose sum float16 cannot hold
     labels = torch.full((2, 7, 5), IGNORED)
     options = LossOptions(loss=name, label_smoothing=0.1)
-    assert float(loss(logits, labels, options)) == 0
+    assert float(compute_loss(logits, labels, options)) == 0
     assert torch.equal(gradient(logits, labels, options), torch.zeros_like(logits))
 
 
@@ -135,7 +150,7 @@ def test_where_only_classes_of_weight_zero_are_present_there_is_no_loss(smoothin
     logits, labels = batch()
     labels[labels != IGNORED] = 2
     options = LossOptions(class_weights=WEIGHTS, label_smoothing=smoothing)
-    assert float(loss(logits, labels, options)) == 0
+    assert float(compute_loss(logits, labels, options)) == 0
     assert not gradient(logits, labels, options).any()
 
 
@@ -143,7 +158,7 @@ def test_where_only_classes_of_weight_zero_are_present_there_is_no_loss(smoothin
 def test_logits_that_are_not_numbers_show_in_the_loss(name: str) -> None:
     logits, labels = batch(ignored=False)
     logits[0, 0, 0, 0] = math.nan
-    assert loss(logits, labels, LossOptions(loss=name)).isnan()
+    assert compute_loss(logits, labels, LossOptions(loss=name)).isnan()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
@@ -151,7 +166,9 @@ def test_logits_that_are_not_numbers_show_in_the_loss(name: str) -> None:
 def test_labels_may_be_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
     logits, labels = batch()
     options = LossOptions(loss=name, class_weights=WEIGHTS)
-    assert torch.equal(loss(logits, labels.to(dtype), options), loss(logits, labels, options))
+    assert torch.equal(
+        compute_loss(logits, labels.to(dtype), options), compute_loss(logits, labels, options)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -159,9 +176,9 @@ def test_labels_may_be_of_any_integer_type(name: str, dtype: torch.dtype) -> Non
 def test_logits_of_half_precision_are_computed_in_float32(name: str, dtype: torch.dtype) -> None:
     logits, labels = batch(dtype)
     options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1)
-    found = loss(logits, labels, options)
+    found = compute_loss(logits, labels, options)
     assert found.dtype == torch.float32
-    assert torch.equal(found, loss(logits.float(), labels, options))
+    assert torch.equal(found, compute_loss(logits.float(), labels, options))
     slope = gradient(logits, labels, options)
     assert torch.equal(slope, gradient(logits.float(), labels, options).to(dtype))
 
@@ -171,8 +188,8 @@ def test_autocast_changes_nothing(name: str) -> None:
     logits, labels = batch(torch.bfloat16)
     options = LossOptions(loss=name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = loss(logits, labels, options)
-    assert torch.equal(found, loss(logits, labels, options))
+        found = compute_loss(logits, labels, options)
+    assert torch.equal(found, compute_loss(logits, labels, options))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -181,15 +198,17 @@ def test_the_channels_last_layout_gives_the_same(name: str) -> None:
     options = LossOptions(loss=name, class_weights=WEIGHTS)
     again = logits.contiguous(memory_format=torch.channels_last)
     # The same sums in another order, float64.
-    torch.testing.assert_close(loss(again, labels, options), loss(logits, labels, options))
+    torch.testing.assert_close(
+        compute_loss(again, labels, options), compute_loss(logits, labels, options)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_images_does_not_matter(name: str) -> None:
     logits, labels = batch()
     options = LossOptions(loss=name, class_weights=WEIGHTS)
-    found = loss(logits.flip(0), labels.flip(0), options)
-    torch.testing.assert_close(found, loss(logits, labels, options))  # as above
+    found = compute_loss(logits.flip(0), labels.flip(0), options)
+    torch.testing.assert_close(found, compute_loss(logits, labels, options))  # as above
 
 
 @pytest.mark.parametrize(
@@ -216,7 +235,7 @@ def test_class_weights_must_be_one_for_each_class(name: str) -> None:
     options = LossOptions(loss=name, class_weights=(1.0, 2.0))
     for some in (labels, torch.full_like(labels, IGNORED)):
         with pytest.raises(ValueError, match="expected 5 class_weights, got 2"):
-            loss(logits, some, options)
+            compute_loss(logits, some, options)
 
 
 @pytest.mark.parametrize("wrong", [-1, K, 200, 256])
@@ -224,10 +243,13 @@ def test_class_weights_must_be_one_for_each_class(name: str) -> None:
 def test_a_label_out_of_range_is_refused_as_torch_does(name: str, wrong: int) -> None:
     logits, labels = batch()
     labels[0, 0, 0] = wrong
-    for options in (LossOptions(loss=name), LossOptions(loss=name, class_weights=WEIGHTS)):
+    for options in (
+        LossOptions(loss=name),
+        LossOptions(loss=name, class_weights=WEIGHTS),
+    ):
         for smoothing in (0.0, 0.1):
             with pytest.raises((IndexError, RuntimeError)):
-                loss(logits, labels, replace(options, label_smoothing=smoothing))
+                compute_loss(logits, labels, replace(options, label_smoothing=smoothing))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -239,7 +261,7 @@ def test_labels_that_do_not_fit_the_logits_are_refused(name: str) -> None:
         (labels.float(), r"float32 \[2, 7, 5\]"),
     ):
         with pytest.raises(ValueError, match=rf"labels must be integer \[2, H, W\], not {given}"):
-            loss(logits, wrong, LossOptions(loss=name))
+            compute_loss(logits, wrong, LossOptions(loss=name))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -255,7 +277,7 @@ def test_a_loss_over_smaller_logits_is_that_of_upsampled_ones(kind: str, classes
     for is_fused in (True, False):
         leaf = logits.clone().requires_grad_()
         seen = leaf if is_fused else functional.interpolate(leaf, size=(21, 27), mode="bilinear")
-        value = loss(seen, labels, options)
+        value = compute_loss(seen, labels, options)
         value.backward()
         found.append((value.detach(), leaf.grad))
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

@@ -12,12 +12,12 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from upmap.detection import InputError
-from upmap.segmentation.cost import macs, matched, parameters
+from upmap.segmentation.cost import macs, match_budget, parameters
 from upmap.segmentation.models import (
     ACTIVATIONS,
     ModelOptions,
     SelfAttention,
-    model,
+    build_model,
 )
 from upmap.segmentation.upsampling import UPSAMPLERS
 
@@ -31,7 +31,7 @@ def made(**options: Any) -> torch.nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
-        return model(ModelOptions(**{**SMALL, **options})).eval()
+        return build_model(ModelOptions(**{**SMALL, **options})).eval()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,7 +77,7 @@ def test_images_may_be_tiny(size: tuple[int, int]) -> None:
 
 
 def test_the_default_is_about_two_million_parameters() -> None:
-    assert 1.5e6 < parameters(model(ModelOptions(classes=11))) < 2.5e6
+    assert 1.5e6 < parameters(build_model(ModelOptions(classes=11))) < 2.5e6
 
 
 def test_attention_begins_as_nothing_added_and_attends_to_all() -> None:
@@ -196,7 +196,7 @@ def test_macs_of_attention_are_counted() -> None:
     positions, channels = 6 * 8, 32
     projections = 4 * channels**2 * positions
     expected = macs(made(), ODD) + projections + 2 * channels * positions**2
-    assert macs(model(options), ODD) == expected
+    assert macs(build_model(options), ODD) == expected
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:
@@ -214,23 +214,23 @@ def test_matched_models_cost_what_the_bilinear_one_costs(name: str, budget: Any)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
         options = ModelOptions(classes=11, width=16, depth=3, upsampling=name)
-        found = model(matched(options, budget, (64, 64)))
-    peer = model(replace(options, upsampling="bilinear"))
+        found = build_model(match_budget(options, budget, (64, 64)))
+    peer = build_model(replace(options, upsampling="bilinear"))
     cost = parameters if budget == "params" else lambda one: macs(one, (64, 64))
     assert cost(found) == pytest.approx(cost(peer), rel=0.05)
 
 
 def test_a_free_budget_changes_nothing() -> None:
     options = ModelOptions(classes=11, upsampling="pixelshuffle")
-    assert matched(options, "free", (64, 64)) is options
+    assert match_budget(options, "free", (64, 64)) is options
 
 
 def test_a_budget_that_cannot_be_met_or_is_unknown_is_refused() -> None:
     options = ModelOptions(classes=11, architecture="fcn8s", width=4, upsampling="pixelshuffle")
     with pytest.raises(ValueError, match="no decoder with pixelshuffle costs the"):
-        matched(options, "params", (64, 64))
+        match_budget(options, "params", (64, 64))
     with pytest.raises(ValueError, match="budget must be one of free, params, macs"):
-        matched(options, "time", (64, 64))  # type: ignore[arg-type]
+        match_budget(options, "time", (64, 64))  # type: ignore[arg-type]
 
 
 def test_logits_are_at_the_images_size_and_scores_at_the_encoders() -> None:
@@ -260,7 +260,7 @@ def test_the_channels_last_layout_gives_the_same() -> None:
 )
 def test_what_is_not_at_full_size_is_interpolated_to_what_is(options: ModelOptions) -> None:
     torch.manual_seed(0)
-    made = model(options).eval()
+    made = build_model(options).eval()
     is_small = options.encoder == "resnet18" or (
         options.architecture == "fcn8s" and options.upsampling == "bilinear"
     )

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 from upmap.data.shapes import scenes
-from upmap.segmentation.checkpoint import loaded, save
-from upmap.segmentation.datasets import opened
-from upmap.segmentation.predict import main, overlaid, predicted
-from upmap.segmentation.trained import trained_model
+from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
+from upmap.segmentation.datasets import open_dataset
+from upmap.segmentation.predict import main, overlay_labels, predict_labels
+from upmap.segmentation.trained import load_model
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_a_folder_is_labelled(
     assert {path.name for path in out.iterdir()} == wanted
     shown = capsys.readouterr().out
     assert "labels of 2 images" in shown
-    found = trained_model(checkpoint)
+    found = load_model(checkpoint)
     for scene in ("scene_0", "scene_1"):
         image = cv2.imread(str(images / f"{scene}.png"))
         assert image is not None
         given = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
-        wanted_labels = predicted(found.model, given, factor=0.5).numpy()
+        wanted_labels = predict_labels(found.model, given, factor=0.5).numpy()
         np.testing.assert_array_equal(labels(out / f"{scene}.png"), wanted_labels)
         palette = np.array(Image.open(out / f"{scene}.png").getpalette()).reshape(-1, 3)
         np.testing.assert_array_equal(palette[: len(found.palette)], found.palette)
@@ -55,14 +55,14 @@ def test_a_folder_is_labelled(
 
 def test_predictions_on_a_test_set_have_the_scores_of_the_training(checkpoint: Path) -> None:
     from upmap.metrics.semantic import semantic_scores
-    from upmap.segmentation.evaluation import confusion, counted
+    from upmap.segmentation.evaluation import confusion, confusion_matrix
 
-    found, data = trained_model(checkpoint), opened("shapes", None, "test", count=6)
+    found, data = load_model(checkpoint), open_dataset("shapes", None, "test", count=6)
     whole = confusion(found.model, data, 6, device=torch.device("cpu"), factor=0.5)
     total = torch.zeros(6, 6, dtype=torch.int64)
     for i in range(len(data)):
         image, label = data[i]
-        total += counted(label, predicted(found.model, image, factor=0.5), 6)
+        total += confusion_matrix(label, predict_labels(found.model, image, factor=0.5), 6)
     np.testing.assert_array_equal(total.numpy(), whole)
     assert semantic_scores(whole).mIoU > 0
 
@@ -71,9 +71,9 @@ def test_windows_of_a_model_without_surroundings_see_what_the_whole_does() -> No
     torch.manual_seed(0)
     model = nn.Conv2d(3, 4, 1)
     image = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8)
-    whole = predicted(model, image)
+    whole = predict_labels(model, image)
     for window, overlap, batch_size in (((32, 32), 0.25, 1), ((19, 90), 0.6, 4), ((7, 5), 0, 9)):
-        found = predicted(model, image, window=window, overlap=overlap, batch_size=batch_size)
+        found = predict_labels(model, image, window=window, overlap=overlap, batch_size=batch_size)
         assert (found == whole).float().mean() > 0.999  # but for ties after blending
     assert len(whole.unique()) > 1
 
@@ -82,15 +82,15 @@ def test_flipping_makes_predictions_that_flip_with_the_image() -> None:
     torch.manual_seed(0)
     model = nn.Conv2d(3, 4, 5, padding=2)
     image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8)
-    one, other = (predicted(model, seen, flip=True) for seen in (image, image.flip(2)))
+    one, other = (predict_labels(model, seen, flip=True) for seen in (image, image.flip(2)))
     assert (one == other.flip(1)).float().mean() > 0.999
-    assert (predicted(model, image) != predicted(model, image.flip(2)).flip(1)).any()
+    assert (predict_labels(model, image) != predict_labels(model, image.flip(2)).flip(1)).any()
 
 
 def test_an_overlay_is_half_the_image_and_half_the_colours() -> None:
     image = np.full((2, 2, 3), 200, np.uint8)
     palette = np.array([[0, 0, 0], [100, 50, 255]], np.uint8)
-    found = overlaid(image, np.array([[0, 1], [1, 0]], np.uint8), palette)
+    found = overlay_labels(image, np.array([[0, 1], [1, 0]], np.uint8), palette)
     assert found[0, 0].tolist() == [100, 100, 100]
     assert found[0, 1].tolist() == [150, 125, 227]
 
@@ -150,27 +150,27 @@ def _foreign(path: Path) -> None:
 
 
 def _operator(path: Path) -> None:
-    found = loaded(path)
+    found = load_checkpoint(path)
     found["options"]["model"]["upsampling"] = "magic"
-    save(path, found)
+    save_checkpoint(path, found)
 
 
 def _weights(path: Path) -> None:
-    found = loaded(path)
+    found = load_checkpoint(path)
     found["model"].popitem()
-    save(path, found)
+    save_checkpoint(path, found)
 
 
 def _palette(path: Path) -> None:
-    found = loaded(path)
+    found = load_checkpoint(path)
     found["palette"] = found["palette"][1:]
-    save(path, found)
+    save_checkpoint(path, found)
 
 
 def _options(path: Path) -> None:
-    found = loaded(path)
+    found = load_checkpoint(path)
     found["options"]["model"] = 3
-    save(path, found)
+    save_checkpoint(path, found)
 
 
 @pytest.mark.parametrize("spoil", [_cut, _foreign, _operator, _weights, _palette, _options])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.segmentation.tiling import blended, starts, weights
+from upmap.segmentation.tiling import blend_windows, starts, weights
 
 SIDES = st.integers(1, 40)
 OVERLAPS = st.floats(0, 0.9)
@@ -30,7 +30,7 @@ def test_blending_what_looks_at_no_neighbour_changes_nothing(
 ) -> None:
     image = image_of(height, width)
     bands = list(
-        blended(
+        blend_windows(
             lambda windows: windows.float(),
             image,
             window=(tall, wide),
@@ -62,7 +62,7 @@ def test_blending_is_the_weighted_mean_of_windows() -> None:
             place = (..., slice(top, top + 10), slice(left, left + 12))
             sums[place] += look(image[place][None].float())[0] * weights(size)
             covered[place] += weights(size)
-    found = blended(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
+    found = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
     torch.testing.assert_close(whole(list(found)), sums / covered)
 
 
@@ -73,7 +73,7 @@ def test_no_more_windows_than_asked_go_at_once() -> None:
         seen.append(len(windows))
         return windows.float()
 
-    list(blended(look, image_of(8, 100), window=(8, 10), overlap=0, batch_size=3))
+    list(blend_windows(look, image_of(8, 100), window=(8, 10), overlap=0, batch_size=3))
     assert seen == [3, 3, 3, 1]
 
 
@@ -84,7 +84,7 @@ def test_a_whole_image_goes_in_one_piece() -> None:
         seen.append(tuple(windows.shape))
         return windows.float()
 
-    list(blended(look, image_of(30, 50)))
+    list(blend_windows(look, image_of(30, 50)))
     assert seen == [(1, 3, 30, 50)]
 
 
@@ -99,4 +99,4 @@ def test_a_whole_image_goes_in_one_piece() -> None:
 )
 def test_what_is_out_of_range_is_named(wrong: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        list(blended(lambda windows: windows.float(), image_of(4, 4), **wrong))  # type: ignore[arg-type]
+        list(blend_windows(lambda windows: windows.float(), image_of(4, 4), **wrong))  # type: ignore[arg-type]

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from upmap.segmentation import train as program
-from upmap.segmentation.checkpoint import loaded
-from upmap.segmentation.datasets import opened
+from upmap.segmentation.checkpoint import load_checkpoint
+from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.evaluation import confusion
 from upmap.segmentation.losses import LossOptions
-from upmap.segmentation.models import ModelOptions, model
+from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.train import TrainOptions, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +83,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 def assert_same_training(one: Path, other: Path) -> None:
-    first, second = (loaded(out / "last.pt") for out in (one, other))
+    first, second = (load_checkpoint(out / "last.pt") for out in (one, other))
     for found in (first, second):
         for key in ("out", "resume"):
             del found["options"][key]
@@ -168,7 +168,7 @@ def test_after_kill_9_it_resumes_bit_for_bit(squares: Path, whole: Path, tmp_pat
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert loaded(tmp_path / "last.pt")["epoch"] >= 1
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] >= 1
     assert main(words(squares, tmp_path, "--ema", "0.9", "--resume", "true")) == 0
     assert_same_training(whole, tmp_path)
 
@@ -226,10 +226,10 @@ def test_two_processes_train_alike_and_score_exactly_alike(
     scores = [float(history(out)[-1]["val_mIoU"]) for out in (one, two)]
     # Each process normalises its own half of a batch of four, so weights differ a little.
     assert abs(scores[0] - scores[1]) < 0.05
-    found = loaded(two / "last.pt")
-    net = model(ModelOptions(classes=2, width=4, depth=2))
+    found = load_checkpoint(two / "last.pt")
+    net = build_model(ModelOptions(classes=2, width=4, depth=2))
     net.load_state_dict(found["model"])
-    val = opened("folder", squares, "val")
+    val = open_dataset("folder", squares, "val")
     items = (val[i] for i in range(len(val)))
     single = confusion(net, items, 2, device=torch.device("cpu"), factor=factor)
     assert program.semantic_scores(single).mIoU == found["history"][-1]["val_mIoU"]
@@ -250,7 +250,7 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
 def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untouched, calls = program.loss, [0]
+    untouched, calls = program.compute_loss, [0]
 
     def once_infinite(logits: torch.Tensor, *rest: Any) -> torch.Tensor:
         calls[0] += 1
@@ -340,7 +340,7 @@ def test_a_fused_loss_draws_the_same_curve(tmp_path: Path) -> None:
             factor=0.5,
             full_labels=True,
             out=str(tmp_path / (impl or "best")),
-            model=ModelOptions(width=4, depth=2),
+            build_model=ModelOptions(width=4, depth=2),
             loss=LossOptions(impl=impl),
         )
         histories.append([row["loss"] for row in train(options).history])

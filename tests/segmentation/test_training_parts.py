@@ -13,17 +13,17 @@ from torch.utils.data import Dataset
 
 from upmap.detection import InputError
 from upmap.segmentation.augmentation import AugmentationOptions, Views
-from upmap.segmentation.checkpoint import loaded, save
-from upmap.segmentation.evaluation import as_input, confusion, counted, logits_at
+from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
+from upmap.segmentation.evaluation import as_input, confusion, confusion_matrix, logits_at
 from upmap.segmentation.losses import IGNORED
 from upmap.segmentation.optimisation import (
-    OptimisationOptions,
+    OptimizationOptions,
     autocast,
+    build_optimizer,
     grad_scaler,
     learning_rate,
-    optimiser,
 )
-from upmap.segmentation.options import add_flags, parsed
+from upmap.segmentation.options import add_flags, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Outer:
 def options(*words: str) -> Outer:
     parser = argparse.ArgumentParser()
     add_flags(parser, Outer)
-    return parsed(Outer, parser, words)
+    return parse_options(Outer, parser, words)
 
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
@@ -121,30 +121,30 @@ CHECKPOINT: dict[str, Any] = {
 
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save(path, CHECKPOINT)
-    found = loaded(path)
+    save_checkpoint(path, CHECKPOINT)
+    found = load_checkpoint(path)
     assert torch.equal(found.pop("model")["weight"], torch.arange(3.0))
     assert found == {key: value for key, value in CHECKPOINT.items() if key != "model"}
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save(path, CHECKPOINT)
+    save_checkpoint(path, CHECKPOINT)
     before = path.read_bytes()
     with pytest.raises(Exception, match="pickle"):
-        save(path, {**CHECKPOINT, "model": lambda: None})
+        save_checkpoint(path, {**CHECKPOINT, "model": lambda: None})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    save(path, CHECKPOINT)
+    save_checkpoint(path, CHECKPOINT)
     whole = path.read_bytes()
     for length in range(0, len(whole), max(1, len(whole) // 50)):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"last\.pt: not a checkpoint"):
-            loaded(path)
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: Any, message: str) -
     else:
         torch.save(content, path)
     with pytest.raises(InputError, match=message):
-        loaded(path)
+        load_checkpoint(path)
 
 
 class Numbered(Dataset[tuple[Tensor, Tensor]]):
@@ -221,7 +221,7 @@ def test_what_a_crop_adds_to_an_image_is_ignored() -> None:
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_norms_and_biases_do_not_decay(name: str) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    first, second = optimiser(layers, OptimisationOptions(optimiser=name)).param_groups
+    first, second = build_optimizer(layers, OptimizationOptions(build_optimizer=name)).param_groups
     assert [p.ndim for p in first["params"]] == [4]
     assert [p.ndim for p in second["params"]] == [1, 1, 1]
     assert (first["weight_decay"], second["weight_decay"]) == (0.01, 0.0)
@@ -229,7 +229,7 @@ def test_norms_and_biases_do_not_decay(name: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
 def test_the_learning_rate_warms_up_then_falls_as_its_schedule_says(schedule: str) -> None:
-    chosen = OptimisationOptions(schedule=schedule, warmup=0.2, learning_rate=1.0)
+    chosen = OptimizationOptions(schedule=schedule, warmup=0.2, learning_rate=1.0)
     rates = [learning_rate(step, 10, chosen) for step in range(10)]
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[2:] == sorted(rates[2:], reverse=True)
@@ -256,8 +256,8 @@ def test_counting_skips_ignored_pixels_and_adds_up() -> None:
     for target, prediction in zip(labels.flatten().tolist(), found.flatten().tolist(), strict=True):
         if target != IGNORED:
             expected[target, prediction] += 1
-    assert torch.equal(counted(labels, found, 3), expected)
-    assert torch.equal(sum(counted(labels[i], found[i], 3) for i in range(4)), expected)
+    assert torch.equal(confusion_matrix(labels, found, 3), expected)
+    assert torch.equal(sum(confusion_matrix(labels[i], found[i], 3) for i in range(4)), expected)
 
 
 def test_a_models_confusion_does_not_depend_on_batches() -> None:
@@ -295,15 +295,15 @@ def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (OptimisationOptions, {"optimiser": "lion"}, "optimiser must be one of adamw, adam, sgd"),
-        (OptimisationOptions, {"schedule": "step"}, "schedule must be one of poly"),
-        (OptimisationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
+        (OptimizationOptions, {"optimiser": "lion"}, "optimiser must be one of adamw, adam, sgd"),
+        (OptimizationOptions, {"schedule": "step"}, "schedule must be one of poly"),
+        (OptimizationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
         (
-            OptimisationOptions,
+            OptimizationOptions,
             {"learning_rate": -1.0},
             r"learning_rate must lie in \[0, 1000\], not -1",
         ),
-        (OptimisationOptions, {"warmup": 1.0}, r"warmup must lie in \[0, 1\)"),
+        (OptimizationOptions, {"warmup": 1.0}, r"warmup must lie in \[0, 1\)"),
         (AugmentationOptions, {"crop": (0, 4)}, r"crop must lie in \[1, 16384\], not 0"),
         (AugmentationOptions, {"flip": 2.0}, "flip must lie in"),
         (AugmentationOptions, {"smallest": 2.0}, "smallest must be at most largest"),

@@ -15,8 +15,8 @@ from upmap.segmentation.upsampling import (
     UPSAMPLERS,
     Upsampler,
     bilinear_kernel,
-    fitted,
-    upsampler,
+    build_upsampler,
+    fit_to_size,
 )
 
 NAMES = sorted(UPSAMPLERS)
@@ -28,7 +28,7 @@ def made(name: str, channels: int = 8, scale: int = 2, **options: Any) -> Upsamp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if name == "transposed_k3s2" else "error")
         torch.manual_seed(0)
-        return upsampler(name, channels, scale, **options)
+        return build_upsampler(name, channels, scale, **options)
 
 
 def guide_of(operator: Upsampler, features: Tensor, size: tuple[int, int]) -> Tensor | None:
@@ -172,8 +172,12 @@ def test_bilinear_additive_sums_consecutive_channels_as_the_paper_does() -> None
 
 def test_what_is_missing_repeats_the_last_row_and_column() -> None:
     features = torch.arange(6.0).reshape(1, 1, 2, 3)
-    assert fitted(features, (3, 4))[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5]]
-    assert fitted(features, (1, 2))[0, 0].tolist() == [[0, 1]]
+    assert fit_to_size(features, (3, 4))[0, 0].tolist() == [
+        [0, 1, 2, 2],
+        [3, 4, 5, 5],
+        [3, 4, 5, 5],
+    ]
+    assert fit_to_size(features, (1, 2))[0, 0].tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "max_unpooling"])
@@ -281,12 +285,12 @@ def test_a_copy_and_its_state_give_the_same(name: str) -> None:
 )
 def test_what_makes_no_sense_is_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        upsampler(name, **{"channels": 8, **options})
+        build_upsampler(name, **{"channels": 8, **options})
 
 
 def test_a_kernel_that_its_stride_does_not_divide_is_warned_about() -> None:
     with pytest.warns(UserWarning, match="kernel of 3 is not divisible by its stride of 2"):
-        upsampler("transposed_k3s2", 8)
+        build_upsampler("transposed_k3s2", 8)
 
 
 @pytest.mark.parametrize(
