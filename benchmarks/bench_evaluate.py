@@ -289,6 +289,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

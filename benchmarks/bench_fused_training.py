@@ -115,6 +115,6 @@ def _row(arm: str, found: Sequence[tuple[Run, list[dict[str, str]]]]) -> dict[st
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

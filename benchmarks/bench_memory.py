@@ -163,7 +163,7 @@ def _split(
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     warnings.simplefilter("ignore")  # of torchmetrics' imports
     sys.exit(run(main))

@@ -19,7 +19,7 @@ from upmap.segmentation.compare import CompareOptions
 from upmap.segmentation.device import select_device
 from upmap.segmentation.measurement import Measured, measure_models
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.optimisation import PRECISIONS
+from upmap.segmentation.optimization import PRECISIONS
 from upmap.segmentation.train import TrainOptions, train
 
 __all__ = ["COLUMNS", "main", "refuse_apart", "scored"]
@@ -127,6 +127,6 @@ def _rows(
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

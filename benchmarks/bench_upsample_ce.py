@@ -237,6 +237,6 @@ def _show(problem: Problem, found: dict[str, list[dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

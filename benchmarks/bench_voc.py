@@ -127,6 +127,6 @@ def _output(arm: Arm) -> str:
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

@@ -315,6 +315,6 @@ def _clipped(bbox: Floats, frame: Floats) -> Floats:
 
 
 if __name__ == "__main__":
-    from upmap.detection.console import run
+    from upmap.console import run
 
     sys.exit(run(main))

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from upmap.console import Parser, run
 from upmap.detection.boxes import box_area, inclusive_size
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, printable
 from upmap.detection.formats import write
-from upmap.detection.formats.files import create_folder
 from upmap.detection.tables import Catalog, Detections, GroundTruth
+from upmap.errors import InputError, printable
+from upmap.files import create_folder
 
 __all__ = [
     "CLASSES",

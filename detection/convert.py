@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import printable
+from upmap.console import Parser, run
 from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
@@ -16,9 +15,10 @@ from upmap.detection.formats import (
     read_ground_truth,
     write,
 )
-from upmap.detection.formats.files import check_new_folder
-from upmap.detection.formats.inputs import Named, is_listing, open_arguments
+from upmap.detection.inputs import Named, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
+from upmap.errors import printable
+from upmap.files import check_new_folder
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upmap.detection.errors import InputError, abbreviate_list
+from upmap.errors import InputError, abbreviate_list
 from upmap.kernels.columns import exact_array
 
 __all__ = [

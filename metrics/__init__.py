@@ -1,14 +1,14 @@
 """The verbs of evaluation: match, accumulate, summarise, report."""
 
 from upmap.metrics.curves import Curve
-from upmap.metrics.evaluation import (
+from upmap.metrics.matching import MatchTable, concatenate, match
+from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
+from upmap.metrics.scores import (
     ClassScores,
     Evaluation,
     evaluate_matches,
     mean_average_precision,
 )
-from upmap.metrics.matching import MatchTable, concatenate, match
-from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
 
 __all__ = [
     "COCO",

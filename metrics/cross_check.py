@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, convert_pixels
-from upmap.detection.errors import InputError, InputWarning
-from upmap.detection.formats.files import track_progress
-from upmap.detection.formats.inputs import Input
+from upmap.detection.inputs import Input
 from upmap.detection.tables import Detections, GroundTruth, ImageId, align, row_subset
+from upmap.errors import InputError, InputWarning
+from upmap.files import track_progress
 from upmap.metrics.comparison import Comparison
 from upmap.metrics.curves import accumulate
-from upmap.metrics.evaluation import evaluate_matches, mean_average_precision
 from upmap.metrics.matching import ALL_DETECTIONS, match
 from upmap.metrics.protocol import COCO, Protocol
+from upmap.metrics.scores import evaluate_matches, mean_average_precision
 
 __all__ = ["compare_with_pycocotools"]
 

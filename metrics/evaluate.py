@@ -9,18 +9,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import upmap
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, abbreviate_list, printable
+from upmap.console import Parser, run
 from upmap.detection.formats import FORMATS, coco_files, infer_image_set, read, recognize_format
-from upmap.detection.formats.files import check_outputs, is_stdout, write_bytes
-from upmap.detection.formats.inputs import Named, open_arguments
+from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
+from upmap.errors import InputError, abbreviate_list, printable
+from upmap.files import check_outputs, is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
 from upmap.metrics.comparison import Comparison, agrees
-from upmap.metrics.evaluation import Evaluation, mean_average_precision
 from upmap.metrics.matching import Implementation
 from upmap.metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
 from upmap.metrics.report import as_csv, as_json, as_text, comparison_text
+from upmap.metrics.scores import Evaluation, mean_average_precision
 
 SAMPLE = (Path(upmap.__file__).parent / "data" / "sample" / "voc").resolve()
 DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}

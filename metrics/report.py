@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from upmap.detection.errors import abbreviate_list, printable
+from upmap.errors import abbreviate_list, printable
 from upmap.metrics.comparison import Comparison, agrees, largest_difference
-from upmap.metrics.evaluation import ClassScores, Evaluation
 from upmap.metrics.protocol import Metric, Protocol, cap_text
+from upmap.metrics.scores import ClassScores, Evaluation
 
 __all__ = ["SCHEMA", "as_csv", "as_json", "as_text", "comparison_text", "number"]
 

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from upmap.options import Range, validate_ranges
 from upmap.segmentation.losses import IGNORED
-from upmap.segmentation.options import Range, validate_ranges
 
 __all__ = ["AugmentationOptions", "Views", "transform"]
 

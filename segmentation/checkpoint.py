@@ -14,9 +14,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from upmap.detection.errors import InputError
-from upmap.detection.formats.files import create_file, require_path
-from upmap.segmentation.options import describe_value
+from upmap.errors import InputError
+from upmap.files import create_file, require_path
+from upmap.options import describe_value
 
 __all__ = [
     "PROGRAM",

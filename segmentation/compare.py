@@ -17,10 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError
-from upmap.detection.formats.files import check_folder, create_file
+from upmap.console import Parser, run
+from upmap.errors import InputError
+from upmap.files import check_folder, create_file
 from upmap.metrics.semantic import boundary_counts, boundary_iou
+from upmap.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
+)
 from upmap.segmentation import pictures
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.checkerboard import Checkerboard, checkerboard
@@ -30,14 +37,7 @@ from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at, resize
 from upmap.segmentation.measurement import measure_models
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.optimisation import OptimizationOptions
-from upmap.segmentation.options import (
-    Range,
-    add_flags,
-    describe_value,
-    parse_options,
-    validate_ranges,
-)
+from upmap.segmentation.optimization import OptimizationOptions
 from upmap.segmentation.report import page, table
 from upmap.segmentation.train import MAX_SEED, Diverged, Row, TrainingResult, TrainOptions, train
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler

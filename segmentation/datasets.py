@@ -26,15 +26,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from upmap.data.shapes import CLASSES, Scene, scenes
-from upmap.detection.errors import InputError
-from upmap.detection.formats.files import (
+from upmap.detection.formats.voc_xml import read_image_list
+from upmap.errors import InputError
+from upmap.files import (
     is_file,
     read_bytes,
     read_text,
     require_path,
     track_progress,
 )
-from upmap.detection.formats.voc_xml import read_image_list
 from upmap.segmentation.losses import IGNORED
 
 __all__ = [

@@ -5,8 +5,8 @@ import re
 
 import torch
 
-from upmap.detection.errors import InputError
-from upmap.segmentation.options import describe_value
+from upmap.errors import InputError
+from upmap.options import describe_value
 
 __all__ = ["select_device"]
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from upmap.kernels.upsample_ce import upsample_confusion
 from upmap.segmentation.losses import IGNORED
 from upmap.segmentation.models import Fcn, Unet
-from upmap.segmentation.optimisation import autocast
+from upmap.segmentation.optimization import autocast
 
 __all__ = ["as_input", "confusion", "confusion_matrix", "logits_at", "resize"]
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import check_outputs, create_file, is_stdout
+from upmap.console import Parser, run
+from upmap.errors import InputError, printable
+from upmap.files import check_outputs, create_file, is_stdout
+from upmap.options import Range, add_flags, parse_options, validate_ranges
 from upmap.segmentation.evaluation import as_input
-from upmap.segmentation.options import Range, add_flags, parse_options, validate_ranges
+from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.tiling import Size
-from upmap.segmentation.trained import TrainedModel, load_model
 
 __all__ = ["ExportMismatchError", "ExportOptions", "export_onnx", "main"]
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from upmap.metrics.semantic import IGNORED
-from upmap.segmentation.options import Range, validate_ranges
+from upmap.options import Range, validate_ranges
 
 __all__ = ["IGNORED", "LOSSES", "LossOptions", "compute_loss", "cross_entropy", "dice"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upmap.segmentation.optimisation import autocast
+from upmap.segmentation.optimization import autocast
 
 __all__ = ["Measured", "measure_models"]
 

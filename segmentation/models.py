@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.detection.errors import InputError
+from upmap.errors import InputError
+from upmap.options import Range, describe_value, validate_ranges
 from upmap.segmentation.checkpoint import load_weights
-from upmap.segmentation.options import Range, describe_value, validate_ranges
 from upmap.segmentation.upsampling import Size, Upsampler, build_upsampler
 
 __all__ = [

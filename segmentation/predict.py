@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import (
+from upmap.console import Parser, run
+from upmap.errors import InputError, printable
+from upmap.files import (
     check_folder,
     create_file,
     read_bytes,
     require_path,
     track_progress,
+)
+from upmap.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
 )
 from upmap.segmentation.datasets import (
     IMAGES,
@@ -33,16 +40,9 @@ from upmap.segmentation.datasets import (
 )
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at
-from upmap.segmentation.optimisation import PRECISIONS
-from upmap.segmentation.options import (
-    Range,
-    add_flags,
-    describe_value,
-    parse_options,
-    validate_ranges,
-)
+from upmap.segmentation.inference import TrainedModel, load_model
+from upmap.segmentation.optimization import PRECISIONS
 from upmap.segmentation.tiling import MOST_OVERLAP, Size, blend_windows
-from upmap.segmentation.trained import TrainedModel, load_model
 
 __all__ = ["PredictOptions", "main", "overlay_labels", "predict_labels"]
 

@@ -25,15 +25,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from upmap.detection.console import Parser, run
-from upmap.detection.errors import InputError, printable
-from upmap.detection.formats.files import (
+from upmap.console import Parser, run
+from upmap.errors import InputError, printable
+from upmap.files import (
     check_folder,
     create_file,
     describe_os_error,
     track_progress,
 )
 from upmap.metrics.semantic import SemanticScores, semantic_scores
+from upmap.options import (
+    Range,
+    add_flags,
+    describe_value,
+    parse_options,
+    validate_ranges,
+)
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import (
     PROGRAM,
@@ -54,19 +61,12 @@ from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import as_input, confusion, resize
 from upmap.segmentation.losses import LossOptions, compute_loss
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.optimisation import (
+from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,
     build_optimizer,
     grad_scaler,
     learning_rate,
-)
-from upmap.segmentation.options import (
-    Range,
-    add_flags,
-    describe_value,
-    parse_options,
-    validate_ranges,
 )
 from upmap.segmentation.training_state import COLUMNS, Row, State, restore
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from upmap.detection.errors import InputError
+from upmap.errors import InputError
+from upmap.options import Range, describe_value, validate_ranges
 from upmap.segmentation.checkpoint import as_kind, load_weights, validate_tensor, validate_weights
-from upmap.segmentation.options import Range, describe_value, validate_ranges
 
 __all__ = ["COLUMNS", "Row", "State", "restore"]
 

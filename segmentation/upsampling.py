@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.segmentation.options import describe_value
+from upmap.options import describe_value
 
 __all__ = [
     "UPSAMPLERS",

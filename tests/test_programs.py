@@ -14,10 +14,10 @@ import pytest
 
 import upmap.metrics.evaluate
 from tests.detection.small_files import COCO, VOC, put
+from upmap.console import Parser, run
 from upmap.detection import InputError
-from upmap.detection.console import Parser, run
 from upmap.detection.convert import main as convert
-from upmap.detection.errors import as_line, printable, shorten
+from upmap.errors import as_line, printable, shorten
 from upmap.kernels import ImplementationError
 from upmap.metrics.evaluate import main as evaluate
 
@@ -314,8 +314,8 @@ def test_csv_may_go_to_standard_output(coco: list[str], capsys: pytest.CaptureFi
 PAUSED = """
 import sys, time
 from pathlib import Path
-from upmap.detection.console import run
-from upmap.detection.formats.files import new_file, new_folder
+from upmap.console import run
+from upmap.files import new_file, new_folder
 def program():
     with new_folder(Path("a/out")) as folder, new_file(Path("report")) as file:
         (folder / "x").write_text("x")

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import convert_pixels
-from upmap.detection.errors import InputError, InputWarning, abbreviate_list
 from upmap.detection.formats import coco_json, voc_results, voc_xml
 from upmap.detection.formats.class_names import ClassNamesSource, read_class_names
-from upmap.detection.formats.files import create_folder
-from upmap.detection.formats.inputs import Input, Named, open_input
+from upmap.detection.inputs import Input, Named, open_input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, align
+from upmap.errors import InputError, InputWarning, abbreviate_list
+from upmap.files import create_folder
 
 __all__ = [
     "DEFAULT_SET",

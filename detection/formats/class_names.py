@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from upmap.detection.errors import InputError
 from upmap.detection.formats import coco_json
-from upmap.detection.formats.inputs import open_input
+from upmap.detection.inputs import open_input
+from upmap.errors import InputError
 
 __all__ = ["ClassNamesSource", "read_class_names"]
 

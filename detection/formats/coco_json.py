@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, xywh
-from upmap.detection.errors import InputError, InputWarning, abbreviate_list
-from upmap.detection.formats.files import describe_os_error, write_bytes
-from upmap.detection.formats.inputs import Input, files_in, is_listing, open_input
+from upmap.detection.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import (
     LARGEST,
     Catalog,
@@ -29,6 +27,8 @@ from upmap.detection.tables import (
     is_bounded,
     with_images,
 )
+from upmap.errors import InputError, InputWarning, abbreviate_list
+from upmap.files import describe_os_error, write_bytes
 
 if TYPE_CHECKING:
     from upmap.kernels.coco_json import Ids, Instances, Results

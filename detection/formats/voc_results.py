@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upmap.detection.boxes import convert_pixels, inclusive_size
-from upmap.detection.errors import InputError, abbreviate_list
-from upmap.detection.formats.files import describe_os_error
-from upmap.detection.formats.inputs import Input, files_in, open_input
 from upmap.detection.formats.voc_xml import format_number, output_image_names, validate_name
+from upmap.detection.inputs import Input, files_in, open_input
 from upmap.detection.tables import Catalog, Detections, images_by_name
+from upmap.errors import InputError, abbreviate_list
+from upmap.files import describe_os_error
 
 if TYPE_CHECKING:
     from upmap.kernels.voc_files import Results

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
-from upmap.detection.errors import InputError, abbreviate_list
-from upmap.detection.formats.files import describe_os_error, track_progress
-from upmap.detection.formats.inputs import Input, files_in, is_listing, open_input
+from upmap.detection.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import Catalog, GroundTruth, image_names
+from upmap.errors import InputError, abbreviate_list
+from upmap.files import describe_os_error, track_progress
 
 if TYPE_CHECKING:
     from upmap.kernels.voc_files import Annotations

@@ -26,7 +26,7 @@ from tests.detection.small_files import (
 from upmap.detection import InputError, InputWarning, read, read_ground_truth
 from upmap.detection.convert import main
 from upmap.detection.formats import coco_json, voc_results, voc_xml
-from upmap.detection.formats.inputs import Input
+from upmap.detection.inputs import Input
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"

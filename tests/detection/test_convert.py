@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.detection.small_files import COCO, VOC, an_object, annotation, put
+from upmap.console import run
 from upmap.detection import InputError, InputWarning, read
 from upmap.detection.boxes import xywh
-from upmap.detection.console import run
 from upmap.detection.convert import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from tests.detection.small_files import COCO, VOC, put, results
-from upmap.detection import InputError, read, read_detections, read_ground_truth
+from upmap.detection import InputError, inputs, read, read_detections, read_ground_truth
 from upmap.detection.convert import main as convert
-from upmap.detection.formats import inputs
-from upmap.detection.formats.inputs import Input, open_input
+from upmap.detection.inputs import Input, open_input
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"

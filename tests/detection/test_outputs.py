@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from upmap.detection import InputError
-from upmap.detection.formats.files import (
+from upmap.files import (
     check_folder,
     check_new_folder,
     check_outputs,

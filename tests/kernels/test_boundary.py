@@ -10,7 +10,7 @@ import pytest
 
 import kernels
 from upmap.detection import Catalog, Detections, GroundTruth
-from upmap.detection.memory import detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.arrays import detections_from_arrays, ground_truth_from_arrays
 from upmap.kernels import coco_json, voc_files
 from upmap.kernels.accumulation import Ranked, accumulate, recalls
 from upmap.kernels.matching import MAX_CLASSES, MAX_DETECTIONS, Boxes, Rules, match

@@ -166,7 +166,7 @@ def test_wrong_options_are_one_line_and_exit_2(
 
 
 def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
-    from upmap.detection.errors import InputError
+    from upmap.errors import InputError
 
     made = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
     options = CompareOptions(training=replace(TINY, model=made), operators="bilinear")

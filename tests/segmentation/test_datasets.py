@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from upmap.data.shapes import CLASSES, scenes
-from upmap.detection.errors import InputError
+from upmap.errors import InputError
 from upmap.segmentation import datasets
 from upmap.segmentation.datasets import (
     DATASETS,

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from upmap.segmentation.evaluation import as_input
 from upmap.segmentation.export import ExportMismatchError, ExportOptions, export_onnx, main
+from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.tiling import Size
-from upmap.segmentation.trained import TrainedModel, load_model
 from upmap.segmentation.upsampling import UPSAMPLERS
 
 EXPORT = torch.onnx.export

@@ -20,16 +20,16 @@ import torch
 from PIL import Image
 
 from upmap.detection import InputError
+from upmap.options import add_flags, parse_options
 from upmap.segmentation import compare, export, predict, train
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
 from upmap.segmentation.datasets import image_pixels, open_dataset, whole_picture
 from upmap.segmentation.export import ExportOptions
+from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
-from upmap.segmentation.options import add_flags, parse_options
 from upmap.segmentation.predict import PredictOptions
 from upmap.segmentation.train import TrainOptions
-from upmap.segmentation.trained import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {

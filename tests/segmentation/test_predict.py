@@ -12,8 +12,8 @@ from torch import nn
 from upmap.data.shapes import scenes
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.datasets import open_dataset
+from upmap.segmentation.inference import load_model
 from upmap.segmentation.predict import main, overlay_labels, predict_labels
-from upmap.segmentation.trained import load_model
 
 
 @pytest.fixture

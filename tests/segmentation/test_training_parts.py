@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from upmap.detection import InputError
+from upmap.options import add_flags, parse_options
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.evaluation import as_input, confusion, confusion_matrix, logits_at
 from upmap.segmentation.losses import IGNORED
-from upmap.segmentation.optimisation import (
+from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,
     build_optimizer,
     grad_scaler,
     learning_rate,
 )
-from upmap.segmentation.options import add_flags, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)

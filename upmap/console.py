@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from upmap.detection.errors import InputError, InputWarning, as_line, printable
-from upmap.detection.formats.files import describe_os_error, remove_unfinished
+from upmap.errors import InputError, InputWarning, as_line, printable
+from upmap.files import describe_os_error, remove_unfinished
 from upmap.kernels import ImplementationError
 
 __all__ = ["Parser", "run"]

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, inclusive_size
-from upmap.detection.errors import InputError
 from upmap.detection.tables import (
     Catalog,
     Detections,
@@ -26,6 +25,7 @@ from upmap.detection.tables import (
     is_bounded,
     sort_ids,
 )
+from upmap.errors import InputError
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 

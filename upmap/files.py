@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from upmap.detection.errors import InputError
+from upmap.errors import InputError
 
 __all__ = [
     "check_folder",

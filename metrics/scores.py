@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from upmap.detection.formats import read
 from upmap.detection.formats.class_names import ClassNamesSource
-from upmap.detection.formats.inputs import Named
-from upmap.detection.memory import ClassNames, detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.inputs import Named
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels.accumulation import Accumulated
 from upmap.metrics.curves import (

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from upmap.detection.errors import InputError
+from upmap.errors import InputError
+from upmap.options import Range, validate_ranges
 from upmap.segmentation.checkpoint import (
     PROGRAM,
     as_kind,
@@ -19,8 +20,7 @@ from upmap.segmentation.checkpoint import (
     validate_weights,
 )
 from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_model, shapes
-from upmap.segmentation.optimisation import OptimizationOptions
-from upmap.segmentation.options import Range, validate_ranges
+from upmap.segmentation.optimization import OptimizationOptions
 
 __all__ = ["TrainedModel", "load_model"]
 

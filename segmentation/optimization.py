@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from upmap.segmentation.options import Range, describe_value, validate_ranges
+from upmap.options import Range, describe_value, validate_ranges
 
 __all__ = [
     "OPTIMISERS",

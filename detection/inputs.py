@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from upmap.detection.errors import InputError
-from upmap.detection.formats.files import (
+from upmap.errors import InputError
+from upmap.files import (
     BOM,
     decode_text,
     describe_os_error,

@@ -18,8 +18,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from upmap.detection.errors import InputError
-from upmap.detection.formats.files import read_text
+from upmap.errors import InputError
+from upmap.files import read_text
 
 __all__ = [
     "Range",
