@@ -165,7 +165,7 @@ def phases(
         "load ground truth": lambda: read_ground_truth(instances),
         "load detections": lambda: read_detections(detections, truth.catalog),
         "match": lambda: match(truth, found, COCO),
-        "accumulate and summarise": lambda: evaluate_matches(table),
+        "accumulate and summarize": lambda: evaluate_matches(table),
     }
     return interleaved_steps(steps, repeats=repeats)
 

@@ -48,9 +48,9 @@ def scored(
     found: dict[str, list[float]] = {name: [] for name in precisions}
     for seed in range(seeds):
         for name in precisions:
-            step = replace(training.optimisation, precision=name)
+            step = replace(training.optimization, precision=name)
             out = str(folder / f"{name}-{seed}")
-            one = replace(training, optimisation=step, seed=seed, out=out)
+            one = replace(training, optimization=step, seed=seed, out=out)
             found[name].append(train(one).scores.mIoU)
             print(f"{name}, seed {seed}: mIoU {found[name][-1]:.4f}", file=sys.stderr)
     return found

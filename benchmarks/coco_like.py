@@ -211,8 +211,8 @@ def _polygons(box: Floats, generator: Generator) -> tuple[Floats, Integers]:
     angle = 2 * np.pi * place / counts[owner]
     radius = generator.uniform(0.7, 1.0, start[-1])
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius[:, np.newaxis]
-    centre, sides = box[owner, :2] + box[owner, 2:] / 2, box[owner, 2:]
-    return (centre + unit * sides / 2).round(2), start
+    center, sides = box[owner, :2] + box[owner, 2:] / 2, box[owner, 2:]
+    return (center + unit * sides / 2).round(2), start
 
 
 def _polygon_areas(vertex: Floats, start: Integers) -> Floats:

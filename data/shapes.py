@@ -1,4 +1,4 @@
-"""Synthetic scenes of coloured shapes, with boxes, masks and a synthetic detector's findings.
+"""Synthetic scenes of colored shapes, with boxes, masks and a synthetic detector's findings.
 
 Run as `python -m data.shapes OUT`; data/sample was written by it. Boxes and masks follow the
 VOC2007 development kit: the extent of the visible pixels, from 1, both ends included; 0 is the
@@ -107,13 +107,13 @@ class Scene:
         return np.concatenate([[0], self.labels + 1]).astype(np.uint8)[self.instances]
 
 
-def scenes(count: int, seed: int, *, coloured: bool = False) -> list[Scene]:
+def scenes(count: int, seed: int, *, colored: bool = False) -> list[Scene]:
     """Scenes of 1 to 7 overlapping shapes; every twelfth is a background without any.
 
     Args:
         count: How many; the first scenes of a larger number are the same.
         seed: Of the random numbers, from 0.
-        coloured: Whether a class has hues of its own, so that a small model learns classes in
+        colored: Whether a class has hues of its own, so that a small model learns classes in
             seconds; otherwise the outline alone tells them.
 
     Raises:
@@ -130,7 +130,7 @@ def scenes(count: int, seed: int, *, coloured: bool = False) -> list[Scene]:
         _scene(
             np.random.default_rng([seed, SCENE_STREAM, i]),
             is_background=i % BACKGROUND_EVERY == BACKGROUND_EVERY - 1,
-            coloured=coloured,
+            colored=colored,
         )
         for i in range(count)
     ]
@@ -238,7 +238,7 @@ def _program(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m data.shapes",
-        description="Writes a synthetic detection data set: images of coloured shapes, their "
+        description="Writes a synthetic detection data set: images of colored shapes, their "
         "ground truth, and the detections of an imaginary detector.",
         epilog="The same seed gives the same data. Evaluate it with\n"
         "`python -m metrics.evaluate OUT/voc OUT/voc/results`.\n\n"
@@ -264,7 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scene(rng: Generator, *, is_background: bool, coloured: bool) -> Scene:
+def _scene(rng: Generator, *, is_background: bool, colored: bool) -> Scene:
     width, height = rng.integers(SMALLEST_SCENE, LARGEST_SCENE, endpoint=True).tolist()
     count = 0 if is_background else int(rng.integers(1, MOST_SHAPES, endpoint=True))
     labels = rng.integers(len(CLASSES), size=count).astype(np.int32)
@@ -273,7 +273,7 @@ def _scene(rng: Generator, *, is_background: bool, coloured: bool) -> Scene:
     canvas = _background(width, height, rng)
     for i, (shape, label) in enumerate(zip(shapes, labels.tolist(), strict=True)):
         stencils[i] = _inside(shape, width, height)
-        canvas = _paint(canvas, shape, rng, _hues(label) if coloured else ANY_HUE)
+        canvas = _paint(canvas, shape, rng, _hues(label) if colored else ANY_HUE)
     image = np.clip(canvas + rng.normal(0, 2.5, (height, width, 1)), 0, 255).astype(np.uint8)
     return _annotate(image, stencils, labels)
 
@@ -281,18 +281,18 @@ def _scene(rng: Generator, *, is_background: bool, coloured: bool) -> Scene:
 def _contours(name: str, width: int, height: int, rng: Generator) -> Contours:
     """A shape of random place, size and rotation: its contours, float64 [P, 2], x and y, px."""
     radius = math.exp(rng.uniform(math.log(SMALLEST_RADIUS), math.log(LARGEST_RADIUS)))
-    centre = rng.uniform((0, 0), (width, height))
+    center = rng.uniform((0, 0), (width, height))
     turn = rng.uniform(0, 2 * math.pi)
     contours = []
     for radii in CONTOURS[name]:
         angle = turn + np.linspace(0, 2 * math.pi, len(radii), endpoint=False)
         rays = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        contours.append(centre + radius * np.array(radii)[:, None] * rays)
+        contours.append(center + radius * np.array(radii)[:, None] * rays)
     return contours
 
 
 def _inside(contours: Contours, width: int, height: int) -> NDArray[np.bool_]:
-    """Which pixels' centres lie within a shape, bool [H, W], by the even-odd rule.
+    """Which pixels' centers lie within a shape, bool [H, W], by the even-odd rule.
 
     OpenCV is not asked: its versions differ in single pixels, and boxes depend on these.
     """
@@ -309,16 +309,16 @@ def _inside(contours: Contours, width: int, height: int) -> NDArray[np.bool_]:
 
 
 def _background(width: int, height: int, rng: Generator) -> Floats:
-    """A gradient of two muted colours under soft clouds, float64 [H, W, 3], RGB, 0 .. 255."""
+    """A gradient of two muted colors under soft clouds, float64 [H, W, 3], RGB, 0 .. 255."""
     import cv2
 
-    from_colour, to_colour = (_color(rng, ANY_HUE, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
+    from_color, to_color = (_color(rng, ANY_HUE, (0.05, 0.45), (0.25, 0.95)) for _ in range(2))
     ramp = _ramp(width, height, rng)[:, :, None]
     clouds = np.zeros((height, width))
     for cells, strength in ((4, 14.0), (12, 7.0)):
         grid = rng.normal(0, strength, (cells, cells))
         clouds += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-    return from_colour * (1 - ramp) + to_colour * ramp + clouds[:, :, None]
+    return from_color * (1 - ramp) + to_color * ramp + clouds[:, :, None]
 
 
 def _ramp(width: int, height: int, rng: Generator) -> Floats:
@@ -338,7 +338,7 @@ def _hues(label: int) -> Range:
 
 
 def _color(rng: Generator, hue: Range, saturation: Range, value: Range) -> Floats:
-    """A colour, float64 [3], RGB, 0 .. 255; hues are shares of the circle."""
+    """A color, float64 [3], RGB, 0 .. 255; hues are shares of the circle."""
     hsv = rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
@@ -356,8 +356,8 @@ def _paint(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> Fl
     shadow = cv2.GaussianBlur(shade, (0, 0), 2.0)[:, :, None] / 255
     cover = ink[:, :, None] / 255
     light = 1.1 - 0.4 * _ramp(width, height, rng)[:, :, None]
-    colour = _color(rng, hue, (0.55, 0.95), (0.5, 1.0)) * light
-    painted: Floats = canvas * (1 - 0.45 * shadow) * (1 - cover) + colour * cover
+    color = _color(rng, hue, (0.55, 0.95), (0.5, 1.0)) * light
+    painted: Floats = canvas * (1 - 0.45 * shadow) * (1 - cover) + color * cover
     return painted
 
 
@@ -415,12 +415,12 @@ def _false_positives(catalog: Catalog, rng: Generator) -> _Found:
     """Boxes of random place and size, of low score."""
     count = int(rng.poisson(FALSE_POSITIVES * len(catalog.images)))
     image = rng.integers(len(catalog.images), size=count).astype(np.int32)
-    centre = rng.uniform(0, 1, (count, 2)) * catalog.sizes[image]
+    center = rng.uniform(0, 1, (count, 2)) * catalog.sizes[image]
     half = np.exp(rng.uniform(np.log(SMALLEST_RADIUS), np.log(LARGEST_RADIUS), (count, 2)))
     return _Found(
         image=image,
         label=rng.integers(len(CLASSES), size=count).astype(np.int32),
-        box=np.concatenate([centre - half, centre + half], axis=1),
+        box=np.concatenate([center - half, center + half], axis=1),
         logit=rng.normal(-0.5, 1.2, count),
     )
 

@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("detections", type=Path, nargs="?", metavar="DETECTIONS", help="detections, likewise")
     add("--to", required=True, choices=FORMATS, help="the format to write")
     add("--out", required=True, type=Path, metavar="DIR", help="a new folder for what is written")
-    add("--from", dest="source", choices=FORMATS, help="the format to read; default: recognised")
+    add("--from", dest="source", choices=FORMATS, help="the format to read; default: recognized")
     add(
         "--image-set",
         metavar="NAME|FILE",

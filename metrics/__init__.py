@@ -1,4 +1,4 @@
-"""The verbs of evaluation: match, accumulate, summarise, report."""
+"""The verbs of evaluation: match, accumulate, summarize, report."""
 
 from upmap.metrics.curves import Curve
 from upmap.metrics.matching import MatchTable, concatenate, match

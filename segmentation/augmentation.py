@@ -31,14 +31,14 @@ class AugmentationOptions:
         flip: Probability of a left-right flip.
         smallest: The least factor of scaling.
         largest: The largest.
-        colour: Strength of changes of brightness, contrast and saturation, 0 for none.
+        color: Strength of changes of brightness, contrast and saturation, 0 for none.
     """
 
     crop: Annotated[tuple[int, int], Range(1, 16384)] = (96, 128)
     flip: Annotated[float, Range(0, 1)] = 0.5
     smallest: Annotated[float, Range(0.01, 16)] = 0.75
     largest: Annotated[float, Range(0.01, 16)] = 1.5
-    colour: Annotated[float, Range(0, 1)] = 0.25
+    color: Annotated[float, Range(0, 1)] = 0.25
 
     def __post_init__(self) -> None:
         validate_ranges(self)
@@ -83,8 +83,8 @@ def transform(options: AugmentationOptions) -> v2.Transform:
             fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORED},
         ),
     ]
-    if options.colour:
-        strength = options.colour
+    if options.color:
+        strength = options.color
         steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
     return v2.Compose(steps)
 

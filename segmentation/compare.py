@@ -68,8 +68,8 @@ def _small() -> TrainOptions:
         batch_size=4,
         factor=0.5,
         model=ModelOptions(width=8, depth=2),
-        augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, colour=0),
-        optimisation=OptimizationOptions(learning_rate=1e-2),
+        augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, color=0),
+        optimization=OptimizationOptions(learning_rate=1e-2),
     )
 
 
@@ -343,7 +343,7 @@ def _boundary_iou(found: TrainingResult, training: TrainOptions) -> float:
 def _labels(made: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
     """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
     images = image[None].to(next(made.parameters()).device)
-    precision = training.optimisation.precision
+    precision = training.optimization.precision
     logits = logits_at(made, images, factor=training.factor, precision=precision)
     return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
 
@@ -394,7 +394,7 @@ def _costs(
         for name, one in models.items()
     }
     taken = measure_models(
-        made, images.contiguous(memory_format=layout), precision=training.optimisation.precision
+        made, images.contiguous(memory_format=layout), precision=training.optimization.precision
     )
     size = (images.shape[2], images.shape[3])
     return {

@@ -1,6 +1,6 @@
 """The data sets of semantic segmentation: images, and the class of each of their pixels.
 
-Labels are PNG files of class ids, as in the VOC2012 development kit, whose colours
+Labels are PNG files of class ids, as in the VOC2012 development kit, whose colors
 (VOClabelcolormap.m) also stand for classes that have none of their own.
 """
 
@@ -56,7 +56,7 @@ MAX_PIXELS = 89_478_485  # of an image, unless another number is asked for; 256 
 LARGEST_IMAGE = 2**30  # pixels; OpenCV decodes no more
 DESCRIPTION = "classes.json"
 UNKNOWN = 254  # what an id that is neither a class nor void is read as
-GREY_STEPS = {2: 85, 4: 17}  # bits of a grey pixel to the factor that makes 255 of the largest
+GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor that makes 255 of the largest
 SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # the seed, and how many scenes
 VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -103,7 +103,7 @@ class Segmentation(Dataset[Pair]):
     Attributes:
         split: Which part of the data set.
         classes: The names of the K classes.
-        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
+        palette: uint8 [K, 3], RGB, the color that each is drawn in.
         names: Of the items; the file names without folder and ending.
         pixels: Of an item: the image, uint8 [H, W, 3], RGB, and the label, uint8 [H, W].
         images: The files of the images; empty for images that are drawn.
@@ -227,12 +227,12 @@ def _draw(root: str | Path | None, split: str, count: int | None, max_pixels: in
     made = _scenes(count or usual, seed)
     classes = ("background", *CLASSES)
     names = tuple(f"shape_{i:06d}" for i in range(1, len(made) + 1))
-    return Segmentation(split, classes, _colours(len(classes)), names, partial(_scene, made))
+    return Segmentation(split, classes, _colors(len(classes)), names, partial(_scene, made))
 
 
 @lru_cache(maxsize=8)  # a comparison opens the same scenes for each of its trainings
 def _scenes(count: int, seed: int) -> list[Scene]:
-    return scenes(count, seed, coloured=True)
+    return scenes(count, seed, colored=True)
 
 
 def _scene(made: list[Scene], item: int) -> tuple[Pixels, Pixels]:
@@ -269,7 +269,7 @@ def _from_files(
     names = tuple(_read_list(layout, folder, split)[:count])
     images = _paths(folder / layout.images.format(split=split), names, IMAGES)
     labels = _paths(folder / layout.labels.format(split=split), names, LABELS)
-    palette = description.palette_rgb or _colours(len(description.classes))
+    palette = description.palette_rgb or _colors(len(description.classes))
     return Segmentation(
         split=split,
         classes=description.classes,
@@ -311,7 +311,7 @@ def _refuse_contradictions(found: _Description, path: Path) -> None:
         message = f"{void} is the class {found.classes[void]}, so it cannot be void"
         raise InputError(message, path, "ignore_index_in_files")
     if palette is not None and len(palette) not in (count, count + 1):
-        message = f"{len(palette)} colours for {count} classes"
+        message = f"{len(palette)} colors for {count} classes"
         raise InputError(f"{message}; void may have one more", path, "palette_rgb")
 
 
@@ -406,7 +406,7 @@ def image_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
 def _ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The class ids of a label file, uint8 [H, W].
 
-    OpenCV is not asked: it makes colours of a palette's indices.
+    OpenCV is not asked: it makes colors of a palette's indices.
     """
     data = read_bytes(path)
     picture = whole_picture(data, path, max_pixels)
@@ -414,11 +414,11 @@ def _ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
         kind = "16-bit" if picture.mode.startswith("I") else picture.mode
-        found = f"expected class ids (a palette or 8-bit grey), got {kind} pixels"
+        found = f"expected class ids (a palette or 8-bit gray), got {kind} pixels"
         raise InputError(found, path)
     ids = np.asarray(picture).astype(np.uint8)
     bits = data[24]  # PNG specification: in the header, after width and height
-    return ids // GREY_STEPS.get(bits, 1) if picture.mode == "L" else ids
+    return ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids
 
 
 def whole_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -490,14 +490,14 @@ def _remapping(description: _Description) -> Pixels:
     return table
 
 
-def _colours(count: int) -> Pixels:
-    """Distinct colours, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
-    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of colour c
+def _colors(count: int) -> Pixels:
+    """Distinct colors, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of color c
     return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
 
 
 DATASETS = {
-    "shapes": Source("drawn scenes of coloured shapes, which need no files", _draw),
+    "shapes": Source("drawn scenes of colored shapes, which need no files", _draw),
     "camvid": Source(
         "CamVid in SegNet's split: <split>.txt, <split>/images, <split>/labels, classes.json",
         partial(_from_files, _Layout(images="{split}/images", labels="{split}/labels")),

@@ -90,7 +90,7 @@ def confusion(
 
     Args:
         model: See `logits_at`; in evaluation mode afterwards.
-        items: (image uint8 [3, H, W], label uint8 [H, W]); neighbours of one size share a batch.
+        items: (image uint8 [3, H, W], label uint8 [H, W]); neighbors of one size share a batch.
         classes: K.
         device: The model's.
         batch_size: At most so many in a batch.

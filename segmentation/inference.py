@@ -35,7 +35,7 @@ class TrainedModel:
     Attributes:
         model: On the CPU, in evaluation mode.
         classes: The names of the K classes.
-        palette: uint8 [K, 3], RGB, the colour that each is drawn in.
+        palette: uint8 [K, 3], RGB, the color that each is drawn in.
         factor: Of the size that the model sees images at.
         precision: That it was trained in.
         upsampling: The name of its operator.
@@ -77,7 +77,7 @@ def load_model(path: Path) -> TrainedModel:
         classes=saved.classes,
         palette=np.array(saved.palette, np.uint8),
         factor=saved.options.factor,
-        precision=saved.options.optimisation.precision,
+        precision=saved.options.optimization.precision,
         upsampling=options.upsampling,
     )
 
@@ -88,7 +88,7 @@ class _Training:
 
     factor: Annotated[float, Range(0, 4, above=True)]
     model: ModelOptions
-    optimisation: OptimizationOptions
+    optimization: OptimizationOptions
 
     def __post_init__(self) -> None:
         validate_ranges(self)

@@ -354,7 +354,7 @@ def _encoder(options: ModelOptions) -> PlainEncoder | ResNetEncoder:
 
 
 def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each with batch normalisation and the activation."""
+    """Two 3 x 3 convolutions, each with batch normalization and the activation."""
     layers: list[nn.Module] = []
     for channels in (before, after):
         layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))

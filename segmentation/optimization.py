@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and precision of training, each a row of a dict.
+"""Optimizer, learning rate and precision of training, each a row of a dict.
 
 Sources: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; Micikevicius et
 al., "Mixed Precision Training", ICLR 2018; Chen et al., "DeepLab", PAMI 2018 (poly).
@@ -36,7 +36,7 @@ class OptimizationOptions:
     """How weights are learned.
 
     Attributes:
-        optimiser: adamw, adam or sgd.
+        optimizer: adamw, adam or sgd.
         learning_rate: At its highest, after the warm-up.
         weight_decay: Decoupled under adamw; none for norms and biases.
         schedule: poly, cosine or constant, down to 0 at the last step.
@@ -45,7 +45,7 @@ class OptimizationOptions:
         precision: fp32, bf16 or fp16 (with gradient scaling).
     """
 
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
     learning_rate: Annotated[float, Range(0, 1000)] = 2e-3
     weight_decay: Annotated[float, Range(0, 1000)] = 0.01
     schedule: str = "poly"
@@ -55,7 +55,7 @@ class OptimizationOptions:
 
     def __post_init__(self) -> None:
         for name, among in (
-            ("optimiser", OPTIMISERS),
+            ("optimizer", OPTIMISERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
         ):
@@ -66,7 +66,7 @@ class OptimizationOptions:
 
 
 def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer:
-    """The optimiser of a model's parameters, in two groups: weights, and what does not decay.
+    """The optimizer of a model's parameters, in two groups: weights, and what does not decay.
 
     Args:
         model: The model.
@@ -78,7 +78,7 @@ def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer
         {"params": weights, "weight_decay": options.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return OPTIMISERS[options.optimiser](groups, options.learning_rate)
+    return OPTIMISERS[options.optimizer](groups, options.learning_rate)
 
 
 def learning_rate(step: int, steps: int, options: OptimizationOptions) -> float:
@@ -89,7 +89,7 @@ def learning_rate(step: int, steps: int, options: OptimizationOptions) -> float:
         steps: How many there are.
         options: The options.
 
-    >>> [learning_rate(i, 4, OptimisationOptions(schedule="cosine", warmup=0.5)) for i in range(4)]
+    >>> [learning_rate(i, 4, OptimizationOptions(schedule="cosine", warmup=0.5)) for i in range(4)]
     [0.001, 0.002, 0.002, 0.001]
     """
     warm = round(options.warmup * steps)

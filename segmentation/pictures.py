@@ -157,8 +157,8 @@ def _name_operators(axes: Axes, results: Results) -> None:
 
 def _draw_sample(whole: Sequence[Axes], near: Sequence[Axes], one: Sample, palette: Pixels) -> None:
     top, left, height, width = _window(one)
-    coloured = [_colorize(labels, palette) for labels in (one.label, *one.predictions.values())]
-    for above, below, pixels in zip(whole, near, [one.image, *coloured], strict=True):
+    colored = [_colorize(labels, palette) for labels in (one.label, *one.predictions.values())]
+    for above, below, pixels in zip(whole, near, [one.image, *colored], strict=True):
         above.imshow(pixels, interpolation="nearest")
         frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="white")
         above.add_patch(frame)

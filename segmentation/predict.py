@@ -54,8 +54,8 @@ examples:
   python -m segmentation.predict best.pt aerial.png --window 512 --overlap 0.5 --batch_size 4
   python -m segmentation.predict best.pt aerial.png --window "[512, 768]" --overlay false
 
-writes to --out, for each image: NAME.png, the class id of each pixel, coloured by a palette;
-NAME_overlay.jpg, the image under the classes' colours. prints the share of each class.
+writes to --out, for each image: NAME.png, the class id of each pixel, colored by a palette;
+NAME_overlay.jpg, the image under the classes' colors. prints the share of each class.
 exit status: 0 good; 2 misused or unreadable input."""
 
 Pixels = NDArray[np.uint8]
@@ -64,7 +64,7 @@ MAX_WINDOW = 65536  # px a side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
-    """How images are labelled.
+    """How images are labeled.
 
     Attributes:
         out: The folder for what is written.
@@ -139,7 +139,7 @@ def predict_labels(
             afterwards.
         image: uint8 [3, H, W], RGB, on the model's device.
         window: Height and width, px, of what goes through the model; None for the whole image.
-        overlap: The share of a window that its neighbour covers too, at least; up to 0.9.
+        overlap: The share of a window that its neighbor covers too, at least; up to 0.9.
         flip: Whether logits are the mean over the image and its mirror image.
         batch_size: At most so many windows at once.
         factor: Of the size that the model sees.
@@ -166,15 +166,15 @@ def predict_labels(
 
 
 def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
-    """An image half covered by the colours of its classes, uint8 [H, W, 3], RGB.
+    """An image half covered by the colors of its classes, uint8 [H, W, 3], RGB.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         labels: uint8 [H, W], 0 .. K - 1.
         palette: uint8 [K, 3], RGB.
 
-    >>> black, grey = np.zeros((1, 1, 3), np.uint8), np.full((1, 3), 100, np.uint8)
-    >>> overlaid(black, np.zeros((1, 1), np.uint8), grey).tolist()
+    >>> black, gray = np.zeros((1, 1, 3), np.uint8), np.full((1, 3), 100, np.uint8)
+    >>> overlaid(black, np.zeros((1, 1), np.uint8), gray).tolist()
     [[[50, 50, 50]]]
     """
     mixed: Pixels = image // 2 + palette[labels] // 2  # each halved first, to stay in 8 bits
@@ -269,7 +269,7 @@ def _labels(
 
 def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: bool) -> None:
     indexed = Image.fromarray(labels)
-    indexed.putpalette(palette.tobytes())  # makes grey values indices, and leaves them as they are
+    indexed.putpalette(palette.tobytes())  # makes gray values indices, and leaves them as they are
     with create_file(_label_path(base)) as beside:
         indexed.save(beside, format="PNG", bits=8)
     if overlay:
@@ -279,16 +279,16 @@ def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: 
 
 
 def _print_shares(found: TrainedModel, counts: NDArray[np.int64], out: Path) -> None:
-    """A line for each class: its colour, its share of all pixels, the images that have it."""
+    """A line for each class: its color, its share of all pixels, the images that have it."""
     print(f"labels of {len(counts)} images in {printable(str(out))}\n")
     width = max(len(printable(name)) for name in ["class", *found.classes])
-    print(f"{'class':<{width}}  colour    share  images")
+    print(f"{'class':<{width}}  color    share  images")
     shares = counts.sum(axis=0) / counts.sum()
     having = np.count_nonzero(counts, axis=0)
-    for name, colour, share, images in zip(
+    for name, color, share, images in zip(
         found.classes, found.palette.tolist(), shares.tolist(), having.tolist(), strict=True
     ):
-        print(f"{printable(name):<{width}}  #{bytes(colour).hex()}  {share:.4f}  {images:6}")
+        print(f"{printable(name):<{width}}  #{bytes(color).hex()}  {share:.4f}  {images:6}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def blend_windows(
         logits: Maps uint8 [B, 3, h, w] to float32 [B, K, h, w].
         image: uint8 [3, H, W].
         window: Height and width, px, at most; None for the whole image.
-        overlap: The share of a window that its neighbour covers too, at least; up to MOST_OVERLAP.
+        overlap: The share of a window that its neighbor covers too, at least; up to MOST_OVERLAP.
         batch_size: At most so many windows at once.
 
     Yields:
@@ -91,7 +91,7 @@ def weights(size: Size) -> Tensor:
     """
     rows, columns = (
         torch.sin(torch.pi * (torch.arange(side) + 0.5) / side) ** 2 for side in size
-    )  # at pixels' centres, so that none is 0
+    )  # at pixels' centers, so that none is 0
     return torch.outer(rows, columns)
 
 

@@ -87,7 +87,7 @@ EXAMPLES = """\
 examples:
   python -m segmentation.train                                    drawn shapes, a few minutes
   python -m segmentation.train --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
-  python -m segmentation.train --config camvid.toml --root CamVid --optimisation.precision bf16
+  python -m segmentation.train --config camvid.toml --root CamVid --optimization.precision bf16
   python -m segmentation.train --config camvid.toml --root CamVid --resume true
   torchrun --nproc-per-node 2 -m segmentation.train --batch_size 16
 
@@ -125,7 +125,7 @@ class TrainOptions:
         model: The model.
         loss: The loss.
         augmentation: The views.
-        optimisation: The steps.
+        optimization: The steps.
     """
 
     dataset: str = "shapes"
@@ -152,7 +152,7 @@ class TrainOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-    optimisation: OptimizationOptions = field(default_factory=OptimizationOptions)
+    optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
 
     def __post_init__(self) -> None:
         validate_ranges(self)
@@ -247,7 +247,7 @@ def train(
 
 
 def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float) -> Row:
-    rate = state.optimiser.param_groups[0]["lr"]
+    rate = state.optimizer.param_groups[0]["lr"]
     values = (
         *(state.epoch, state.step, rate, mean_loss),
         *(scores.mIoU, scores.pixel_accuracy, state.skipped, seconds),
@@ -344,8 +344,8 @@ def _fresh(options: TrainOptions, device: torch.device) -> State:
             multi_avg_fn=get_ema_multi_avg_fn(options.ema),  # type: ignore[no-untyped-call]
             use_buffers=True,
         )
-    scaler = grad_scaler(device, options.optimisation.precision)
-    return State(made, averaged, build_optimizer(made, options.optimisation), scaler)
+    scaler = grad_scaler(device, options.optimization.precision)
+    return State(made, averaged, build_optimizer(made, options.optimization), scaler)
 
 
 def _refuse_overwriting(options: TrainOptions) -> None:
@@ -366,7 +366,7 @@ def _resume(options: TrainOptions, device: torch.device, data: Segmentation) -> 
         state,
         checkpoint,
         path,
-        name=options.optimisation.optimiser,
+        name=options.optimization.optimizer,
         steps=len(data) // options.batch_size,
         epochs=options.epochs,
     )
@@ -433,8 +433,8 @@ def _one_epoch(
     in_a_row = 0
     shown = show_progress and _rank() == 0
     for batch in track_progress(batches, f"epoch {state.epoch + 1}", len(batches), shown):
-        rate = learning_rate(state.step, steps, options.optimisation)
-        for group in state.optimiser.param_groups:
+        rate = learning_rate(state.step, steps, options.optimization)
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
         value = _one_step(state, forward, parts, options)
         state.step += 1
@@ -466,22 +466,22 @@ def _one_step(
 ) -> float:
     """One step over all parts of a batch; its loss, or NaN if it had to be skipped."""
     device = next(state.model.parameters()).device
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=device)
     for _ in range(options.accumulate):
         images, labels = next(parts)
         images, labels = _at_factor(images.to(device), labels.to(device), options)
-        with autocast(device, options.optimisation.precision):
+        with autocast(device, options.optimization.precision):
             logits = forward(images, full_size=_is_full_size(images, labels))
             part = compute_loss(logits, labels, options.loss) / options.accumulate
         state.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         total += part.detach()
-    state.scaler.unscale_(state.optimiser)
-    limit = options.optimisation.clip or math.inf
+    state.scaler.unscale_(state.optimizer)
+    limit = options.optimization.clip or math.inf
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(_mean(total)))
     if is_finite or state.scaler.is_enabled():
-        state.scaler.step(state.optimiser)  # under fp16 it looks for itself, and is told to
+        state.scaler.step(state.optimizer)  # under fp16 it looks for itself, and is told to
     state.scaler.update()
     if not is_finite:
         state.skipped += 1
@@ -556,7 +556,7 @@ def _scores(
         device=device,
         batch_size=options.batch_size,
         factor=options.factor,
-        precision=options.optimisation.precision,
+        precision=options.optimization.precision,
     )
     return semantic_scores(_sum(torch.from_numpy(found).to(device)).cpu().numpy())
 
@@ -585,7 +585,7 @@ def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict
         "model": _model_to_evaluate(state).state_dict(),
         "weights": state.model.state_dict(),
         "averaged": None if state.averaged is None else state.averaged.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
         "epoch": state.epoch,
         "step": state.step,

@@ -26,12 +26,12 @@ COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
     *("val_mIoU", "val_pixel_accuracy", "skipped", "seconds"),
 )
-MOMENTS = {  # what an optimiser keeps for each parameter, and how that is called
+MOMENTS = {  # what an optimizer keeps for each parameter, and how that is called
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
     "adam": ("step", "exp_avg", "exp_avg_sq"),
     "sgd": ("momentum_buffer",),
 }
-KEYS = ("weights", "averaged", "optimiser", "scaler", "epoch", "step", "skipped", "history")
+KEYS = ("weights", "averaged", "optimizer", "scaler", "epoch", "step", "skipped", "history")
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class State:
 
     model: nn.Module
     averaged: AveragedModel | None
-    optimiser: Optimizer
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler
     epoch: int = 0
     step: int = 0
@@ -90,7 +90,7 @@ def restore(
         state: As the training began; unchanged where the checkpoint is refused, but for weights.
         checkpoint: What was loaded.
         path: The file, for errors.
-        name: Of the optimiser, a key of OPTIMISERS.
+        name: Of the optimizer, a key of OPTIMISERS.
         steps: Of an epoch.
         epochs: Of the training.
 
@@ -108,7 +108,7 @@ def restore(
     elif checkpoint["averaged"] is not None:
         raise InputError("expected none: ema is 0", path, "averaged")
     is_complete = checkpoint["step"] > checkpoint["skipped"]
-    _restore_optimiser(state, checkpoint["optimiser"], path, MOMENTS[name], is_complete)
+    _restore_optimizer(state, checkpoint["optimizer"], path, MOMENTS[name], is_complete)
     _restore_scaler(state.scaler, checkpoint["scaler"], path)
     _restore_random(checkpoint["random"], path)
     for key in ("epoch", "step", "skipped", "history"):
@@ -129,16 +129,16 @@ def _validate_progress(checkpoint: Mapping[str, Any], path: Path, steps: int, ep
         raise InputError(message, path, "step")
 
 
-def _restore_optimiser(
+def _restore_optimizer(
     state: State, saved: object, path: Path, moments: tuple[str, ...], is_complete: bool
 ) -> None:
     """Takes from `saved` what was learned; what the options say is as they say."""
-    place = "optimiser"
+    place = "optimizer"
     if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
         raise InputError("expected state and param_groups", path, place)
-    groups = state.optimiser.state_dict()["param_groups"]
+    groups = state.optimizer.state_dict()["param_groups"]
     _validate_groups(saved["param_groups"], groups, path, f"{place}.param_groups")
-    parameters = [one for group in state.optimiser.param_groups for one in group["params"]]
+    parameters = [one for group in state.optimizer.param_groups for one in group["params"]]
     kept, place = saved["state"], f"{place}.state"
     if not isinstance(kept, Mapping):
         raise InputError(f"expected a mapping, got {describe_value(kept)}", path, place)
@@ -149,7 +149,7 @@ def _restore_optimiser(
             _validate_moments(kept[i], parameter, path, f"{place}.{i}", moments)
         elif is_complete:
             raise InputError("missing", path, f"{place}.{i}")
-    state.optimiser.load_state_dict({"state": kept, "param_groups": groups})
+    state.optimizer.load_state_dict({"state": kept, "param_groups": groups})
 
 
 def _validate_groups(saved: object, expected: list[Any], path: Path, place: str) -> None:

@@ -136,7 +136,7 @@ class Interpolation(Upsampler):
             channels: C.
             scale: s.
             mode: "nearest", "bilinear" or "bicubic".
-            align_corners: Whether the corner pixels' centres are aligned instead of the corners;
+            align_corners: Whether the corner pixels' centers are aligned instead of the corners;
                 then features shift against the pixels that they were made of.
         """
         super().__init__(channels, scale)
@@ -283,8 +283,8 @@ def bilinear_kernel(scale: int) -> Tensor:
     >>> bilinear_kernel(2)[0].tolist()
     [0.0625, 0.1875, 0.1875, 0.0625]
     """
-    centre = scale - 0.5 * (scale % 2 == 0)  # with a zero in front where s is odd
-    distance = (torch.arange(2 * scale, dtype=torch.float32) - centre).abs() / scale
+    center = scale - 0.5 * (scale % 2 == 0)  # with a zero in front where s is odd
+    distance = (torch.arange(2 * scale, dtype=torch.float32) - center).abs() / scale
     return torch.outer(1 - distance, 1 - distance)
 
 
@@ -373,7 +373,7 @@ class MaxUnpooling(Upsampler):
 
 
 class Carafe(Upsampler):
-    """Each output is a weighted sum of a k x k neighbourhood, the weights made from the content.
+    """Each output is a weighted sum of a k x k neighborhood, the weights made from the content.
 
     Parameters, with m = 64 compressed channels: m C + m + 9 m s^2 k^2 + s^2 k^2. Macs: (m C + 9 m
     s^2 k^2 + s^2 k^2 C) h w.
@@ -406,8 +406,8 @@ class Carafe(Upsampler):
         encoded = self.encoder(self.compression(features))
         weights = torch.unflatten(encoded, 1, (self.kernel**2, self.scale**2)).softmax(1)
         around = functional.unfold(features, self.kernel, padding=self.kernel // 2)
-        neighbours = around.reshape(-1, self.channels, self.kernel**2, height, width)
-        parts = torch.einsum("bckhw,bkshw->bcshw", neighbours, weights.to(neighbours.dtype))
+        neighbors = around.reshape(-1, self.channels, self.kernel**2, height, width)
+        parts = torch.einsum("bckhw,bkshw->bcshw", neighbors, weights.to(neighbors.dtype))
         return functional.pixel_shuffle(parts.flatten(1, 2), self.scale)
 
     def macs(self, height: int, width: int) -> int:
@@ -425,7 +425,7 @@ class DySample(Upsampler):
     shuffle, static scope of 1/4).
     """
 
-    SCOPE: ClassVar[float] = 0.25  # of the offsets, so that neighbours' samples stay apart
+    SCOPE: ClassVar[float] = 0.25  # of the offsets, so that neighbors' samples stay apart
     START: ClassVar[float] = 1e-3  # standard deviation of the initial weights
 
     def __init__(self, channels: int, scale: int = 2, *, groups: int = 4) -> None:
@@ -453,7 +453,7 @@ class DySample(Upsampler):
         offsets = torch.unflatten(offsets, 1, (self.groups, 2)).flatten(0, 1).permute(0, 2, 3, 1)
         # In features' px; grid_sample wants -1 .. 1 from edge to edge. Each side has its own
         # factor because a tensor of both would be a constant in an exported model of any size.
-        x, y = (self._centres(height, width, offsets) + offsets).unbind(-1)
+        x, y = (self._centers(height, width, offsets) + offsets).unbind(-1)
         grid = torch.stack([x * 2 / width - 1, y * 2 / height - 1], dim=-1)
         grouped = torch.unflatten(features, 1, (self.groups, -1)).flatten(0, 1)
         sampled = functional.grid_sample(
@@ -470,8 +470,8 @@ class DySample(Upsampler):
         samples = 4 * self.scale**2 * self.channels
         return (self.offset.weight.numel() + samples) * height * width
 
-    def _centres(self, height: int, width: int, like: Tensor) -> Tensor:
-        """The outputs' centres in features' px, x and y, [s h, s w, 2]."""
+    def _centers(self, height: int, width: int, like: Tensor) -> Tensor:
+        """The outputs' centers in features' px, x and y, [s h, s w, 2]."""
         y, x = (
             (torch.arange(self.scale * side, dtype=like.dtype, device=like.device) + 0.5)
             / self.scale

@@ -146,9 +146,9 @@ def test_the_mask_of_a_shape_lies_where_the_image_shows_it() -> None:
 
 def test_a_ring_has_a_hole() -> None:
     ring = shapes._contours("ring", 160, 120, np.random.default_rng(3))
-    centre = np.rint(ring[0].mean(axis=0)).astype(int)
-    assert not shapes._inside(ring, 160, 120)[centre[1], centre[0]]
-    assert shapes._inside(ring[:1], 160, 120)[centre[1], centre[0]]
+    center = np.rint(ring[0].mean(axis=0)).astype(int)
+    assert not shapes._inside(ring, 160, 120)[center[1], center[0]]
+    assert shapes._inside(ring[:1], 160, 120)[center[1], center[0]]
 
 
 def test_a_later_shape_covers_an_earlier_one_and_a_covered_one_is_dropped() -> None:
@@ -281,10 +281,10 @@ def test_scenes_are_values(drawn: list[Scene]) -> None:
     assert replace(scene).image is scene.image
 
 
-def test_coloured_scenes_differ_from_others_in_the_colour_of_shapes_alone() -> None:
-    for plain, coloured in zip(scenes(12, 7), scenes(12, 7, coloured=True), strict=True):
-        np.testing.assert_array_equal(plain.mask, coloured.mask)
-        differs = (plain.image != coloured.image).any(axis=2)
-        background = coloured.mask == 0
+def test_colored_scenes_differ_from_others_in_the_color_of_shapes_alone() -> None:
+    for plain, colored in zip(scenes(12, 7), scenes(12, 7, colored=True), strict=True):
+        np.testing.assert_array_equal(plain.mask, colored.mask)
+        differs = (plain.image != colored.image).any(axis=2)
+        background = colored.mask == 0
         assert not differs[background & ~boundary(background, 3)].any()  # edges are soft
         assert differs.any() == bool(len(plain.labels))

@@ -1,4 +1,4 @@
-"""The file formats of detection: one row of FORMATS each, recognised by looking at the files."""
+"""The file formats of detection: one row of FORMATS each, recognized by looking at the files."""
 
 import re
 import warnings
@@ -36,7 +36,7 @@ SET_NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one format is recognised, read and written.
+    """How one format is recognized, read and written.
 
     Attributes:
         description: One line for --help.
@@ -112,11 +112,11 @@ def recognize_format(path: Named, what: str) -> str:
     """
     path = open_input(path)
     for name, known in FORMATS.items():
-        recognises = known.is_ground_truth if what == "ground truth" else known.is_detections
-        if recognises(path):
+        recognizes = known.is_ground_truth if what == "ground truth" else known.is_detections
+        if recognizes(path):
             return name
     expected = "; or ".join(f"{name}: {known.description}" for name, known in FORMATS.items())
-    raise InputError(f"not recognised as {what}; expected {expected}", path.path)
+    raise InputError(f"not recognized as {what}; expected {expected}", path.path)
 
 
 def read_ground_truth(

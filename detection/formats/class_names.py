@@ -20,7 +20,7 @@ def read_class_names(source: ClassNamesSource) -> dict[int, str]:
     Args:
         source: Such a mapping; or a file: a COCO instances file, of which the categories are read;
             or text with a line `id name` for each class; or text with a name on each line, for the
-            ids 1, 2, ... Lines of the first kind are recognised by the first line.
+            ids 1, 2, ... Lines of the first kind are recognized by the first line.
 
     Raises:
         InputError: If the file cannot be read, or an id or a name stands there twice.

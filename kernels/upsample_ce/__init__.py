@@ -87,7 +87,7 @@ def upsample_cross_entropy(
         logits: float16, bfloat16, float32 or float64 [N, C, h, w], contiguous or channels_last.
         target: uint8, int32 or int64 [N, H, W], 0 .. C - 1 or ignore_index.
         size: H and W, if they are to be checked.
-        align_corners: Whether the outermost centres, instead of edges, coincide.
+        align_corners: Whether the outermost centers, instead of edges, coincide.
         ignore_index: The label of pixels that do not count.
         weight: float [C], of each class; takes no gradient. None for 1.
         label_smoothing: In [0, 1].

@@ -13,7 +13,7 @@ class Settings:
 
     Attributes:
         weight: float [C], of each class; None for 1.
-        align_corners: Whether the outermost centres, instead of edges, coincide.
+        align_corners: Whether the outermost centers, instead of edges, coincide.
         ignore_index: The label of pixels that do not count.
         label_smoothing: In [0, 1].
     """

@@ -1,4 +1,4 @@
-"""Where the pixels of an upsampled map come from: two neighbours a side, and how much of each.
+"""Where the pixels of an upsampled map come from: two neighbors a side, and how much of each.
 
 As torch.nn.functional.interpolate(mode="bilinear", size=...) has it, in double precision: in single
 precision, a position among 500 features is off by 3e-5 of a feature.
@@ -37,7 +37,7 @@ def taps(features: int, pixels: int, align_corners: bool) -> Taps:
     Args:
         features: At least 1.
         pixels: At least 1.
-        align_corners: Whether the outermost centres, instead of the outermost edges, coincide.
+        align_corners: Whether the outermost centers, instead of the outermost edges, coincide.
 
     >>> found = taps(2, 4, align_corners=False)
     >>> found.first.tolist(), found.second.tolist(), found.share.tolist()

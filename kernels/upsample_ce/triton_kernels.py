@@ -3,7 +3,7 @@
 Forward, a program has BP pixels and goes over the classes in blocks of BC with a running maximum and
 sum of exponentials. Backward, it has BP features and BC classes, and gathers from all pixels that
 read them: no atomics, so that every run has the same bits. The features around a pixel of
-a feature are its left and right neighbours, whatever the ratio of sizes is.
+a feature are its left and right neighbors, whatever the ratio of sizes is.
 
 Half-precision logits are made float32 where they are loaded: the interpreter computes wrongly with
 bfloat16. Tile sizes are arguments, not tuned: tuning needs a driver, in the interpreter too.

@@ -158,7 +158,7 @@ BAD_VOC: dict[str, Case] = {
     ),
     "a folder of detections without any": (
         {CAT: None, "results/comp4_det_test_dog.txt": None, "results/readme.txt": ""},
-        r"results: not recognised as detections; expected voc: .*comp4_det_<set>_<class>\.txt",
+        r"results: not recognized as detections; expected voc: .*comp4_det_<set>_<class>\.txt",
     ),
 }
 
@@ -366,9 +366,9 @@ def test_a_path_where_nothing_is_is_named(
         read(*paths, format=format_name)
 
 
-def test_a_folder_of_something_else_is_not_recognised(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_recognized(tmp_path: Path) -> None:
     put(tmp_path, {"photos/a.jpg": b"\xff\xd8"})
-    with pytest.raises(InputError, match=r"photos: not recognised as ground truth; expected voc: "):
+    with pytest.raises(InputError, match=r"photos: not recognized as ground truth; expected voc: "):
         read_ground_truth(tmp_path / "photos")
 
 
@@ -399,7 +399,7 @@ def test_a_folder_where_a_file_is_expected_is_named(tmp_path: Path, name: str) -
 @pytest.mark.parametrize("name", ["found.json", "truth.json"])
 def test_a_folder_where_a_json_file_is_expected_is_named(tmp_path: Path, name: str) -> None:
     put(tmp_path, COCO, {name: None, f"{name}/x": ""})
-    with pytest.raises(InputError, match=f"{name}: (not recognised|is a directory)"):
+    with pytest.raises(InputError, match=f"{name}: (not recognized|is a directory)"):
         read(*inputs(tmp_path))
 
 

@@ -330,7 +330,7 @@ def test_a_file_name_that_two_images_share_names_neither(tmp_path: Path) -> None
         ("found", "detections", "coco"),
     ],
 )
-def test_the_format_is_recognised(tmp_path: Path, name: str, what: str, expected: str) -> None:
+def test_the_format_is_recognized(tmp_path: Path, name: str, what: str, expected: str) -> None:
     put(tmp_path, VOC, COCO, {"truth": COCO["truth.json"], "found": b"\xef\xbb\xbf \n[]"})
     assert recognize_format(tmp_path / name, what) == expected
 

@@ -229,7 +229,7 @@ def test_both_inputs_cannot_be_standard_input(capsys: pytest.CaptureFixture[str]
 def test_what_standard_input_lacks_is_one_line(coco: Path) -> None:
     status, printed, errors = program("metrics.evaluate", coco / "truth.json", "-", data=b"")
     assert (status, printed) == (2, "")
-    assert errors.startswith("error: -: not recognised as detections")
+    assert errors.startswith("error: -: not recognized as detections")
     assert errors.count("\n") == 1
 
 

@@ -367,7 +367,7 @@ def test_the_edge_of_ignored_pixels_is_a_boundary() -> None:
     target = np.zeros((9, 9), int)
     target[4, 4] = IGNORED
     counts = boundary_counts(target, np.zeros((9, 9), int), 1, distance=1)
-    assert counts.tolist() == [[32 + 8, 32 + 8]]  # the image's rim, and the pixel's neighbours
+    assert counts.tolist() == [[32 + 8, 32 + 8]]  # the image's rim, and the pixel's neighbors
 
 
 def test_what_is_predicted_on_ignored_pixels_changes_nothing() -> None:

@@ -51,8 +51,8 @@ def encoded(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **
     return file.getvalue()
 
 
-def grey_png(ids: NDArray[np.uint8], bits: int) -> bytes:
-    """A greyscale PNG of few bits, which PIL does not write."""
+def gray_png(ids: NDArray[np.uint8], bits: int) -> bytes:
+    """A grayscale PNG of few bits, which PIL does not write."""
     height, width = ids.shape
     planes = np.unpackbits(ids[:, :, None], axis=2)[:, :, 8 - bits :].reshape(height, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(planes, axis=1))
@@ -120,7 +120,7 @@ def test_an_item_is_an_rgb_image_and_its_classes(tmp_path: Path) -> None:
     assert np.array_equal(label.numpy(), np.where(IDS == 3, IGNORED, IDS))
 
 
-def test_a_data_set_knows_its_names_classes_and_colours(tmp_path: Path) -> None:
+def test_a_data_set_knows_its_names_classes_and_colors(tmp_path: Path) -> None:
     palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]]
     folder = put(tmp_path, classes_json(palette_rgb=palette))
     dataset = open_dataset("folder", folder, "train")
@@ -130,7 +130,7 @@ def test_a_data_set_knows_its_names_classes_and_colours(tmp_path: Path) -> None:
     assert dataset.palette.tolist() == palette[:3]
 
 
-def test_classes_without_colours_get_those_of_voc(tmp_path: Path) -> None:
+def test_classes_without_colors_get_those_of_voc(tmp_path: Path) -> None:
     palette = open_dataset("voc2012", as_voc(tmp_path, IDS), "val").palette
     assert palette[[0, 1, 2, 15, 20]].tolist() == [
         *([0, 0, 0], [128, 0, 0], [0, 128, 0]),
@@ -138,8 +138,8 @@ def test_classes_without_colours_get_those_of_voc(tmp_path: Path) -> None:
     ]
 
 
-def test_any_number_of_classes_gets_distinct_colours() -> None:
-    assert len(np.unique(datasets._colours(254), axis=0)) == 254
+def test_any_number_of_classes_gets_distinct_colors() -> None:
+    assert len(np.unique(datasets._colors(254), axis=0)) == 254
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_processes_load_what_one_process_does(tmp_path: Path) -> None:
 def test_shapes_are_the_scenes_of_their_split() -> None:
     dataset = open_dataset("shapes", None, "val", count=3)
     assert dataset.classes == ("background", *CLASSES)
-    for item, scene in zip(dataset, scenes(3, seed=1, coloured=True), strict=True):  # type: ignore[call-overload]
+    for item, scene in zip(dataset, scenes(3, seed=1, colored=True), strict=True):  # type: ignore[call-overload]
         assert np.array_equal(item[0].numpy(), scene.image.transpose(2, 0, 1))
         assert np.array_equal(item[1].numpy(), scene.mask)
 
@@ -220,8 +220,8 @@ def test_a_count_gives_the_first_items(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [encoded(IDS), grey_png(IDS, 2), grey_png(IDS, 4), encoded(IDS, "P", bits=2), PALETTE_PNG],
-    ids=["grey", "2-bit grey", "4-bit grey", "2-bit palette", "palette"],
+    [encoded(IDS), gray_png(IDS, 2), gray_png(IDS, 4), encoded(IDS, "P", bits=2), PALETTE_PNG],
+    ids=["gray", "2-bit gray", "4-bit gray", "2-bit palette", "palette"],
 )
 def test_ids_are_the_same_in_every_kind_of_label(tmp_path: Path, content: bytes) -> None:
     dataset = open_dataset("folder", put(tmp_path, {"labels/a.png": content}), "train")
@@ -233,7 +233,7 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
         tmp_path,
         {
             "labels/a.png": encoded(IDS == 1),
-            "labels/b.png": grey_png((IDS & 1).astype(np.uint8), 1),
+            "labels/b.png": gray_png((IDS & 1).astype(np.uint8), 1),
         },
     )
     dataset = open_dataset("folder", tmp_path, "train")
@@ -250,7 +250,7 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, PHOTO[:, :, 0]])])
-def test_grey_images_and_those_with_alpha_become_rgb(
+def test_gray_images_and_those_with_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
     dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encoded(pixels)}), "train")
@@ -276,7 +276,7 @@ def test_voc_is_found_from_any_of_its_folders(tmp_path: Path, below: str) -> Non
     assert validate_dataset(dataset)[[0, 1, 20]].tolist() == [12, 12, 12]
 
 
-HUGE = grey_png(np.zeros((1, 1), np.uint8), 1).replace(
+HUGE = gray_png(np.zeros((1, 1), np.uint8), 1).replace(
     struct.pack(">II", 1, 1), struct.pack(">II", 20_000, 5_000)
 )
 HUGE = HUGE[:29] + struct.pack(">I", zlib.crc32(HUGE[12:29])) + HUGE[33:]  # its checksum
@@ -296,15 +296,15 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "an RGB label": (
         {A_LABEL: encoded(PHOTO)},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit grey\), got RGB pixels$",
+        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got RGB pixels$",
     ),
     "a label with alpha": (
         {A_LABEL: encoded(np.dstack([IDS, IDS]))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit grey\), got LA pixels$",
+        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got LA pixels$",
     ),
     "a 16-bit label": (
         {A_LABEL: encoded(IDS.astype(np.uint16))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit grey\), got 16-bit pixels$",
+        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got 16-bit pixels$",
     ),
     "a JPEG as label": (
         {A_LABEL: encoded(IDS, kind="JPEG")},
@@ -393,11 +393,11 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         classes_json(ignore_index_in_files=256),
         r"classes\.json:ignore_index_in_files: .+$",
     ),
-    "too few colours": (
+    "too few colors": (
         classes_json(palette_rgb=[[0, 0, 0]]),
-        r"classes\.json:palette_rgb: 1 colours for 3 classes; void may have one more$",
+        r"classes\.json:palette_rgb: 1 colors for 3 classes; void may have one more$",
     ),
-    "a colour beyond a byte": (
+    "a color beyond a byte": (
         classes_json(palette_rgb=[[0, 0, 0], [0, -1, 0], [1, 1, 1]]),
         r"classes\.json:palette_rgb\[1\]\[1\]: .+$",
     ),
@@ -485,7 +485,7 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
 def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    content = bytearray(data.draw(st.sampled_from([PALETTE_PNG, grey_png(IDS, 2)])))
+    content = bytearray(data.draw(st.sampled_from([PALETTE_PNG, gray_png(IDS, 2)])))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "spoilt.png"

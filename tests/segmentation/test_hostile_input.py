@@ -76,7 +76,7 @@ def test_every_number_that_a_program_takes_has_a_lower_and_an_upper_bound(
 def test_the_walk_over_the_numbers_sees_those_of_every_section() -> None:
     flags = {flag for kind in PROGRAMS.values() for flag, _ in numbers(kind)}
     assert {"model.width", "training.model.depth", "loss.class_weights", "window"} <= flags
-    assert {"augmentation.crop", "optimisation.clip", "size", "seed", "workers"} <= flags
+    assert {"augmentation.crop", "optimization.clip", "size", "seed", "workers"} <= flags
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def assert_refused(run: Callable[[], object], name: str, place: tuple[Any, ...])
 def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
     out = tmp_path_factory.mktemp("hostile")
     words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out), "--resume", "true"]
-    words += ["--optimisation.precision", "fp16", "--factor", "0.2"]
+    words += ["--optimization.precision", "fp16", "--factor", "0.2"]
     words += ["--augmentation.crop", "[32, 32]"]
     return parse_options(TrainOptions, parser_of(TrainOptions), words)
 
@@ -252,7 +252,7 @@ def is_free(place: tuple[Any, ...], value: Any) -> bool:
         return len(place) > 1 and place[1] in train.FREE_TO_CHANGE
     if place[0] == "history" and len(place) == 3:
         return value == 10**30  # a number like others
-    # Settings of an optimiser that another version of torch does not know.
+    # Settings of an optimizer that another version of torch does not know.
     return "param_groups" in place and value is MISSING and place[-1] not in ("params", "lr", 0)
 
 
@@ -287,7 +287,7 @@ def test_predictions_and_exports_take_no_checkpoint_with_a_key_spoilt_that_they_
         is_option = place[0] == "options" and len(place) > 1
         if place[0] not in needed:
             continue
-        if is_option and place[1] not in ("model", "optimisation", "factor"):
+        if is_option and place[1] not in ("model", "optimization", "factor"):
             continue
         for value in spoilt(value_at(saved, place)):
             if value is MISSING and is_option and len(place) > 2:

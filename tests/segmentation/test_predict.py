@@ -20,7 +20,7 @@ from upmap.segmentation.predict import main, overlay_labels, predict_labels
 def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
-    for i, scene in enumerate(scenes(2, 5, coloured=True)):
+    for i, scene in enumerate(scenes(2, 5, colored=True)):
         cv2.imwrite(str(folder / f"scene_{i}.png"), scene.image[:, :, ::-1])
     (folder / "notes.txt").write_text("no image")
     return folder
@@ -30,7 +30,7 @@ def labels(path: Path) -> Any:
     return np.array(Image.open(path))
 
 
-def test_a_folder_is_labelled(
+def test_a_folder_is_labeled(
     checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -87,7 +87,7 @@ def test_flipping_makes_predictions_that_flip_with_the_image() -> None:
     assert (predict_labels(model, image) != predict_labels(model, image.flip(2)).flip(1)).any()
 
 
-def test_an_overlay_is_half_the_image_and_half_the_colours() -> None:
+def test_an_overlay_is_half_the_image_and_half_the_colors() -> None:
     image = np.full((2, 2, 3), 200, np.uint8)
     palette = np.array([[0, 0, 0], [100, 50, 255]], np.uint8)
     found = overlay_labels(image, np.array([[0, 1], [1, 0]], np.uint8), palette)

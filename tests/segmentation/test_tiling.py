@@ -25,7 +25,7 @@ def image_of(height: int, width: int) -> Tensor:
 
 @settings(deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, OVERLAPS, st.integers(1, 5))
-def test_blending_what_looks_at_no_neighbour_changes_nothing(
+def test_blending_what_looks_at_no_neighbor_changes_nothing(
     height: int, width: int, tall: int, wide: int, overlap: float, batch_size: int
 ) -> None:
     image = image_of(height, width)

@@ -24,7 +24,7 @@ from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.train import TrainOptions, main, train
 
 ROOT = Path(__file__).resolve().parents[2]
-LEARNS = ("--epochs", "16", "--optimisation.learning_rate", "0.02")
+LEARNS = ("--epochs", "16", "--optimization.learning_rate", "0.02")
 SPLITS = {"train": 16, "val": 5, "test": 4}
 
 
@@ -113,7 +113,7 @@ def test_it_learns_and_reports_the_best_epoch_on_the_test_images(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_it_learns_in_half_precision(squares: Path, tmp_path: Path, precision: str) -> None:
-    assert main(words(squares, tmp_path, *LEARNS, "--optimisation.precision", precision)) == 0
+    assert main(words(squares, tmp_path, *LEARNS, "--optimization.precision", precision)) == 0
     assert float(history(tmp_path)[-1]["val_mIoU"]) > 0.9
 
 
@@ -122,7 +122,7 @@ def test_it_learns_in_half_precision(squares: Path, tmp_path: Path, precision: s
     [
         ("--accumulate", "2"),
         ("--factor", "0.5"),
-        ("--loss.loss", "cross_entropy+dice", "--optimisation.optimiser", "sgd"),
+        ("--loss.loss", "cross_entropy+dice", "--optimization.optimizer", "sgd"),
         ("--model.upsampling", "max_unpooling", "--channels_last", "false"),
         ("--model.attention", "true", "--model.activation", "gelu", "--workers", "1"),
     ],
@@ -224,7 +224,7 @@ def test_two_processes_train_alike_and_score_exactly_alike(
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("mIoU") == 1
     scores = [float(history(out)[-1]["val_mIoU"]) for out in (one, two)]
-    # Each process normalises its own half of a batch of four, so weights differ a little.
+    # Each process normalizes its own half of a batch of four, so weights differ a little.
     assert abs(scores[0] - scores[1]) < 0.05
     found = load_checkpoint(two / "last.pt")
     net = build_model(ModelOptions(classes=2, width=4, depth=2))
@@ -257,7 +257,7 @@ def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
         return untouched(logits, *rest) * (torch.inf if calls[0] == 3 else 1.0)
 
     monkeypatch.setattr(program, "loss", once_infinite)
-    assert main(words(squares, tmp_path, "--optimisation.precision", "fp16")) == 0
+    assert main(words(squares, tmp_path, "--optimization.precision", "fp16")) == 0
     assert [row["skipped"] for row in history(tmp_path)] == ["1", "1", "1"]
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
 

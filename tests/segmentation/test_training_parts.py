@@ -87,7 +87,7 @@ def test_help_has_the_docstrings_words_and_the_defaults(
     ("text", "message"),
     [
         ("rates = 1", "some.toml:rates: no such option; there are rate, deep, inner"),
-        ("[inner]\ncolour = 1", "some.toml:inner.colour: no such option; there are name, sizes"),
+        ("[inner]\ncolor = 1", "some.toml:inner.color: no such option; there are name, sizes"),
         ("deep = 1", "some.toml:deep: "),
         ("rate = -1", "some.toml: rate must be at least 0, not -1"),
         ("rate = ", "some.toml: malformed TOML"),
@@ -179,7 +179,7 @@ class Numbered(Dataset[tuple[Tensor, Tensor]]):
         return label.expand(3, -1, -1) + item, label
 
 
-PLAIN = AugmentationOptions(crop=(32, 32), colour=0)
+PLAIN = AugmentationOptions(crop=(32, 32), color=0)
 
 
 def test_a_view_depends_on_seed_epoch_and_item_alone() -> None:
@@ -203,7 +203,7 @@ def test_drawing_a_view_leaves_the_random_numbers_of_others_alone() -> None:
 
 
 def test_image_and_labels_are_moved_together() -> None:
-    unscaled = AugmentationOptions(crop=(32, 32), colour=0, smallest=1, largest=1)
+    unscaled = AugmentationOptions(crop=(32, 32), color=0, smallest=1, largest=1)
     views = Views(Numbered(), unscaled, seed=0, epoch=0)
     for item in range(6):
         image, label = views[item]
@@ -211,7 +211,7 @@ def test_image_and_labels_are_moved_together() -> None:
 
 
 def test_what_a_crop_adds_to_an_image_is_ignored() -> None:
-    padded = AugmentationOptions(crop=(64, 64), colour=0, smallest=1, largest=1)
+    padded = AugmentationOptions(crop=(64, 64), color=0, smallest=1, largest=1)
     image, label = Views(Numbered(), padded, seed=0, epoch=0)[0]
     assert image.shape == (3, 64, 64)
     assert int((label == IGNORED).sum()) == 64 * 64 - 40 * 50
@@ -295,7 +295,7 @@ def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (OptimizationOptions, {"optimiser": "lion"}, "optimiser must be one of adamw, adam, sgd"),
+        (OptimizationOptions, {"optimizer": "lion"}, "optimizer must be one of adamw, adam, sgd"),
         (OptimizationOptions, {"schedule": "step"}, "schedule must be one of poly"),
         (OptimizationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
         (
