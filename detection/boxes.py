@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 def xyxy_from_xywh(xywh: Floats) -> Floats:
     """Continuous corners xyxy of COCO's x, y, width, height; float64 [N, 4] both.
 
-    >>> corners(np.array([[10.0, 20.0, 5.0, 2.0]])).tolist()
+    >>> xyxy_from_xywh(np.array([[10.0, 20.0, 5.0, 2.0]])).tolist()
     [[10.0, 20.0, 15.0, 22.0]]
     """
     return np.concatenate([xywh[:, :2], xywh[:, 2:] + xywh[:, :2]], axis=1)

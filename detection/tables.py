@@ -118,7 +118,7 @@ def images_by_name(catalog: Catalog) -> dict[str, int]:
 def is_bounded(values: ArrayLike) -> NDArray[np.bool_]:
     """Where coordinates and sides are finite, and so small that areas will be finite too.
 
-    >>> bounded([7.0, np.nan, -np.inf, 1e200]).tolist()
+    >>> is_bounded([7.0, np.nan, -np.inf, 1e200]).tolist()
     [True, False, False, False]
     """
     within: NDArray[np.bool_] = np.abs(np.asarray(values, np.float64)) <= LARGEST

@@ -5,11 +5,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from upmap.errors import ImplementationError
+
 __all__ = [
     "IMPL_VARIABLE",
     "LOAD_ERRORS",
     "OPERATIONS",
-    "ImplementationError",
     "import_native",
     "refuse_unloadable",
     "select_implementation",
@@ -24,10 +25,6 @@ IMPL_VARIABLE = (
 LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though built, is not loaded
 
 Implementation = TypeVar("Implementation")
-
-
-class ImplementationError(ValueError):
-    """An implementation that is asked for is unknown, or not built here."""
 
 
 def select_implementation(

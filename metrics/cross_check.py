@@ -23,12 +23,12 @@ from upmap.detection.boxes import box_area, convert_pixels
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Detections, GroundTruth, ImageId, align, row_subset
 from upmap.errors import InputError, InputWarning
-from upmap.files import track_progress
 from upmap.metrics.comparison import Comparison
 from upmap.metrics.curves import accumulate
 from upmap.metrics.matching import ALL_DETECTIONS, match
 from upmap.metrics.protocol import COCO, Protocol
 from upmap.metrics.scores import evaluate_matches, mean_average_precision
+from upmap.progress import track_progress
 
 __all__ = ["compare_with_pycocotools"]
 
@@ -231,7 +231,9 @@ def _match_categories(datasets: _Datasets, protocol: Protocol, show_progress: bo
     categories = datasets.categories
     evaluators = []
     with contextlib.redirect_stdout(io.StringIO()):
-        for category in track_progress(categories, "pycocotools", len(categories), show_progress):
+        for category in track_progress(
+            categories, "pycocotools", total=len(categories), show=show_progress
+        ):
             evaluator = COCOeval(datasets.ground_truth, datasets.detections, "bbox")
             evaluator.params.imgIds = list(datasets.images)
             evaluator.params.catIds = [category]

@@ -9,6 +9,7 @@ from upmap.errors import abbreviate_list, printable
 from upmap.metrics.comparison import Comparison, agrees, largest_difference
 from upmap.metrics.protocol import Metric, Protocol, cap_text
 from upmap.metrics.scores import ClassScores, Evaluation
+from upmap.text_tables import align_columns
 
 __all__ = ["SCHEMA", "as_csv", "as_json", "as_text", "comparison_text", "number"]
 
@@ -23,8 +24,8 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
         evaluations: Of the same data under different protocols; at least one.
     """
     parts = [
-        _align_columns(_class_table(evaluations), left=1),
-        _align_columns(_summary_table(evaluations), left=5),
+        align_columns(_class_table(evaluations), left=1),
+        align_columns(_summary_table(evaluations), left=5),
     ]
     undefined = sorted({name for one in evaluations for name in one.undefined_classes})
     if undefined:
@@ -93,7 +94,7 @@ def comparison_text(rows: Sequence[Comparison]) -> str:
         table = [[word for i, word in enumerate(line) if i != 2] for line in table]
     largest = largest_difference(rows)
     verdict = "agree" if agrees(rows) else "DISAGREE"
-    return f"{_align_columns(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
+    return f"{align_columns(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
 
 
 def number(value: float) -> str:
@@ -103,24 +104,6 @@ def number(value: float) -> str:
     ('0.677483', 'n/a')
     """
     return "n/a" if math.isnan(value) else f"{value:.6f}"
-
-
-def _align_columns(rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Rows of words as lines of aligned columns, the first `left` of them flush left.
-
-    Names from files are escaped: none can act on a terminal or stand for another row.
-    """
-    rows = [[printable(word) for word in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            word.ljust(width) if i < left else word.rjust(width)
-            for i, (word, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines) + "\n"
 
 
 def _class_table(evaluations: Sequence[Evaluation]) -> list[list[str]]:

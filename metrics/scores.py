@@ -76,9 +76,11 @@ class Evaluation:
         """The classes without counted ground truth, which the means leave out."""
         return tuple(name for name, scores in self.per_class.items() if scores.positives == 0)
 
-    @property
-    def accumulated(self) -> Accumulated:
-        """Precision and recall of every class, IoU threshold, area range and cap; found anew."""
+    def accumulate(self) -> Accumulated:
+        """Precision and recall of every class, IoU threshold, area range and cap.
+
+        Recomputed on every call.
+        """
         return accumulate(self.match_table)
 
     def curve(

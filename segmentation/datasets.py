@@ -33,8 +33,8 @@ from upmap.files import (
     read_bytes,
     read_text,
     require_path,
-    track_progress,
 )
+from upmap.progress import track_progress
 from upmap.segmentation.losses import IGNORED
 
 __all__ = [
@@ -168,7 +168,7 @@ def open_dataset(
         InputError: If there is no such data set, folder, split or file, or a list or the
             description of the classes is malformed; names the file and the line or key.
 
-    >>> dataset = opened("shapes", None, "val", count=2, size=(96, 128))
+    >>> dataset = open_dataset("shapes", None, "val", count=2, size=(96, 128))
     >>> [tuple(tensor.shape) for tensor in dataset[1]]
     [(3, 96, 128), (96, 128)]
     """
@@ -194,7 +194,9 @@ def validate_dataset(dataset: Segmentation, *, show_progress: bool = False) -> N
     """
     counts = np.zeros(256, np.int64)
     items = range(len(dataset))
-    for item in track_progress(items, f"checking {dataset.split}", len(dataset), show_progress):
+    for item in track_progress(
+        items, f"checking {dataset.split}", total=len(dataset), show=show_progress
+    ):
         if dataset.images:  # some versions of OpenCV pass over what is truncated
             path = dataset.images[item]
             whole_picture(read_bytes(path), path, dataset.max_pixels)

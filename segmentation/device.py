@@ -23,7 +23,7 @@ def select_device(name: str) -> torch.device:
     Raises:
         InputError: If there is no such device.
 
-    >>> device_called("cpu")
+    >>> select_device("cpu")
     device(type='cpu')
     """
     shown = name if NAME.fullmatch(name) else describe_value(name)

@@ -67,7 +67,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
         predictions: integer [...], 0 .. K - 1.
         classes: K.
 
-    >>> counted(torch.tensor([0, 1, 1, 255]), torch.tensor([0, 0, 1, 1]), 2).tolist()
+    >>> confusion_matrix(torch.tensor([0, 1, 1, 255]), torch.tensor([0, 0, 1, 1]), 2).tolist()
     [[1, 0], [1, 1]]
     """
     counts = labels != IGNORED

@@ -105,7 +105,7 @@ def build_model(options: ModelOptions) -> "Unet | Fcn":
         ValueError: If options do not go together, or ask for more than MAX_PARAMETERS.
         InputError: If the file of weights cannot be read or does not fit.
 
-    >>> model(ModelOptions(classes=6))(torch.zeros(1, 3, 45, 60)).shape
+    >>> build_model(ModelOptions(classes=6))(torch.zeros(1, 3, 45, 60)).shape
     torch.Size([1, 6, 45, 60])
     """
     if options.classes < 1:

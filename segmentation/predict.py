@@ -22,7 +22,6 @@ from upmap.files import (
     create_file,
     read_bytes,
     require_path,
-    track_progress,
 )
 from upmap.options import (
     Range,
@@ -31,6 +30,7 @@ from upmap.options import (
     parse_options,
     validate_ranges,
 )
+from upmap.progress import track_progress
 from upmap.segmentation.datasets import (
     IMAGES,
     LARGEST_IMAGE,
@@ -149,7 +149,7 @@ def predict_labels(
         ValueError: If the window, overlap or batch size is out of range.
 
     >>> model = nn.Conv2d(3, 2, 1)
-    >>> predicted(model, torch.zeros(3, 45, 60, dtype=torch.uint8), window=(32, 32)).shape
+    >>> predict_labels(model, torch.zeros(3, 45, 60, dtype=torch.uint8), window=(32, 32)).shape
     torch.Size([45, 60])
     """
     model.eval()
@@ -174,7 +174,7 @@ def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
         palette: uint8 [K, 3], RGB.
 
     >>> black, gray = np.zeros((1, 1, 3), np.uint8), np.full((1, 3), 100, np.uint8)
-    >>> overlaid(black, np.zeros((1, 1), np.uint8), gray).tolist()
+    >>> overlay_labels(black, np.zeros((1, 1), np.uint8), gray).tolist()
     [[[50, 50, 50]]]
     """
     mixed: Pixels = image // 2 + palette[labels] // 2  # each halved first, to stay in 8 bits
@@ -191,7 +191,7 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
             raise InputError("--out is a folder of images; name another", out)
     _refuse_clashes(paths, out)
     check_folder(out)
-    for path in track_progress(paths, "checking", len(paths), True):
+    for path in track_progress(paths, "checking", total=len(paths), show=True):
         # Some versions of OpenCV pass over what is truncated.
         whole_picture(read_bytes(path), path, options.max_pixels)
     try:
@@ -200,7 +200,7 @@ def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions
         raise InputError(f"cannot be made: {error.strerror}", out) from None
     found.model.to(device)
     counts = np.zeros((len(paths), len(found.classes)), np.int64)
-    for i, path in enumerate(track_progress(paths, "predicting", len(paths), True)):
+    for i, path in enumerate(track_progress(paths, "predicting", total=len(paths), show=True)):
         image = image_pixels(path, options.max_pixels)
         labels = _labels(found, image, options, device)
         _write(image, labels, found.palette, out / path.stem, options.overlay)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from upmap.text_tables import markdown_table
+
 __all__ = ["page", "table"]
 
 HEADINGS = (
@@ -42,10 +44,7 @@ def table(results: Mapping[str, Any]) -> str:
     """A Markdown table whose columns are aligned, a row for each operator."""
     found = results["operators"].items()
     rows = [HEADINGS, *(_cells(name, one, results["baseline"]) for name, one in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+    return markdown_table(rows)
 
 
 def _notes(results: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def blend_windows(
         ValueError: If the window, overlap or batch size is out of range.
 
     >>> image = torch.arange(300, dtype=torch.uint8).reshape(3, 10, 10)
-    >>> bands = list(blended(lambda windows: windows.float(), image, window=(4, 7)))
+    >>> bands = list(blend_windows(lambda windows: windows.float(), image, window=(4, 7)))
     >>> [band.shape[1] for band in bands]
     [3, 3, 4]
     >>> bool(torch.allclose(torch.cat(bands, dim=1), image.float()))

@@ -31,7 +31,6 @@ from upmap.files import (
     check_folder,
     create_file,
     describe_os_error,
-    track_progress,
 )
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.options import (
@@ -41,6 +40,7 @@ from upmap.options import (
     parse_options,
     validate_ranges,
 )
+from upmap.progress import track_progress
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import (
     PROGRAM,
@@ -432,7 +432,9 @@ def _one_epoch(
     losses: list[float] = []
     in_a_row = 0
     shown = show_progress and _rank() == 0
-    for batch in track_progress(batches, f"epoch {state.epoch + 1}", len(batches), shown):
+    for batch in track_progress(
+        batches, f"epoch {state.epoch + 1}", total=len(batches), show=shown
+    ):
         rate = learning_rate(state.step, steps, options.optimization)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -551,7 +553,7 @@ def _scores(
     shown = show_progress and _rank() == 0
     found = confusion(
         made,
-        (data[i] for i in track_progress(mine, "evaluation", len(mine), shown)),
+        (data[i] for i in track_progress(mine, "evaluation", total=len(mine), show=shown)),
         len(data.classes),
         device=device,
         batch_size=options.batch_size,

@@ -109,7 +109,7 @@ class Upsampler(nn.Module):
 def fit_to_size(features: Tensor, size: Size) -> Tensor:
     """`features` [B, C, h, w] cropped at the bottom and right, or grown there by their last values.
 
-    >>> fitted(torch.arange(4.0).reshape(1, 1, 2, 2), (3, 1))[0, 0].tolist()
+    >>> fit_to_size(torch.arange(4.0).reshape(1, 1, 2, 2), (3, 1))[0, 0].tolist()
     [[0.0], [2.0], [2.0]]
     """
     height, width = size
@@ -526,7 +526,7 @@ def build_upsampler(name: str, channels: int, scale: int = 2, **options: Any) ->
     Raises:
         ValueError: If there is no such operator, or it does not take an option or its value.
 
-    >>> upsampler("bilinear", 8)(torch.zeros(1, 8, 22, 30), (45, 60)).shape
+    >>> build_upsampler("bilinear", 8)(torch.zeros(1, 8, 22, 30), (45, 60)).shape
     torch.Size([1, 8, 45, 60])
     """
     if name not in UPSAMPLERS:

@@ -17,8 +17,7 @@ from tests.detection.small_files import COCO, VOC, put
 from upmap.console import Parser, run
 from upmap.detection import InputError
 from upmap.detection.convert import main as convert
-from upmap.errors import as_line, printable, shorten
-from upmap.kernels import ImplementationError
+from upmap.errors import ImplementationError, as_line, printable, shorten
 from upmap.metrics.evaluate import main as evaluate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from upmap.errors import InputError, InputWarning, as_line, printable
+from upmap.errors import ImplementationError, InputError, InputWarning, as_line, printable
 from upmap.files import describe_os_error, remove_unfinished
-from upmap.kernels import ImplementationError
 
 __all__ = ["Parser", "run"]
 
@@ -90,9 +89,7 @@ def _status(
     program: Callable[[], int | None], failures: type[Exception] | tuple[type[Exception], ...]
 ) -> int:
     if sys.stdout is None:
-        return _report_end(
-            IO_FAILED, "standard output is closed; >/dev/null is for what nobody reads"
-        )
+        return _report_end(IO_FAILED, "standard output is closed")
     try:
         status = _call(program)
         sys.stdout.flush()

@@ -3,7 +3,15 @@
 import re
 from pathlib import Path
 
-__all__ = ["InputError", "InputWarning", "abbreviate_list", "as_line", "printable", "shorten"]
+__all__ = [
+    "ImplementationError",
+    "InputError",
+    "InputWarning",
+    "abbreviate_list",
+    "as_line",
+    "printable",
+    "shorten",
+]
 
 LONGEST_VALUE = 60  # characters of a quoted value
 LONGEST_MESSAGE = 2000  # characters
@@ -34,6 +42,10 @@ class InputError(ValueError):
         super().__init__(f"{place}: {message}" if place else message)
 
 
+class ImplementationError(ValueError):
+    """An implementation that is asked for is unknown, or not built here."""
+
+
 class InputWarning(UserWarning):
     """Data that is legal but worth a look."""
 
@@ -41,7 +53,7 @@ class InputWarning(UserWarning):
 def shorten(message: str) -> str:
     """`message` with each quoted value cut at 60 characters, and all of it at 2,000.
 
-    >>> shortened(f"{'a' * 70!r} is not a number")
+    >>> shorten(f"{'a' * 70!r} is not a number")
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...' is not a number"
     """
     message = LONG_VALUE.sub(r"\g<quote>\g<start>...\g<quote>", message)
@@ -72,7 +84,7 @@ def as_line(message: str) -> str:
 def abbreviate_list(values: list[str], most: int = 5) -> str:
     """The first few of `values`, and how many more there are.
 
-    >>> listed(["a", "b", "c"], most=2)
+    >>> abbreviate_list(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     shown = ", ".join(values[:most])

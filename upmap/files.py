@@ -33,7 +33,6 @@ __all__ = [
     "read_text",
     "remove_unfinished",
     "require_path",
-    "track_progress",
     "write_bytes",
 ]
 
@@ -155,16 +154,6 @@ def describe_os_error(error: OSError | ValueError) -> str:
         return "no such file or folder"
     words = error.strerror if isinstance(error, OSError) else None
     return (words or str(error)).lower()
-
-
-def track_progress(items: Iterable[Item], what: str, total: int, show: bool) -> Iterable[Item]:
-    """`items`, with a progress bar on stderr if `show` and stderr is a terminal."""
-    if not show:
-        return items
-    from tqdm import tqdm
-
-    bar: Iterable[Item] = tqdm(items, desc=what, total=total, disable=None, leave=False)
-    return bar
 
 
 @contextmanager

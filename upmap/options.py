@@ -89,7 +89,7 @@ def validate_ranges(options: Any) -> None:
 def describe_value(value: object) -> str:
     """What an error says of a value: a number, a string of at most MAX_QUOTED characters, a kind.
 
-    >>> shortened(2**20000)
+    >>> describe_value(2**20000)
     'an integer of 20001 bits'
     """
     if isinstance(value, int) and value.bit_length() > 4 * MAX_QUOTED:

@@ -18,7 +18,8 @@ from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
 from upmap.detection.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import Catalog, GroundTruth, image_names
 from upmap.errors import InputError, abbreviate_list
-from upmap.files import describe_os_error, track_progress
+from upmap.files import describe_os_error
+from upmap.progress import track_progress
 
 if TYPE_CHECKING:
     from upmap.kernels.voc_files import Annotations
@@ -173,7 +174,7 @@ def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
     from upmap.kernels import voc_files
 
     def track(names: list[str]) -> Iterable[str]:
-        return track_progress(names, "annotations", len(names), show_progress)
+        return track_progress(names, "annotations", total=len(names), show=show_progress)
 
     try:
         return voc_files.annotations(folder, names, watched=track)
@@ -229,7 +230,7 @@ def _object_xml(table: GroundTruth, row: int) -> str:
 def format_number(value: float) -> str:
     """The shortest text that reads back as `value`; whole numbers without a point.
 
-    >>> shortest(48.0), shortest(0.1)
+    >>> format_number(48.0), format_number(0.1)
     ('48', '0.1')
     """
     return repr(int(value)) if value.is_integer() else repr(value)

@@ -32,7 +32,7 @@ from upmap.metrics import (
     MatchTable,
     Protocol,
     concatenate,
-    evaluation,
+    evaluate_matches,
     match,
 )
 from upmap.metrics.curves import accumulate
@@ -70,7 +70,7 @@ def test_halves_of_the_real_test_set_give_exactly_the_whole(protocol, real_data:
         tables = read(real_data / "voc2007_test", real_data / "voc2007_dets_yolov3_darknet")
     whole = match(*tables, protocol)
     parts = concatenate([match(*half, protocol) for half in halves(tables)])
-    assert_same(evaluation(parts), evaluation(whole))
+    assert_same(evaluate_matches(parts), evaluate_matches(whole))
     for name in ("image", "label", "score", "row", "rank", "status", "positives"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), name)
     assert parts.images == whole.images
@@ -87,7 +87,9 @@ def test_parts_of_random_data_give_exactly_the_whole_in_any_order(name: str) -> 
         with tempfile.TemporaryDirectory() as folder:
             tables = read(*written(Path(folder), *data))
         parts = [match(*part, protocol) for part in halves(tables, 3)]
-        assert_same(evaluation(concatenate(parts[::-1])), evaluation(match(*tables, protocol)))
+        assert_same(
+            evaluate_matches(concatenate(parts[::-1])), evaluate_matches(match(*tables, protocol))
+        )
 
     check()
 
@@ -171,7 +173,7 @@ def test_joining_in_steps_is_joining_at_once(protocol: Protocol) -> None:
         parts = [match(*from_dicts(*dicts, [i]), protocol) for i in generator.permutation(images)]
         in_steps = reduce(lambda *two: concatenate(two), parts)
         whole = match(*from_dicts(*dicts, range(images)), protocol)
-        assert_same(evaluation(in_steps), evaluation(whole))
+        assert_same(evaluate_matches(in_steps), evaluate_matches(whole))
 
 
 @pytest.mark.parametrize("decimals", [2, 3])
@@ -197,7 +199,9 @@ def test_parts_of_the_real_test_set_with_rounded_scores_give_exactly_the_whole(
         expected = match(*whole, protocol)
         both = concatenate([match(*part, protocol) for part in parts])
         assert_same_matches(both, expected)
-        np.testing.assert_equal(dict(evaluation(both).metrics), dict(evaluation(expected).metrics))
+        np.testing.assert_equal(
+            dict(evaluate_matches(both).metrics), dict(evaluate_matches(expected).metrics)
+        )
 
 
 def dicts_of(truth: GroundTruth, detections: Detections) -> tuple[list[Any], list[Any], list[Any]]:

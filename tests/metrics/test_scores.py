@@ -82,7 +82,7 @@ def test_a_curve_at_another_threshold_area_and_cap_ends_in_its_recall(
     result = mean_average_precision(*sample_tables, protocol=COCO)
     name = sample_tables[0].catalog.classes[1]
     curve = result.curve(name, iou=0.75, area="small", max_dets=10)
-    expected = result.accumulated.recall[5, 1, 1, 1]
+    expected = result.accumulate().recall[5, 1, 1, 1]
     assert (curve.recall[-1] if len(curve.recall) else 0) == expected
 
 
@@ -209,7 +209,7 @@ def test_lists_of_different_lengths_are_refused() -> None:
 def test_an_area_range_of_ones_own_is_evaluated(sample_tables: Tables) -> None:
     everything = AreaRange("all", 0, 1e10)
     protocol = replace(COCO, area_ranges=(*COCO.area_ranges, AreaRange("again", *everything[1:])))
-    found = mean_average_precision(*sample_tables, protocol=protocol).accumulated
+    found = mean_average_precision(*sample_tables, protocol=protocol).accumulate()
     np.testing.assert_array_equal(found.precision[..., 0, :], found.precision[..., -1, :])
 
 

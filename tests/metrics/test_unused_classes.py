@@ -25,7 +25,7 @@ def test_numbers_are_those_of_the_whole_arrays_to_the_last_bit(seed: int) -> Non
     truth, found = random_tables(np.random.default_rng(seed))
     impl: Any = "reference" if seed % 20 == 0 else None
     result = mean_average_precision(truth, found, protocol=PROTOCOLS[seed % 4], impl=impl)
-    samples, recall = precision_samples(result.accumulated), result.accumulated.recall
+    samples, recall = precision_samples(result.accumulate()), result.accumulate().recall
     expected = [mean_of_summary(result, name, samples, recall) for name in result.metrics]
     np.testing.assert_array_equal(list(result.metrics.values()), expected)
     scores = list(result.per_class.values())

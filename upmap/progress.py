@@ -1,0 +1,27 @@
+"""Progress bars on stderr, drawn by tqdm where stderr is a terminal."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+__all__ = ["track_progress"]
+
+Item = TypeVar("Item")
+
+
+def track_progress(
+    items: Iterable[Item], description: str, *, total: int, show: bool
+) -> Iterable[Item]:
+    """`items`, with a progress bar.
+
+    Args:
+        items: What is iterated over.
+        description: The words before the bar.
+        total: The number of items.
+        show: Whether to draw a bar; none is drawn where stderr is no terminal.
+    """
+    if not show:
+        return items
+    from tqdm import tqdm
+
+    bar: Iterable[Item] = tqdm(items, desc=description, total=total, disable=None, leave=False)
+    return bar
