@@ -148,8 +148,7 @@ def test_an_error_is_no_part_of_stdout_when_stderr_is_closed(tmp_path: Path) -> 
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    for module in ("metrics.evaluate", "kernels"):
-        assert shell(f"python -m {module} | :") == (0, "")
+    assert shell("python -m metrics.evaluate | :") == (0, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict", "cp1252"])
