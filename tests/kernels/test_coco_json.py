@@ -1,4 +1,11 @@
+import itertools
 import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +17,7 @@ from kernels import coco_json
 from kernels.coco_json import JsonError, explanation, reference
 from tests.kernels import coco_json_fuzz as fuzz
 
+ROOT = Path(__file__).resolve().parents[2]
 native = pytest.importorskip("kernels.coco_json.native")
 READERS: dict[explanation.Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "instances": (native.instances, reference.instances),
@@ -230,6 +238,155 @@ def test_what_is_refused_is_explained(reader: Callable[..., Any], tmp_path: Path
     with pytest.raises(JsonError, match="2: JSON") as caught:
         reader(tmp_path / "a")
     assert caught.value.where == "2"
+
+
+TRUNCATING = """
+import os, random, sys, threading, time
+from kernels import coco_json
+path, data = sys.argv[1], open(sys.argv[2], "rb").read()
+for attempt in range(20):
+    open(path, "wb").write(data)
+    def cut(delay):
+        time.sleep(delay)
+        os.truncate(path, 1000) if attempt % 2 else open(path, "w").close()
+    thread = threading.Thread(target=cut, args=(attempt * 0.001,))
+    thread.start()
+    try:
+        assert len(coco_json.results(path).score) == 60_000
+        print("whole")
+    except (OSError, coco_json.JsonError) as error:
+        print(type(error).__name__, error)
+    thread.join()
+"""
+
+
+def test_a_file_cut_short_while_it_is_read_is_an_error_or_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(long_results(60_000))
+    command = [sys.executable, "-c", TRUNCATING, str(tmp_path / "a"), str(tmp_path / "whole")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 20
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_refused(is_cut: bool, tmp_path: Path) -> None:
+    data = long_results(60_000)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    is_over = threading.Event()
+
+    def change() -> None:
+        for i in itertools.cycle(range(1_000)):
+            if is_over.is_set():
+                return
+            if is_cut:
+                os.truncate(path, len(data) // 2 + i)
+                os.truncate(path, len(data))
+            else:
+                os.utime(path, (i, i))
+
+    def read_often() -> None:
+        for _ in range(1_000):
+            coco_json.results(path, threads=1, impl="native")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        with pytest.raises((OSError, JsonError), match=r"it changed while it was read|JSON"):
+            read_often()
+    finally:
+        is_over.set()
+        thread.join()
+
+
+LIMITED = """
+import resource, sys
+from kernels import coco_json
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for room in range(0, 64 << 20, 4 << 20):
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+    try:
+        print(len(coco_json.results(sys.argv[1], threads=1, impl="native").score))
+    except MemoryError:
+        print("MemoryError")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_memory_that_is_not_there_is_a_memory_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(long_results(60_000))
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "a")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert set(ended.stdout.splitlines()) == {"60000", "MemoryError"}
+
+
+MISTAKES = {
+    "a word for a score": ('"score": 0.5', '"score": "high"', "[1].score: Expected `float`, got"),
+    "no record": ('{"image_id": 1,', '3, {"image_id": 1,', "[1]: Expected `object`, got `int`"),
+    "two kinds of ids": ('{"image_id": 1,', '{"image_id": "1",', ": image_id is a string in some"),
+    "no number": ('"score": 0.5', '"score": NaN', "1: NaN is not a number in JSON"),
+    "a comma too many": ('"score": 0.5', '"score": 0.5,', "1: JSON is malformed: "),
+    "a comma too few": ('"score": 0.5', '"score" 0.5', "malformed: expecting ':' delimiter, near"),
+    "too deep": ('"score": 0.5', f'"x": {"[" * 600}{"]" * 600}', "1: JSON is nested too deeply"),
+    "no UTF-8": ('"score": 0.5', '"x": "\udcff"', "1: byte 0xff is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_mistake_in_a_large_file_is_explained_without_reading_it_all_with_json(
+    name: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, message = MISTAKES[name]
+    data = long_results(30_000).decode().replace(old, new, 1)
+    path = tmp_path / "a"
+    path.write_bytes(data.encode("utf-8", "surrogateescape"))
+    with pytest.raises(JsonError) as expected:
+        reference.results(path)
+    longest = 0
+    loads = json.loads
+
+    def watched(text: str, **options: Any) -> Any:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return loads(text, **options)
+
+    monkeypatch.setattr(json, "loads", watched)
+    with pytest.raises(JsonError, match=re.escape(message)) as caught:
+        coco_json.results(path, threads=threads, impl="native")
+    assert str(caught.value) == str(expected.value)
+    assert longest < 10_000
+
+
+@pytest.mark.parametrize("tail", ["", '", "score": "high"}]', "\\"])
+@pytest.mark.parametrize("body", ["a", "\\n", "[", '\\"', "\u00e9"])
+def test_the_reference_takes_memory_in_proportion_to_a_long_string(
+    tail: str, body: str, tmp_path: Path
+) -> None:
+    data = f'[{{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "x": "{body * 500_000}{tail}'
+    (tmp_path / "a").write_text(data, encoding="utf-8")
+    tracemalloc.start()
+    try:
+        with pytest.raises(JsonError):
+            reference.results(tmp_path / "a")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * len(data)
+
+
+def test_a_message_quotes_no_more_than_some_characters(tmp_path: Path) -> None:
+    for value in ("1" * 3_000, f'"{"a" * 3_000}\\ud800"'):
+        (tmp_path / "a").write_text(f'[{{"image_id": {value}}}]')
+        with pytest.raises(JsonError) as caught:
+            coco_json.results(tmp_path / "a")
+        assert len(str(caught.value)) < 150
+
+
+def test_a_named_pipe_is_not_opened_by_the_native_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    assert native.results(bytes(tmp_path / "a"), 1) is None
 
 
 def test_a_file_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
