@@ -5,6 +5,7 @@ the kind and size that it should be.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +61,9 @@ def loaded(path: Path) -> dict[str, Any]:
     """
     existing(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of odd tensors, which are refused below
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch raise whatever they like at a foreign file
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"not a checkpoint: {reason}", path) from None
@@ -128,6 +131,11 @@ def validate_weights(module: nn.Module, state: object, path: str | Path, key: st
     """
     if not isinstance(state, Mapping):
         raise InputError(f"expected tensors by name, got {shortened(state)}", path, key or None)
+    # Strides of 0 make much of few bytes, which a model would then be made for.
+    size, tensors = Path(path).stat().st_size, [v for v in state.values() if isinstance(v, Tensor)]
+    if (total := sum(one.numel() * one.element_size() for one in tensors)) > size:
+        message = f"{total:,} bytes of tensors in a file of {size:,}"
+        raise InputError(message, path, key or None)
     expected = module.state_dict()
     place = f"{key}." if key else ""
     for name in state:
@@ -139,11 +147,6 @@ def validate_weights(module: nn.Module, state: object, path: str | Path, key: st
         validate_tensor(state[name], tensor, path, place + name)
         if name.endswith("running_var") and bool((state[name] < 0).any()):
             raise InputError("a variance below 0", path, place + name)  # its root would be NaN
-    # Strides of 0 make much of few bytes, which a model would then be made for.
-    size, total = Path(path).stat().st_size, sum(one.nbytes for one in state.values())
-    if total > size:
-        message = f"{total:,} bytes of tensors in a file of {size:,}"
-        raise InputError(message, path, key or None)
 
 
 def validate_tensor(value: object, expected: Tensor, path: str | Path, key: str) -> None:

@@ -381,7 +381,9 @@ def _refuse_another_training(
 def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     """The name of the first option that differs, and its two values."""
     if isinstance(before, dict) and isinstance(now, dict):
-        for name in now:
+        for name in now | before:
+            if name not in now:
+                return f"{key}.{name}", before[name], None
             if before.get(name) != now[name]:
                 return _difference(f"{key}.{name}", before.get(name), now[name])
     return key, before, now

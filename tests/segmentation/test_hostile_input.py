@@ -4,14 +4,16 @@ import argparse
 import copy
 import dataclasses
 import math
+import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,15 @@ from PIL import Image
 
 from detection import InputError
 from segmentation import compare, export, predict, train
-from segmentation.checkpoint import loaded, save
+from segmentation.checkpoint import loaded
 from segmentation.compare import CompareOptions
-from segmentation.datasets import image_pixels, whole_picture
+from segmentation.datasets import image_pixels, opened, whole_picture
 from segmentation.export import ExportOptions
-from segmentation.models import MAX_PARAMETERS, ModelOptions, model
+from segmentation.models import MAX_PARAMETERS, ModelOptions, model, shapes
 from segmentation.options import add_flags, parsed
 from segmentation.predict import PredictOptions
 from segmentation.train import TrainOptions
+from segmentation.trained import trained_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -166,83 +169,279 @@ def test_programs_start_without_docstrings_and_have_their_help_with_them() -> No
         assert "In [" in shown
 
 
-# What a checkpoint may have in place of each kind of value.
-def spoilt(value: Any) -> Iterator[tuple[str, Any]]:
-    yield "another type", {"odd": [3]} if not isinstance(value, dict) else "text"
-    yield "a number", 10**30
-    yield "none", None if value is not None else 3
+MISSING = object()
+
+
+def spoilt(value: Any) -> Iterator[Any]:
+    """What a checkpoint may have in place of a value."""
+    yield MISSING
+    yield "text" if isinstance(value, dict) else {"odd": [3]}
+    yield 10**30
+    yield 3 if value is None else None
     if isinstance(value, torch.Tensor):
-        yield "another shape", torch.zeros(3, 5, dtype=value.dtype)
-        yield "no size", value.new_zeros(0)
-        yield "complex", value.to(torch.complex64)
-        yield "another dtype", value.to(torch.float64)
-        yield "without values", value.to("meta")
-        yield "sparse", value[None].to_sparse()
+        yield torch.zeros(3, 5, dtype=value.dtype)
+        yield value.to(torch.complex64)
+        yield value.to(torch.float64)
+        yield value.to("meta")
+        yield value[None].to_sparse()
         if value.is_floating_point():
-            yield "NaN", torch.full_like(value, math.nan)
-            yield "infinite", torch.full_like(value, -math.inf)
+            yield torch.full_like(value, math.nan)
+            yield torch.full_like(value, -math.inf)
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every key of a checkpoint; of many that are alike, the first two."""
-    if isinstance(tree, dict):
-        for i, key in enumerate(tree):
-            if i < 2 or not isinstance(tree[key], torch.Tensor):
-                yield (*path, key)
+    """Every key of a checkpoint; of those that are alike (weights, rows), the first."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))[:1]
+    alike: set[str] = set()
+    for key in keys:
+        kind = "parameter" if isinstance(key, int) else key.rpartition(".")[2]
+        if kind not in alike:
+            alike.add(kind)
+            yield (*path, key)
+            if isinstance(tree[key], dict | list):
                 yield from places(tree[key], (*path, key))
 
 
-def changed(checkpoint: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    tree = copy.deepcopy(checkpoint)
-    place = tree
-    for key in path[:-1]:
-        place = place[key]
-    if value is MISSING:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
+def value_at(tree: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        tree = tree[key]
     return tree
 
 
-MISSING = object()
-FREE = {*train.FREE_TO_CHANGE}
-# Keys whose values predictions do not look at.
-RESUMED = {"weights", "averaged", "optimiser", "scaler", "epoch", "step", "skipped", "history"}
-UNSEEN = RESUMED | {"random"}
+def write_changed(
+    checkpoint: dict[str, Any], place: tuple[Any, ...], value: Any, path: Path
+) -> None:
+    tree = copy.deepcopy(checkpoint)
+    parent = value_at(tree, place[:-1])
+    if value is MISSING:
+        del parent[place[-1]]
+    else:
+        parent[place[-1]] = value
+    torch.save(tree, path)
 
 
-def refuses(run: Callable[[], int], capsys: pytest.CaptureFixture[str], name: str, key: str) -> None:
-    assert run() == 2, key
-    error = capsys.readouterr().err
-    assert error.startswith("error: "), error
-    assert error.count("\n") == 1, error
-    assert name in error
-    assert key in error, (key, error)
-    assert len(error) < 2000
+def assert_refused(run: Callable[[], object], name: str, place: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        run()
+    line = str(caught.value)
+    assert name in line
+    assert "\n" not in line
+    assert any(str(key) in line for key in place), (place, line)
+    assert len(line) < 500
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A checkpoint in the middle of a training, with averaged weights."""
+def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
     out = tmp_path_factory.mktemp("hostile")
-    words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out)]
-    assert train.main(words) == 0
-    return loaded(out / "last.pt")
+    words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out), "--resume", "true"]
+    words += ["--optimisation.precision", "fp16", "--factor", "0.2"]
+    words += ["--augmentation.crop", "[32, 32]"]
+    return parsed(TrainOptions, parser_of(TrainOptions), words)
 
 
-def test_a_resumed_training_names_each_key_that_is_spoilt(
-    trained: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def saved(options: TrainOptions) -> dict[str, Any]:
+    """A checkpoint with averaged weights and a gradient scaler."""
+    train.train(options)
+    return loaded(Path(options.out) / "last.pt")
+
+
+def is_free(place: tuple[Any, ...], value: Any) -> bool:
+    """Whether a training may go on with another value in that place."""
+    if place[0] == "options":
+        return len(place) > 1 and place[1] in train.FREE_TO_CHANGE
+    if place[0] == "history" and len(place) == 3:
+        return value == 10**30  # a number like others
+    # Settings of an optimiser that another version of torch does not know.
+    return "param_groups" in place and value is MISSING and place[-1] not in ("params", "lr", 0)
+
+
+def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
+    options: TrainOptions, saved: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = tmp_path / "last.pt"
-    words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(tmp_path), "--resume", "true"]
-    for place in places(trained):
-        if place[0] == "options" and (len(place) == 1 or place[1] in FREE):
+    options = dataclasses.replace(options, out=str(tmp_path))
+    path, device = tmp_path / "last.pt", torch.device("cpu")
+    data = opened("shapes", None, "train")
+    options = dataclasses.replace(options, model=dataclasses.replace(options.model, classes=6))
+    torch.save(saved, path)
+    state = train._resumed(options, device, data)
+    assert state is not None
+    assert state.epoch == 1
+    count = 0
+    for place in places(saved):
+        for value in spoilt(value_at(saved, place)):
+            if not is_free(place, value):
+                write_changed(saved, place, value, path)
+                assert_refused(lambda: train._resumed(options, device, data), "last.pt", place)
+                count += 1
+    assert count > 300
+
+
+def test_predictions_and_exports_take_no_checkpoint_with_a_key_spoilt_that_they_need(
+    saved: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.pt"
+    needed = {"schema", "program", "classes", "palette", "model", "options"}
+    count = 0
+    for place in places(saved):
+        is_option = place[0] == "options" and len(place) > 1
+        if place[0] not in needed:
             continue
-        value = trained
-        for key in place:
-            value = value[key]
-        for what, odd in [("missing", MISSING), *spoilt(value)]:
-            if what == "missing" and place[-1] in ("num_batches_tracked",):
-                continue
-            save(path, changed(trained, place, odd))
-            refuses(lambda: train.main(words), capsys, "last.pt", str(place[0]))
+        if is_option and place[1] not in ("model", "optimisation", "factor"):
+            continue
+        for value in spoilt(value_at(saved, place)):
+            if value is MISSING and is_option and len(place) > 2:
+                continue  # has its default
+            write_changed(saved, place, value, path)
+            assert_refused(lambda: trained_model(path), "bad.pt", place)
+            count += 1
+    assert count > 100
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model", "head.weight"), math.nan),
+        (("model", "stages.0.convolutions.1.running_var"), -1.0),
+        (("options", "model", "depth"), 10**6),
+        (("options", "model", "width"), 4096),
+        (("options", "model", "upsampling_options"), {"groups": 10**9}),
+    ],
+)
+def test_the_programs_refuse_a_spoilt_checkpoint_in_one_line(
+    place: tuple[Any, ...],
+    value: Any,
+    saved: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image, path = tmp_path / "image.png", tmp_path / "bad.pt"
+    Image.new("RGB", (40, 30)).save(image)
+    if isinstance(value, float):
+        value = torch.full_like(value_at(saved, place), value)
+    write_changed(saved, place, value, path)
+    out = tmp_path / "out"
+    for run in (
+        lambda: predict.main([str(path), str(image), "--out", str(out)]),
+        lambda: export.main([str(path), str(out)]),
+    ):
+        assert run() == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert "bad.pt" in error
+        assert not out.exists()
+
+
+def test_weights_that_the_file_has_no_bytes_for_are_refused(
+    saved: dict[str, Any], tmp_path: Path
+) -> None:
+    options = dict(saved["options"]["model"], width=512, depth=4)
+    tree = dict(saved, options=dict(saved["options"], model=options))
+    shape = shapes(ModelOptions(**options)).state_dict()
+    tree["model"] = {  # strides of 0: a byte stands for a gigabyte
+        key: torch.zeros((), dtype=one.dtype).expand(one.shape) for key, one in shape.items()
+    }
+    torch.save(tree, tmp_path / "bad.pt")
+    with pytest.raises(InputError, match=r"bad\.pt:model: .* bytes of tensors in a file of"):
+        trained_model(tmp_path / "bad.pt")
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(saved: dict[str, Any], tmp_path: Path) -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    for key in ("palette", "classes"):
+        torch.save({**saved, key: loop}, tmp_path / "bad.pt")
+        with pytest.raises(InputError, match=rf"bad\.pt:{key}"):
+            trained_model(tmp_path / "bad.pt")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def encoded(kind: str) -> bytes:
+    file = BytesIO()
+    Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (lambda: encoded("TIFF"), "TIFF"),
+        (lambda: encoded("WEBP"), "WebP"),
+        (lambda: encoded("GIF"), "GIF"),
+        (lambda: encoded("BMP"), "BMP"),
+        (lambda: encoded("PPM"), "PNM"),
+        (lambda: encoded("ICO"), "an icon"),
+        (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (lambda: b"%PDF-1.7\n", "PDF"),
+        (lambda: POSTSCRIPT, "PostScript"),
+        (lambda: b"", "empty"),
+        (lambda: b"\x1b[2J", "no format that is known"),
+    ],
+)
+def test_an_image_of_another_format_is_refused_whatever_its_name(
+    content: Callable[[], bytes], named: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content())
+    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+        with pytest.raises(InputError, match=rf"photo\.jpg: not a PNG or JPEG image: .*{named}"):
+            read(path)
+
+
+def test_postscript_starts_no_ghostscript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: dict[str, Any]
+) -> None:
+    mark, folder = tmp_path / "mark", tmp_path / "bin"
+    folder.mkdir()
+    (folder / "gs").write_text(f"#!/bin/sh\ntouch {mark}\n")
+    (folder / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    subprocess.run(["gs"], check=True)
+    assert mark.exists()  # it would leave its mark
+    mark.unlink()
+    image, path = tmp_path / "photo.jpg", tmp_path / "best.pt"
+    image.write_bytes(POSTSCRIPT)
+    torch.save(saved, path)
+    assert predict.main([str(path), str(image), "--out", str(tmp_path / "out")]) == 2
+    assert not mark.exists()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says how large it is, and has nothing to show for it."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, data, b"IEND")
+    )
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(60_000, 60_000))
+    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+        with pytest.raises(InputError, match=r"60000 x 60000 px are more than .*--max_pixels"):
+            read(path)
+
+
+def test_the_bound_on_pixels_can_be_moved(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("L", (40, 30)).save(path)
+    assert image_pixels(path, 1200).shape == (30, 40, 3)
+    with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
+        image_pixels(path, 1199)
+    with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
+        whole_picture(path.read_bytes(), path, 1199)
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_pixels_than_pillow_warns_of_may_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = tmp_path / "image.png"
+    Image.new("L", (40, 30)).save(path)
+    assert whole_picture(path.read_bytes(), path, 1200).size == (40, 30)
