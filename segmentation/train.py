@@ -9,7 +9,6 @@ import csv
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from detection.console import Parser, run
 from detection.errors import InputError, printable
-from detection.formats.files import check_folder, new_file, progress, reason
+from detection.formats.files import check_folder, new_file, progress
 from metrics.semantic import SemanticScores, semantic_scores
 from segmentation.augmentation import AugmentationOptions, Views
 from segmentation.checkpoint import PROGRAM, SCHEMA, as_kind, load_weights, loaded, save
@@ -206,7 +205,6 @@ def train(
     if state is None:
         _refuse_overwriting(options)
         state = _fresh(options, device)
-    _make_folder(Path(options.out))
     forward = _forward(state.model, options)
     for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
@@ -290,17 +288,6 @@ def _validate_batches(options: TrainOptions, count: int) -> None:
             f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
             f"{options.accumulate} parts"
         )
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes the folder of checkpoints and sees that it can be written to, before the work."""
-    if _rank() == 0:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise InputError(f"cannot be written to: {reason(error)}", folder) from None
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> State:
@@ -538,6 +525,10 @@ def _scores(
 def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
     """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
     folder = Path(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made: {error.strerror}", folder) from None
     checkpoint = _checkpoint(state, options, data)
     best = max(row["val_mIoU"] for row in state.history)
     if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:
