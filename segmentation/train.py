@@ -9,7 +9,6 @@ import csv
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,6 @@ from upmap.errors import InputError, printable
 from upmap.files import (
     check_folder,
     create_file,
-    describe_os_error,
 )
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.options import (
@@ -230,7 +228,6 @@ def train(
     if state is None:
         _refuse_overwriting(options)
         state = _fresh(options, device)
-    _make_folder(Path(options.out))
     forward = _forward(state.model, options)
     for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
@@ -314,17 +311,6 @@ def _validate_batches(options: TrainOptions, count: int) -> None:
             f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
             f"{options.accumulate} parts"
         )
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes the folder of checkpoints and sees that it can be written to, before the work."""
-    if _rank() == 0:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise InputError(f"cannot be written to: {describe_os_error(error)}", folder) from None
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> State:
@@ -566,6 +552,10 @@ def _scores(
 def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
     """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
     folder = Path(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made: {error.strerror}", folder) from None
     checkpoint = _checkpoint(state, options, data)
     best = max(row["val_mIoU"] for row in state.history)
     if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:

@@ -71,7 +71,7 @@ class _Progress:
 class _Scaler:
     """What a gradient scaler's state is made of."""
 
-    scale: Annotated[float, Range(0, 2.0**64, above=True)]  # growth ends long before
+    scale: Annotated[float, Range(0, 2.0**64, above=True)]
     growth_factor: float
     backoff_factor: float
     growth_interval: int

@@ -240,11 +240,6 @@ def test_what_is_refused_is_explained(reader: Callable[..., Any], tmp_path: Path
     assert caught.value.where == "2"
 
 
-def read_many_times(path: Path) -> None:
-    for _ in range(1_000):
-        coco_json.results(path, threads=1, impl="native")
-
-
 TRUNCATING = """
 import os, random, sys, threading, time
 from upmap.kernels import coco_json
@@ -290,11 +285,15 @@ def test_a_file_that_changes_while_it_is_read_is_refused(is_cut: bool, tmp_path:
             else:
                 os.utime(path, (i, i))
 
+    def read_often() -> None:
+        for _ in range(1_000):
+            coco_json.results(path, threads=1, impl="native")
+
     thread = threading.Thread(target=change)
     thread.start()
     try:
         with pytest.raises((OSError, JsonError), match=r"it changed while it was read|JSON"):
-            read_many_times(path)
+            read_often()
     finally:
         is_over.set()
         thread.join()
