@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import upmap
-from upmap import COCO, VOC2007, AreaRange, Metric, match, read
-from upmap import evaluation as evaluate_matches
+from upmap import COCO, VOC2007, AreaRange, Metric, evaluate_matches, match, read
 
 SAMPLE = Path(upmap.__file__).parent / "data" / "sample" / "voc"
 

@@ -12,10 +12,10 @@ import numpy as np
 from upmap import (
     COCO,
     MatchTable,
+    concatenate,
     detections_from_arrays,
-    evaluation,
+    evaluate_matches,
     ground_truth_from_arrays,
-    joined,
     match,
     mean_average_precision,
 )
@@ -53,7 +53,7 @@ def match_part(worker: int) -> MatchTable:
 def main() -> None:
     with get_context("spawn").Pool(WORKERS) as pool:
         parts = pool.map(match_part, range(WORKERS))
-    merged = evaluation(joined(parts))
+    merged = evaluate_matches(concatenate(parts))
 
     targets, predictions = zip(*map(load_image, range(IMAGES)), strict=True)
     whole = mean_average_precision(targets, predictions, protocol=COCO, classes=CLASSES)

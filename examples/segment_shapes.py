@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import upmap
+from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.predict import predicted
 from upmap.segmentation.train import TrainOptions, train
-from upmap.segmentation.trained import trained_model
 
 OUT = Path("shapes-model")
 PHOTO = Path(upmap.__file__).parent / "data/sample/voc/JPEGImages/shape_000001.jpg"
@@ -35,7 +35,7 @@ def main() -> None:
     print(f"mIoU {result.scores.mIoU:.3f}, epoch {result.epoch}")
 
     # In another program, only the checkpoint is needed.
-    trained = trained_model(OUT / "best.pt")
+    trained = load_model(OUT / "best.pt")
     pixels = torch.from_numpy(np.array(Image.open(PHOTO).convert("RGB"))).permute(2, 0, 1)
     labels = predicted(trained.model, pixels, factor=trained.factor).numpy()
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):

@@ -314,9 +314,9 @@ PAUSED = """
 import sys, time
 from pathlib import Path
 from upmap.console import run
-from upmap.files import new_file, new_folder
+from upmap.files import create_file, create_folder
 def program():
-    with new_folder(Path("a/out")) as folder, new_file(Path("report")) as file:
+    with create_folder(Path("a/out")) as folder, create_file(Path("report")) as file:
         (folder / "x").write_text("x")
         print("ready", flush=True)
         time.sleep(60)
