@@ -13,7 +13,7 @@ from PIL import Image
 import upmap
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.predict import predicted
+from upmap.segmentation.predict import predict_labels
 from upmap.segmentation.train import TrainOptions, train
 
 OUT = Path("shapes-model")
@@ -37,7 +37,7 @@ def main() -> None:
     # In another program, only the checkpoint is needed.
     trained = load_model(OUT / "best.pt")
     pixels = torch.from_numpy(np.array(Image.open(PHOTO).convert("RGB"))).permute(2, 0, 1)
-    labels = predicted(trained.model, pixels, factor=trained.factor).numpy()
+    labels = predict_labels(trained.model, pixels, factor=trained.factor).numpy()
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         print(f"{trained.classes[label]:<12} {count / labels.size:.1%} of the pixels")
 

@@ -55,7 +55,7 @@ def _install_command() -> str:
     except metadata.PackageNotFoundError:  # a checkout that is on the path
         source = {"dir_info": {"editable": True}}
     if source.get("dir_info", {}).get("editable"):
-        return f"pip install -v -e {shlex.quote(str(Path(__file__).parents[1]))}"
+        return f"pip install -v -e {shlex.quote(str(Path(__file__).resolve().parents[1]))}"
     # Without these options pip is content with what is installed, or takes the wheel of its cache.
     build = "pip install -v --no-cache-dir --force-reinstall --no-deps"
     return f"{build} {shlex.quote(_requirement(source, installed.version))}"

@@ -18,11 +18,11 @@ template <class T>
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(size_t count) : data_(static_cast<T*>(allocated(count, sizeof(T)))), count_(count) {}
+    explicit Buffer(size_t count)
+        : data_(static_cast<T*>(allocated(count, sizeof(T)))), count_(count) {}
     // The same memory as values of another type.
     template <class U>
-    explicit Buffer(Buffer<U>&& other)
-        : count_(other.size() * sizeof(U) / sizeof(T)) {
+    explicit Buffer(Buffer<U>&& other) : count_(other.size() * sizeof(U) / sizeof(T)) {
         data_.reset(reinterpret_cast<T*>(other.release()));
     }
     T* data() { return data_.get(); }

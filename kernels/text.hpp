@@ -13,9 +13,8 @@ inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; 
 // Reads [-]digits[.digits][e[+-]digits], moves p behind it, and gives the nearest double, as Python's
 // float() does. False for any other spelling, and for what a double cannot hold.
 inline bool read_decimal(const char*& p, double& number) {
-    static constexpr double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
-                                        1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
-                                        1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
+    static constexpr double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
+                                        1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
     const char* begin = p;
     uint64_t mantissa = 0;
     auto digits = [&] {

@@ -152,7 +152,8 @@ class ClassCurves {
             most = std::max(most, false_before_[a * ranked_.T() + t].size());
         needed_.clear();
         for (size_t r = 0; r < settings_.R(); ++r) {
-            const double wanted = settings_.recall_points(r), all = static_cast<double>(positives(a));
+            const double wanted = settings_.recall_points(r),
+                         all = static_cast<double>(positives(a));
             while (reached < most && static_cast<double>(reached + 1) / all < wanted) ++reached;
             needed_.push_back(reached);
         }
@@ -244,14 +245,16 @@ nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double,
 // The true positives of a class by area range and threshold, under one cap, as a part of all.
 class ClassRecalls {
   public:
-    ClassRecalls(const Ranked& ranked, size_t k) : ranked_(ranked), k_(k), right_(ranked.A() * ranked.T()) {}
+    ClassRecalls(const Ranked& ranked, size_t k)
+        : ranked_(ranked), k_(k), right_(ranked.A() * ranked.T()) {}
 
     // Writes recall [A, T] under the cap.
     void find(int64_t max_dets, double* recall) {
         std::fill(right_.begin(), right_.end(), 0);
         for (int64_t row = ranked_.start(k_); row < ranked_.start(k_ + 1); ++row) {
             if (ranked_.rank(row) >= max_dets) continue;
-            const uint8_t* status = ranked_.status.data() + static_cast<size_t>(row) * right_.size();
+            const uint8_t* status =
+                ranked_.status.data() + static_cast<size_t>(row) * right_.size();
             if (!std::memchr(status, TRUE_POSITIVE, right_.size())) continue;
             for (size_t j = 0; j < right_.size(); ++j) right_[j] += status[j] == TRUE_POSITIVE;
         }
@@ -281,17 +284,19 @@ nb::object recalls(nb::handle columns, Input<uint8_t, 3> status, Input<int64_t, 
                 of_class.find(max_dets(m), out.data() + (static_cast<size_t>(k) * M + m) * A * T);
         });
     }
-    const auto t = static_cast<int64_t>(T), a = static_cast<int64_t>(A), m = static_cast<int64_t>(M);
+    const auto t = static_cast<int64_t>(T), a = static_cast<int64_t>(A),
+               m = static_cast<int64_t>(M);
     return upmap::owned(std::move(out), {T, K, A, M}, {1, m * a * t, t, a * t});
 }
 
 }  // namespace
 
 NB_MODULE(native, module) {
-    module.def("accumulate", &accumulate, nb::arg("ranked"), nb::arg("status"), nb::arg("recall_points"),
-               nb::arg("max_dets"), nb::arg("epsilon"), nb::arg("with_areas"), nb::arg("with_scores"),
-               nb::arg("threads"),
-               "See kernels.accumulation.accumulate; returns (precision, recall, all_points, scores).");
+    module.def(
+        "accumulate", &accumulate, nb::arg("ranked"), nb::arg("status"), nb::arg("recall_points"),
+        nb::arg("max_dets"), nb::arg("epsilon"), nb::arg("with_areas"), nb::arg("with_scores"),
+        nb::arg("threads"),
+        "See kernels.accumulation.accumulate; returns (precision, recall, all_points, scores).");
     module.def("recalls", &recalls, nb::arg("ranked"), nb::arg("status"), nb::arg("max_dets"),
                nb::arg("threads"), "See kernels.accumulation.recalls.");
 }

@@ -45,7 +45,7 @@ class File {
 
   private:
     int file_ = -1;
-    struct stat about_ {};
+    struct stat about_{};
 
     static long nanoseconds(const struct stat& about) {
 #if defined(__APPLE__)
@@ -61,10 +61,12 @@ class File {
 class File {
   public:
     explicit File(const std::string& path) {
-        std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &fclose);
+        std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             &fclose);
         if (!file) return;
         char block[1 << 16];
-        for (size_t n; (n = std::fread(block, 1, sizeof block, file.get()));) bytes_.append(block, n);
+        for (size_t n; (n = std::fread(block, 1, sizeof block, file.get()));)
+            bytes_.append(block, n);
         is_open_ = !std::ferror(file.get());
     }
     bool is_open() const { return is_open_; }

@@ -17,7 +17,8 @@ using namespace upmap::json;
 namespace {
 
 nb::object text(const std::string& bytes) {
-    return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
+    return nb::steal(
+        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
 }
 
 // The columns of a section by name: lists of text, arrays of numbers; ids are the one or the other.
@@ -98,7 +99,8 @@ nb::object columns_of(const nb::bytes& path, const std::optional<nb::bytes>& dat
     });
     if (!is_file) return nb::none();
     if (refused)
-        return nb::make_tuple(refused->kind, refused->within, refused->record, refused->begin, refused->end);
+        return nb::make_tuple(refused->kind, refused->within, refused->record, refused->begin,
+                              refused->end);
     nb::dict columns;
     add(columns);
     return columns;
@@ -125,9 +127,11 @@ nb::object results(nb::bytes path, int threads, std::optional<nb::bytes> data) {
 }  // namespace
 
 NB_MODULE(native, module) {
-    module.def("instances", &instances, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
-               "The columns of kernels.coco_json.Instances by name, of a file or of `data`; a tuple "
-               "(kind, within, record, begin, end) for text that is refused; None for no regular file.");
-    module.def("results", &results, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
+    module.def(
+        "instances", &instances, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
+        "The columns of kernels.coco_json.Instances by name, of a file or of `data`; a tuple "
+        "(kind, within, record, begin, end) for text that is refused; None for no regular file.");
+    module.def("results", &results, nb::arg("path"), nb::arg("threads"),
+               nb::arg("data") = nb::none(),
                "The columns of kernels.coco_json.Results by name; see instances.");
 }

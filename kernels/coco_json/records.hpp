@@ -122,8 +122,8 @@ struct Annotations {
     std::vector<uint8_t> crowd, difficult;
 
     bool push(const std::array<Value, 7>& v) {
-        const bool has_ids = id.push(v[0], false) & image_id.push(v[1], true) &
-                             category_id.push(v[2], false);
+        const bool has_ids =
+            id.push(v[0], false) & image_id.push(v[1], true) & category_id.push(v[2], false);
         const bool has_box = push_box(box, size, v[3]);
         const double none = std::numeric_limits<double>::quiet_NaN();
         const bool has_area = push_number(area, v[4].kind == Kind::NONE ? Value{} : v[4], none);
@@ -150,7 +150,8 @@ struct Annotations {
 };
 
 struct Results {
-    static constexpr std::array<std::string_view, 4> KEYS{"image_id", "category_id", "bbox", "score"};
+    static constexpr std::array<std::string_view, 4> KEYS{"image_id", "category_id", "bbox",
+                                                          "score"};
     static constexpr int64_t SHORTEST = 50;
     Ids image_id, category_id;
     std::vector<double> box, size, score;
@@ -254,7 +255,8 @@ struct Piece {
 template <class Columns>
 class PieceReader {
   public:
-    PieceReader(const Source& source, int depth) : depth_(depth), window_(source), cursor_(nullptr, depth) {}
+    PieceReader(const Source& source, int depth)
+        : depth_(depth), window_(source), cursor_(nullptr, depth) {}
 
     // Reads records from offset `begin` on until one begins at `limit` or beyond, the array ends, or
     // `is_wanted` says no. What is cut off by the end of the window is read again in a larger one.

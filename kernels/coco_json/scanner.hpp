@@ -18,13 +18,24 @@
 
 namespace upmap::json {
 
-constexpr size_t PADDING = 64;   // bytes
-constexpr int MAX_DEPTH = 512;   // of nested objects and arrays
+constexpr size_t PADDING = 64;  // bytes
+constexpr int MAX_DEPTH = 512;  // of nested objects and arrays
 constexpr uint64_t ONES = 0x0101010101010101, HIGH = 0x8080808080808080;
 
 struct Malformed {};
 
-enum class Kind : uint8_t { MISSING, INTEGER, FLOAT, LARGE_INTEGER, TEXT, TRUE, FALSE, NONE, BOX, OTHER };
+enum class Kind : uint8_t {
+    MISSING,
+    INTEGER,
+    FLOAT,
+    LARGE_INTEGER,
+    TEXT,
+    TRUE,
+    FALSE,
+    NONE,
+    BOX,
+    OTHER
+};
 
 // What a kept key holds; `number` for every kind of number, `box` for an array of four of them.
 struct Value {
@@ -341,7 +352,8 @@ class Cursor {
         return negative ? -exponent : exponent;
     }
 
-    void integer(Value& found, const char* begin, uint64_t magnitude, int64_t count, bool negative) {
+    void integer(Value& found, const char* begin, uint64_t magnitude, int64_t count,
+                 bool negative) {
         const uint64_t most = static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) + negative;
         if (count > 19 || magnitude > most) {
             found.kind = Kind::LARGE_INTEGER;
@@ -354,7 +366,8 @@ class Cursor {
     }
 
     // Clinger's fast path: a mantissa and a power of ten that are exact are rounded once.
-    double real(const char* begin, uint64_t mantissa, int64_t count, int64_t exponent, bool negative) {
+    double real(const char* begin, uint64_t mantissa, int64_t count, int64_t exponent,
+                bool negative) {
         static constexpr double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                             1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                             1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -370,7 +383,8 @@ class Cursor {
         double nearest = 0;
 #if defined(__cpp_lib_to_chars)
         if (std::from_chars(begin, p, nearest).ec != std::errc::result_out_of_range) return nearest;
-        for (const char* c = begin; *c == '-' || *c == '.' || *c == '0'; ++c) magnitude -= *c == '0';
+        for (const char* c = begin; *c == '-' || *c == '.' || *c == '0'; ++c)
+            magnitude -= *c == '0';
         const double beyond = std::numeric_limits<double>::infinity();
         return std::copysign(magnitude > 0 ? beyond : 0.0, *begin == '-' ? -1.0 : 1.0);
 #else

@@ -20,7 +20,8 @@ namespace upmap::json {
 #if !defined(UPMAP_JSON_PIECE)
 #define UPMAP_JSON_PIECE (1 << 19)  // a test may cut finer
 #endif
-constexpr int64_t PIECE = UPMAP_JSON_PIECE;  // bytes: a millisecond of work, whose columns stay in the cache
+constexpr int64_t PIECE =
+    UPMAP_JSON_PIECE;  // bytes: a millisecond of work, whose columns stay in the cache
 
 // The offset where a record seems to begin, behind "}," at `from` or later; the source's end if nowhere
 // near. What is too long for the window, such as white space without end, is no beginning.
@@ -47,11 +48,12 @@ inline int64_t guessed_start(const Source& source, Window& window, int64_t from)
 // What a text was refused for, and where, by offsets in the file; kernels/coco_json/explanation.py makes a
 // sentence of it.
 struct Refusal {
-    const char* kind;     // "malformed", "whole", "section", "record" or "ids"
-    const char* within;   // the key of the section; of malformed text, the brackets that enclose it
-    int64_t record;       // its number in the section
-    int64_t begin, end;   // of the wrong value, -1 if missing; of malformed text, what was begun and where
-                          // it went wrong
+    const char* kind;    // "malformed", "whole", "section", "record" or "ids"
+    const char* within;  // the key of the section; of malformed text, the brackets that enclose it
+    int64_t record;      // its number in the section
+    int64_t begin,
+        end;  // of the wrong value, -1 if missing; of malformed text, what was begun and where
+              // it went wrong
 };
 
 // What stands outside of the arrays of records, read step by step.
@@ -118,7 +120,10 @@ class SectionReader {
   public:
     // `within`: the brackets that enclose the records.
     SectionReader(const Source& source, const char* within, int threads)
-        : source_(source), within_(within), depth_(static_cast<int>(std::strlen(within))), threads_(threads) {}
+        : source_(source),
+          within_(within),
+          depth_(static_cast<int>(std::strlen(within))),
+          threads_(threads) {}
 
     // Reads the array that begins where the outline is, and moves the outline behind it.
     void read(Outline& outline, Section<Columns>& section) {
@@ -150,7 +155,7 @@ class SectionReader {
     const Source& source_;
     const char* within_;
     int depth_, threads_;
-    std::vector<int64_t> begins_;  // of the pieces, offsets, all but the first guessed
+    std::vector<int64_t> begins_;         // of the pieces, offsets, all but the first guessed
     std::atomic<size_t> last_{SIZE_MAX};  // pieces behind this one are not wanted
 
     std::mutex lock_;  // of all below
@@ -180,7 +185,9 @@ class SectionReader {
     }
 
     // Where piece i is to stop; the last one goes on until the array ends.
-    int64_t limit(size_t i) const { return i + 1 < begins_.size() ? begins_[i + 1] : source_.end() + 1; }
+    int64_t limit(size_t i) const {
+        return i + 1 < begins_.size() ? begins_[i + 1] : source_.end() + 1;
+    }
 
     void read_pieces(Section<Columns>& section) {
         upmap::parallel_workers(static_cast<int64_t>(begins_.size()), threads_, [&] {
@@ -216,7 +223,8 @@ class SectionReader {
         const bool is_stepped_over = i + 1 < begins_.size() && limit(i) <= next_;
         const size_t first = section.records;
         if (!is_stepped_over) {
-            if (begins_[i] != next_ || (piece.stop < limit(i) && !piece.is_end())) {  // guessed wrong
+            if (begins_[i] != next_ ||
+                (piece.stop < limit(i) && !piece.is_end())) {  // guessed wrong
                 reader.read(piece, next_, limit(i), [] { return true; });
                 last_ = piece.is_end() ? i : SIZE_MAX;
             }

@@ -58,7 +58,8 @@ class Source {
     void read(int64_t from, char* to, int64_t count) const {
 #if defined(UPMAP_HAS_PREAD)
         while (count > 0) {
-            const ssize_t n = pread(file_, to, static_cast<size_t>(count), static_cast<off_t>(from));
+            const ssize_t n =
+                pread(file_, to, static_cast<size_t>(count), static_cast<off_t>(from));
             if (n < 0 && errno == EINTR) continue;
             if (n < 0) throw Unreadable{errno};
             if (n == 0) throw Unreadable{0};
@@ -96,7 +97,9 @@ class Window {
 
     // Whether a cursor that stopped at `p` may have been stopped by the end of the window, and not by
     // the end of the source: it stops at most an escape before.
-    bool cut_off(const char* p) const { return end() - p < LONGEST && offset(end()) < source_.end(); }
+    bool cut_off(const char* p) const {
+        return end() - p < LONGEST && offset(end()) < source_.end();
+    }
 
     static constexpr int64_t LONGEST = 8;  // bytes: more than of an escape or a character
 

@@ -59,12 +59,18 @@ struct Boxes {
     }
     Detection detection(int64_t i) const {
         const double* b = box.data() + 4 * i;
-        return {{b[0], b[1], b[2], b[3]}, box_area.data()[i], score.data()[i], row.data()[i],
+        return {{b[0], b[1], b[2], b[3]},
+                box_area.data()[i],
+                score.data()[i],
+                row.data()[i],
                 image.data()[i]};
     }
     Truth truth(int64_t i) const {
         const double* b = box.data() + 4 * i;
-        return {{b[0], b[1], b[2], b[3]}, box_area.data()[i], area.data()[i], image.data()[i],
+        return {{b[0], b[1], b[2], b[3]},
+                box_area.data()[i],
+                area.data()[i],
+                image.data()[i],
                 static_cast<Kind>(kind.data()[i])};
     }
 };
@@ -237,11 +243,11 @@ class ClassMatcher {
     const double lowest_;
     const Detection* detections_ = nullptr;
     const Truth* truths_ = nullptr;
-    std::vector<Item> by_image_;  // the class's detections by image, best first
+    std::vector<Item> by_image_;         // the class's detections by image, best first
     std::vector<Item> truths_by_image_;  // in input order
     std::vector<Item> ranked_, spare_;
-    std::vector<int64_t> places_;  // of each of by_image_ in curve order
-    std::vector<Truth> here_;      // this image's ground truths, input order
+    std::vector<int64_t> places_;        // of each of by_image_ in curve order
+    std::vector<Truth> here_;            // this image's ground truths, input order
     std::vector<Candidate> candidates_;  // what passes the lowest threshold with one detection
     std::vector<uint8_t> ignored_;       // [A, here]
     std::vector<uint64_t> claimed_;      // [A, here], a bit per threshold
@@ -443,10 +449,11 @@ class ClassMatcher {
 constexpr int64_t MOST_TOGETHER = 1 << 20;  // boxes: 64 MB
 
 // Where each part of the work ends: as many classes as keep within MOST_TOGETHER, at least one.
-int64_t end_of_batch(const ByClass& detections, const ByClass& truths, int64_t first, int64_t classes) {
+int64_t end_of_batch(const ByClass& detections, const ByClass& truths, int64_t first,
+                     int64_t classes) {
     int64_t last = first + 1;
-    while (last < classes && detections.count(first, last + 1) + truths.count(first, last + 1) <=
-                                 MOST_TOGETHER)
+    while (last < classes &&
+           detections.count(first, last + 1) + truths.count(first, last + 1) <= MOST_TOGETHER)
         ++last;
     return last;
 }
@@ -464,8 +471,11 @@ std::vector<int64_t> largest_first(const ByClass& detections, int64_t first, int
 Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rules, int64_t classes,
                  int threads) {
     const size_t N = detections.label.size();
-    Output out{upmap::Buffer<int32_t>(N), upmap::Buffer<int32_t>(N), upmap::Buffer<double>(N),
-               upmap::Buffer<int64_t>(N), upmap::Buffer<int32_t>(N),
+    Output out{upmap::Buffer<int32_t>(N),
+               upmap::Buffer<int32_t>(N),
+               upmap::Buffer<double>(N),
+               upmap::Buffer<int64_t>(N),
+               upmap::Buffer<int32_t>(N),
                upmap::Buffer<uint8_t>(N * rules.A() * rules.T()),
                upmap::Buffer<int64_t>(static_cast<size_t>(classes) * rules.A())};
     ByClass found(detections.label, classes, threads), there(truths.label, classes, threads);
@@ -473,7 +483,8 @@ Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rule
         last = end_of_batch(found, there, first, classes);
         upmap::Buffer<Detection> records(static_cast<size_t>(found.count(first, last)));
         upmap::Buffer<Truth> truth_records(static_cast<size_t>(there.count(first, last)));
-        found.gather(first, last, records.data(), [&](int64_t i) { return detections.detection(i); });
+        found.gather(first, last, records.data(),
+                     [&](int64_t i) { return detections.detection(i); });
         there.gather(first, last, truth_records.data(), [&](int64_t i) { return truths.truth(i); });
         const std::vector<int64_t> order = largest_first(found, first, last);
         upmap::parallel_workers(last - first, threads, [&] {
@@ -503,11 +514,12 @@ nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::hand
     }
     const size_t N = detections.label.size(), A = rules.A(), T = rules.T();
     const auto a = static_cast<int64_t>(A), t = static_cast<int64_t>(T);
-    return nb::make_tuple(upmap::owned(std::move(out.image), {N}), upmap::owned(std::move(out.label), {N}),
-                          upmap::owned(std::move(out.score), {N}), upmap::owned(std::move(out.row), {N}),
-                          upmap::owned(std::move(out.rank), {N}),
-                          upmap::owned(std::move(out.status), {A, T, N}, {t, 1, a * t}),
-                          upmap::owned(std::move(out.positives), {static_cast<size_t>(classes), A}));
+    return nb::make_tuple(
+        upmap::owned(std::move(out.image), {N}), upmap::owned(std::move(out.label), {N}),
+        upmap::owned(std::move(out.score), {N}), upmap::owned(std::move(out.row), {N}),
+        upmap::owned(std::move(out.rank), {N}),
+        upmap::owned(std::move(out.status), {A, T, N}, {t, 1, a * t}),
+        upmap::owned(std::move(out.positives), {static_cast<size_t>(classes), A}));
 }
 
 }  // namespace

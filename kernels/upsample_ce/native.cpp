@@ -33,8 +33,9 @@ constexpr float LEAST = -1e30f;  // as rows.inc has it
 
 const upmap::Rows& rows_called(const std::string& name) {
 #ifdef UPMAP_X86
-    const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    const bool has_avx512 =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (has_avx512 && (name.empty() || name == "avx512")) return upmap::rows_avx512;
     if (has_avx2 && (name.empty() || name == "avx2")) return upmap::rows_avx2;
@@ -70,9 +71,12 @@ struct Problem {
     int32_t padded = 0;
     const upmap::Rows& rows;
 
-    Problem(Input<float, 4> given, nb::handle vertical, nb::handle horizontal, Input<float, 1> weights,
-            float label_smoothing, const std::string& isa)
-        : logits(given), upright(vertical), level(horizontal), smoothing(label_smoothing),
+    Problem(Input<float, 4> given, nb::handle vertical, nb::handle horizontal,
+            Input<float, 1> weights, float label_smoothing, const std::string& isa)
+        : logits(given),
+          upright(vertical),
+          level(horizontal),
+          smoothing(label_smoothing),
           rows(rows_called(isa)) {
         upright.check(h());
         level.check(w());
@@ -96,7 +100,8 @@ struct Problem {
 // Rows of features as [features, classes], padded, from [classes, features].
 class Features {
   public:
-    explicit Features(const Problem& problem) : problem_(problem), values_(problem.row_values(), LEAST) {}
+    explicit Features(const Problem& problem)
+        : problem_(problem), values_(problem.row_values(), LEAST) {}
     const float* row(size_t image, int32_t i) {
         if (i != row_) fetch(image, i);
         return values_.data();
@@ -109,9 +114,11 @@ class Features {
   private:
     void fetch(size_t image, int32_t i) {
         const size_t plane = problem_.h() * problem_.w();
-        const float* from = problem_.logits.data() + image * problem_.C() * plane + i * problem_.w();
+        const float* from =
+            problem_.logits.data() + image * problem_.C() * plane + i * problem_.w();
         for (size_t c = 0; c < problem_.C(); ++c)
-            for (size_t j = 0; j < problem_.w(); ++j) values_[j * problem_.padded + c] = from[c * plane + j];
+            for (size_t j = 0; j < problem_.w(); ++j)
+                values_[j * problem_.padded + c] = from[c * plane + j];
         row_ = i;
     }
     const Problem& problem_;
@@ -123,8 +130,13 @@ class Features {
 class Band {
   public:
     Band(const Problem& problem, size_t image, int32_t band)
-        : problem_(problem), image_(image), upper_(problem), lower_(problem), between_(problem.row_values()),
-          scores_(problem.padded), label_(problem.W(), 0) {
+        : problem_(problem),
+          image_(image),
+          upper_(problem),
+          lower_(problem),
+          between_(problem.row_values()),
+          scores_(problem.padded),
+          label_(problem.W(), 0) {
         const int32_t* first = problem.upright.first.data();
         const int32_t* end = first + problem.H();
         begin_ = std::lower_bound(first, end, band * BAND) - first;
@@ -139,10 +151,21 @@ class Band {
         row_ = first;
         const float* upper = upper_.row(image_, first);
         const float* lower = second == first ? upper : lower_.row(image_, second);
-        return {upper, lower, problem_.upright.share(y), problem_.level.first.data(),
-                problem_.level.second.data(), problem_.level.share.data(), label_.data(),
-                problem_.weight.data(), problem_.weight_sum, problem_.smoothing, int32_t(problem_.W()),
-                int32_t(problem_.w()), int32_t(problem_.C()), problem_.padded, between_.data(),
+        return {upper,
+                lower,
+                problem_.upright.share(y),
+                problem_.level.first.data(),
+                problem_.level.second.data(),
+                problem_.level.share.data(),
+                label_.data(),
+                problem_.weight.data(),
+                problem_.weight_sum,
+                problem_.smoothing,
+                int32_t(problem_.W()),
+                int32_t(problem_.w()),
+                int32_t(problem_.C()),
+                problem_.padded,
+                between_.data(),
                 scores_.data()};
     }
 
@@ -159,10 +182,11 @@ class Band {
 // Labels of any integer type, [N, H, W], a row at a time as int32, negative where ignored.
 class Labels {
   public:
-    Labels(nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu> given, const Problem& problem,
-           int64_t ignore_index)
+    Labels(nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu> given,
+           const Problem& problem, int64_t ignore_index)
         : given_(given), problem_(problem), ignore_(ignore_index) {
-        if (given.shape(0) != problem.N() || given.shape(1) != problem.H() || given.shape(2) != problem.W())
+        if (given.shape(0) != problem.N() || given.shape(1) != problem.H() ||
+            given.shape(2) != problem.W())
             throw nb::value_error("labels must be [N, H, W]");
         if (given.dtype() != nb::dtype<uint8_t>() && given.dtype() != nb::dtype<int32_t>() &&
             given.dtype() != nb::dtype<int64_t>())
@@ -177,7 +201,8 @@ class Labels {
   private:
     template <class T>
     void read_as(size_t image, size_t y, std::vector<int32_t>& row) const {
-        const T* from = static_cast<const T*>(given_.data()) + (image * problem_.H() + y) * row.size();
+        const T* from =
+            static_cast<const T*>(given_.data()) + (image * problem_.H() + y) * row.size();
         const int64_t classes = int64_t(problem_.C());
         for (size_t x = 0; x < row.size(); ++x) {
             const int64_t label = from[x];
@@ -192,7 +217,8 @@ class Labels {
     int64_t ignore_;
 };
 
-void forward(const Problem& problem, const Labels& labels, float* losses, float* totals, int threads) {
+void forward(const Problem& problem, const Labels& labels, float* losses, float* totals,
+             int threads) {
     upmap::parallel_for(problem.N() * problem.bands(), threads, [&](int64_t task) {
         const size_t image = task / problem.bands();
         Band band(problem, image, int32_t(task % problem.bands()));
@@ -212,8 +238,8 @@ void flush(const Problem& problem, float* to, std::vector<float>& row) {
     std::fill(row.begin(), row.end(), 0.0f);
 }
 
-void backward_band(const Problem& problem, const Labels& labels, const float* gradient, const float* totals,
-                   float* found, size_t image, int32_t index) {
+void backward_band(const Problem& problem, const Labels& labels, const float* gradient,
+                   const float* totals, float* found, size_t image, int32_t index) {
     Band band(problem, image, index);
     std::vector<float> middle(problem.row_values()), upper(middle), lower(middle);
     float* plane = found + image * problem.C() * problem.h() * problem.w();
@@ -234,8 +260,8 @@ void backward_band(const Problem& problem, const Labels& labels, const float* gr
     }
 }
 
-void backward(const Problem& problem, const Labels& labels, const float* gradient, const float* totals,
-              float* found, int threads) {
+void backward(const Problem& problem, const Labels& labels, const float* gradient,
+              const float* totals, float* found, int threads) {
     std::memset(found, 0, problem.logits.size() * sizeof(float));
     for (int32_t parity = 0; parity < 2; ++parity) {
         const int64_t count = (problem.bands() - parity + 1) / 2;
@@ -276,7 +302,8 @@ void confusion(const Problem& problem, const Labels& labels, int64_t* counts, in
 
 template <class Array>
 void refuse_other_shape(const Array& array, const Problem& problem) {
-    if (array.shape(0) != problem.N() || array.shape(1) != problem.H() || array.shape(2) != problem.W())
+    if (array.shape(0) != problem.N() || array.shape(1) != problem.H() ||
+        array.shape(2) != problem.W())
         throw nb::value_error("expected [N, H, W]");
 }
 
@@ -287,9 +314,9 @@ using AnyLabels = nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu
 NB_MODULE(native, module) {
     module.def(
         "forward",
-        [](Input<float, 4> logits, AnyLabels target, Input<float, 1> weight, nb::tuple upright, nb::tuple level,
-           int64_t ignore_index, float smoothing, Output<float, 3> losses, Output<float, 3> totals, int threads,
-           const std::string& isa) {
+        [](Input<float, 4> logits, AnyLabels target, Input<float, 1> weight, nb::tuple upright,
+           nb::tuple level, int64_t ignore_index, float smoothing, Output<float, 3> losses,
+           Output<float, 3> totals, int threads, const std::string& isa) {
             Problem problem(logits, upright, level, weight, smoothing, isa);
             Labels labels(target, problem, ignore_index);
             refuse_other_shape(losses, problem);
@@ -297,24 +324,26 @@ NB_MODULE(native, module) {
             nb::gil_scoped_release release;
             forward(problem, labels, losses.data(), totals.data(), threads);
         },
-        "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a, "smoothing"_a, "losses"_a,
-        "totals"_a, "threads"_a, "isa"_a);
+        "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a, "smoothing"_a,
+        "losses"_a, "totals"_a, "threads"_a, "isa"_a);
     module.def(
         "backward",
-        [](Input<float, 3> gradient, Input<float, 3> totals, Input<float, 4> logits, AnyLabels target,
-           Input<float, 1> weight, nb::tuple upright, nb::tuple level, int64_t ignore_index, float smoothing,
-           Output<float, 4> found, int threads, const std::string& isa) {
+        [](Input<float, 3> gradient, Input<float, 3> totals, Input<float, 4> logits,
+           AnyLabels target, Input<float, 1> weight, nb::tuple upright, nb::tuple level,
+           int64_t ignore_index, float smoothing, Output<float, 4> found, int threads,
+           const std::string& isa) {
             Problem problem(logits, upright, level, weight, smoothing, isa);
             Labels labels(target, problem, ignore_index);
             refuse_other_shape(gradient, problem);
             refuse_other_shape(totals, problem);
             for (size_t axis = 0; axis < 4; ++axis)
-                if (found.shape(axis) != logits.shape(axis)) throw nb::value_error("expected [N, C, h, w]");
+                if (found.shape(axis) != logits.shape(axis))
+                    throw nb::value_error("expected [N, C, h, w]");
             nb::gil_scoped_release release;
             backward(problem, labels, gradient.data(), totals.data(), found.data(), threads);
         },
-        "gradient"_a, "totals"_a, "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a,
-        "smoothing"_a, "found"_a, "threads"_a, "isa"_a);
+        "gradient"_a, "totals"_a, "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a,
+        "ignore_index"_a, "smoothing"_a, "found"_a, "threads"_a, "isa"_a);
     module.def(
         "argmax",
         [](Input<float, 4> logits, Input<float, 1> weight, nb::tuple upright, nb::tuple level,
@@ -327,8 +356,9 @@ NB_MODULE(native, module) {
         "logits"_a, "weight"_a, "upright"_a, "level"_a, "found"_a, "threads"_a, "isa"_a);
     module.def(
         "confusion",
-        [](Input<float, 4> logits, AnyLabels target, Input<float, 1> weight, nb::tuple upright, nb::tuple level,
-           int64_t ignore_index, Output<int64_t, 2> counts, int threads, const std::string& isa) {
+        [](Input<float, 4> logits, AnyLabels target, Input<float, 1> weight, nb::tuple upright,
+           nb::tuple level, int64_t ignore_index, Output<int64_t, 2> counts, int threads,
+           const std::string& isa) {
             Problem problem(logits, upright, level, weight, 0, isa);
             Labels labels(target, problem, ignore_index);
             if (counts.shape(0) != problem.C() || counts.shape(1) != problem.C())
@@ -336,8 +366,9 @@ NB_MODULE(native, module) {
             nb::gil_scoped_release release;
             confusion(problem, labels, counts.data(), threads);
         },
-        "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a, "counts"_a, "threads"_a,
-        "isa"_a);
-    module.def("instruction_set", [](const std::string& isa) { return std::string(rows_called(isa).name); },
-               "isa"_a = "");
+        "logits"_a, "target"_a, "weight"_a, "upright"_a, "level"_a, "ignore_index"_a, "counts"_a,
+        "threads"_a, "isa"_a);
+    module.def(
+        "instruction_set",
+        [](const std::string& isa) { return std::string(rows_called(isa).name); }, "isa"_a = "");
 }

@@ -16,21 +16,21 @@ struct Row {
     float share;  // of the lower
     const int32_t* first;
     const int32_t* second;
-    const float* right;  // [pixels], share of the second feature
+    const float* right;    // [pixels], share of the second feature
     const int32_t* label;  // [pixels], negative where ignored
-    const float* weight;  // [classes], padded by 0
+    const float* weight;   // [classes], padded by 0
     float weight_sum;
     float smoothing;  // label smoothing
     int32_t pixels, features, classes, padded;
     float* between;  // [features, padded], room for the features of this row
-    float* scores;  // [padded], room for a pixel
+    float* scores;   // [padded], room for a pixel
 };
 
 struct Rows {
     void (*forward)(const Row&, float* losses, float* totals);
     // Adds to the gradients of the upper and lower features; `middle` is room for [features, padded].
-    void (*backward)(const Row&, const float* gradient, const float* totals, float* middle, float* upper,
-                     float* lower);
+    void (*backward)(const Row&, const float* gradient, const float* totals, float* middle,
+                     float* upper, float* lower);
     void (*argmax)(const Row&, int32_t* found);
     const char* name;
 };

@@ -14,9 +14,9 @@
 
 namespace upmap::voc {
 
-constexpr double LARGEST = 1e150;            // px, of a coordinate
+constexpr double LARGEST = 1e150;             // px, of a coordinate
 constexpr double LARGEST_IMAGE = 1ull << 31;  // px, of a side
-constexpr size_t MAX_DEPTH = 100;            // of elements
+constexpr size_t MAX_DEPTH = 100;             // of elements
 
 struct Object {
     std::string_view name;  // within the text
@@ -63,7 +63,8 @@ class AnnotationReader {
     static constexpr std::array<uint8_t, 256> KINDS = [] {
         std::array<uint8_t, 256> kinds{};
         for (int c = 0; c < 128; ++c) {
-            const bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':';
+            const bool is_letter =
+                (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':';
             const bool in_name = is_letter || (c >= '0' && c <= '9') || c == '-' || c == '.';
             const bool is_space = c == ' ' || c == '\t' || c == '\r' || c == '\n';
             const bool may_stand = c >= ' ' || is_space;
@@ -222,7 +223,8 @@ class AnnotationReader {
         if (depth < 2 || depth > 3) return;
         if (above_[1] == "object" && (depth == 2 || above_[2] == "bndbox")) {
             for (size_t i = 0; i < FIELDS.size(); ++i)
-                if (element == FIELDS[i] && !found_.back()[i].data()) found_.back()[i] = stripped(raw);
+                if (element == FIELDS[i] && !found_.back()[i].data())
+                    found_.back()[i] = stripped(raw);
         } else if (above_[1] == "size" && depth == 2) {
             for (size_t i = 0; i < SIDES.size(); ++i)
                 if (element == SIDES[i]) size_[i] = stripped(raw);
@@ -237,7 +239,8 @@ class AnnotationReader {
         const std::string_view text = raw.substr(first, raw.find_last_not_of(SPACES) + 1 - first);
         const char* last = text.data() + text.size() - 1;
         while ((static_cast<unsigned char>(*last) & 0xC0) == 0x80) --last;
-        if (text.find_first_of("<&\r") != text.npos || may_be_space(text.data()) || may_be_space(last))
+        if (text.find_first_of("<&\r") != text.npos || may_be_space(text.data()) ||
+            may_be_space(last))
             throw Refused{};
         return text;
     }
@@ -259,7 +262,8 @@ class AnnotationReader {
     static double number(std::string_view word) {
         double value;
         const char* p = word.data();
-        if (word.empty() || !read_decimal(p, value) || p != word.data() + word.size()) throw Refused{};
+        if (word.empty() || !read_decimal(p, value) || p != word.data() + word.size())
+            throw Refused{};
         if (std::abs(value) > LARGEST) throw Refused{};
         return value;
     }

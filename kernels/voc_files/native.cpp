@@ -16,7 +16,8 @@ namespace {
 constexpr size_t FILES = 32;  // of a task: some milliseconds of work
 
 nb::object text(const std::string& bytes) {
-    return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
+    return nb::steal(
+        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
 }
 
 // A string's UTF-8; empty if it has none.
@@ -36,7 +37,8 @@ nb::object array(const std::vector<Part>& parts, std::vector<T> Part::* column, 
     for (const Part& part : parts) count += (part.*column).size();
     upmap::Buffer<T> all(count);
     T* next = all.data();
-    for (const Part& part : parts) next = std::copy((part.*column).begin(), (part.*column).end(), next);
+    for (const Part& part : parts)
+        next = std::copy((part.*column).begin(), (part.*column).end(), next);
     if (!width) return upmap::owned(std::move(all), {count});
     return upmap::owned(std::move(all), {count / width, width});
 }
@@ -109,7 +111,8 @@ std::vector<std::string> paths_of(std::string_view folder, const nb::list& names
     std::vector<std::string> paths;
     for (nb::handle name : names) {
         const std::string_view bytes = utf8(name);
-        paths.push_back(bytes.empty() ? "" : std::string(folder).append("/").append(bytes).append(".xml"));
+        paths.push_back(
+            bytes.empty() ? "" : std::string(folder).append("/").append(bytes).append(".xml"));
     }
     return paths;
 }
@@ -121,7 +124,8 @@ nb::dict annotations(nb::bytes folder, nb::list names, int threads) {
         nb::gil_scoped_release release;
         upmap::parallel_for(static_cast<int64_t>(parts.size()), threads, [&](int64_t task) {
             const size_t first = static_cast<size_t>(task) * FILES;
-            parts[first / FILES] = annotations_of(paths, first, std::min(first + FILES, paths.size()));
+            parts[first / FILES] =
+                annotations_of(paths, first, std::min(first + FILES, paths.size()));
         });
     }
     nb::dict columns;
@@ -150,7 +154,8 @@ Detections detections_of(const ResultsFile& source, int32_t i, const ImagePlaces
     Detections part;
     File file;
     if (source.has_bytes) file.copy(source.bytes);
-    if (!(source.has_bytes || file.read(source.path)) || !ResultsReader(places, part).read(file.text())) {
+    if (!(source.has_bytes || file.read(source.path)) ||
+        !ResultsReader(places, part).read(file.text())) {
         part = {};
         part.unread.push_back(i);
     }
@@ -162,7 +167,8 @@ nb::dict results(nb::list paths, nb::dict images, int threads, nb::dict data) {
     ImagePlaces places;
     for (auto [name, place] : images) places.add(utf8(name), nb::cast<int32_t>(place));
     std::vector<ResultsFile> files;
-    for (nb::handle path : paths) files.push_back({std::string(view(nb::cast<nb::bytes>(path))), {}});
+    for (nb::handle path : paths)
+        files.push_back({std::string(view(nb::cast<nb::bytes>(path))), {}});
     for (auto [place, bytes] : data) {  // which `data` keeps alive
         ResultsFile& file = files.at(nb::cast<size_t>(place));
         file.bytes = view(nb::cast<nb::bytes>(bytes));
@@ -188,9 +194,11 @@ nb::dict results(nb::list paths, nb::dict images, int threads, nb::dict data) {
 }  // namespace
 
 NB_MODULE(native, module) {
-    module.def("annotations", &annotations, nb::arg("folder"), nb::arg("names"), nb::arg("threads"),
-               "The columns of kernels.voc_files.Annotations by name, and the files that were not read.");
-    module.def("results", &results, nb::arg("paths"), nb::arg("images"), nb::arg("threads"),
-               nb::arg("data") = nb::dict(),
-               "The columns of kernels.voc_files.Results by name, and the files that were not read.");
+    module.def(
+        "annotations", &annotations, nb::arg("folder"), nb::arg("names"), nb::arg("threads"),
+        "The columns of kernels.voc_files.Annotations by name, and the files that were not read.");
+    module.def(
+        "results", &results, nb::arg("paths"), nb::arg("images"), nb::arg("threads"),
+        nb::arg("data") = nb::dict(),
+        "The columns of kernels.voc_files.Results by name, and the files that were not read.");
 }

@@ -42,7 +42,8 @@ struct Results {
 
 class ResultsReader {
   public:
-    ResultsReader(const ImagePlaces& places, Results& results) : places_(places), results_(results) {}
+    ResultsReader(const ImagePlaces& places, Results& results)
+        : places_(places), results_(results) {}
 
     // Whether all lines were read; if not, the file is for Python to judge, and `results` worthless.
     bool read(const Text& text) {

@@ -33,7 +33,8 @@ int main(int, char** arguments) {
     const std::filesystem::path corpus = arguments[1];
     AnnotationReader annotations;
     ImagePlaces places;
-    for (const char* name : {"000001", "000002", "b\u00e9", "a b", "x\u00a0y", "", "-1"}) places.add(name, 1);
+    for (const char* name : {"000001", "000002", "b\u00e9", "a b", "x\u00a0y", "", "-1"})
+        places.add(name, 1);
     over_files(corpus / "annotations", [&](const Text& text) { return annotations.read(text); });
     over_files(corpus / "results", [&](const Text& text) {
         Results results;
