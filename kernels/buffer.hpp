@@ -44,10 +44,10 @@ class Buffer {
         const size_t bytes = count * size;
         void* memory = nullptr;
 #if defined(MADV_HUGEPAGE)
-        constexpr size_t HUGE = 2 << 20;
-        if (bytes >= 2 * HUGE) {
-            if (posix_memalign(&memory, HUGE, bytes)) throw std::bad_alloc();
-            madvise(memory, bytes / HUGE * HUGE, MADV_HUGEPAGE);
+        constexpr size_t kHugePage = 2 << 20;
+        if (bytes >= 2 * kHugePage) {
+            if (posix_memalign(&memory, kHugePage, bytes)) throw std::bad_alloc();
+            madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
             return memory;
         }
 #endif

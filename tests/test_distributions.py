@@ -1,4 +1,4 @@
-"""What is installed: `upmap` alone, whole, beside a user's own `upmap.metrics.py` and `data/`.
+"""What is installed: `upmap` alone, whole, beside a user's own `metrics.py` and `data/`.
 
 Three installs are compared: the environment that runs the tests (editable), a wheel from the
 checkout, and a wheel from the sdist. Both wheels are built once, from a copy of the tracked files,
@@ -35,7 +35,7 @@ HAS_COMPILER = any(map(shutil.which, ("c++", "g++", "clang++")))
 
 IMPORTS = {
     "modules": "import data, detection, kernels, metrics, segmentation",
-    "namespaces": "import upmap.data.own, metrics.own",
+    "namespaces": "import data.own, metrics.own",
 }
 EVALUATE_SAMPLE = """
 import upmap

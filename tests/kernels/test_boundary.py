@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kernels
+from upmap import kernels
 from upmap.detection import Catalog, Detections, GroundTruth
 from upmap.detection.arrays import detections_from_arrays, ground_truth_from_arrays
 from upmap.kernels import coco_json, voc_files
@@ -352,9 +352,14 @@ def test_a_native_module_that_cannot_be_loaded_is_not_passed_over(
     assert kernels.import_native("matching") is None
     for impl in (None, "native"):
         with pytest.raises(OSError, match=r"matching.native .* undefined symbol.*UPMAP_IMPL"):
-            kernels.chosen({"native": None, "reference": abs}, impl, "matching")
-    assert kernels.chosen({"native": None, "reference": abs}, "reference", "matching") is abs
-    assert kernels.chosen({"native": None, "reference": abs}, None, "voc_files") is abs
+            kernels.select_implementation({"native": None, "reference": abs}, impl, "matching")
+    assert (
+        kernels.select_implementation({"native": None, "reference": abs}, "reference", "matching")
+        is abs
+    )
+    assert (
+        kernels.select_implementation({"native": None, "reference": abs}, None, "voc_files") is abs
+    )
 
 
 def test_a_native_module_that_is_not_built_leaves_the_reference(
@@ -367,4 +372,4 @@ def test_a_native_module_that_is_not_built_leaves_the_reference(
     monkeypatch.setattr(kernels.importlib, "import_module", fail)
     monkeypatch.delenv("UPMAP_IMPL", raising=False)
     assert kernels.import_native("matching") is None
-    assert kernels.chosen({"native": None, "reference": abs}, None) is abs
+    assert kernels.select_implementation({"native": None, "reference": abs}, None) is abs

@@ -16,7 +16,7 @@ LIMITS = (0, 2, 4, 6, 9, 12, 16, 20, 26, 40, 100, 700)  # MB, beyond what the im
 PROGRAM = """
 import resource, sys
 import json, numpy
-import kernels.accumulation, kernels.coco_json, kernels.matching
+import upmap.kernels.accumulation, upmap.kernels.coco_json, upmap.kernels.matching
 from upmap.metrics.evaluate import main
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()

@@ -104,7 +104,7 @@ def test_dice_of_what_is_found_exactly_is_0() -> None:
 def test_the_gradient_is_right_in_float64(name: str) -> None:
     logits, labels = batch()
     options = LossOptions(
-        compute_loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5
+        loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5
     )
     few = logits[:, :, :2, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(
@@ -115,7 +115,7 @@ def test_the_gradient_is_right_in_float64(name: str) -> None:
 def test_the_sum_is_the_sum() -> None:
     logits, labels = batch()
     options = LossOptions(
-        compute_loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25
+        loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25
     )
     expected = cross_entropy(logits, labels, options) + 0.25 * dice(logits, labels, options)
     assert torch.equal(compute_loss(logits, labels, options), expected)

@@ -179,7 +179,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("place", "time"),
-    [("_one_step", 6), ("_scores", 2), ("_write", 1), ("save", 1), ("save", 2), ("save", 3)],
+    [("_one_step", 6), ("_scores", 2), ("_write", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("save_checkpoint", 3)],
 )
 def test_killed_at_any_place_it_resumes_bit_for_bit(
     squares: Path,
@@ -239,7 +239,7 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(program, "loss", lambda logits, *rest: logits.sum() * torch.inf)
+    monkeypatch.setattr(program, "compute_loss", lambda logits, *rest: logits.sum() * torch.inf)
     assert main(words(squares, tmp_path, "--patience", "2")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
@@ -256,7 +256,7 @@ def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
         calls[0] += 1
         return untouched(logits, *rest) * (torch.inf if calls[0] == 3 else 1.0)
 
-    monkeypatch.setattr(program, "loss", once_infinite)
+    monkeypatch.setattr(program, "compute_loss", once_infinite)
     assert main(words(squares, tmp_path, "--optimization.precision", "fp16")) == 0
     assert [row["skipped"] for row in history(tmp_path)] == ["1", "1", "1"]
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
@@ -340,7 +340,7 @@ def test_a_fused_loss_draws_the_same_curve(tmp_path: Path) -> None:
             factor=0.5,
             full_labels=True,
             out=str(tmp_path / (impl or "best")),
-            build_model=ModelOptions(width=4, depth=2),
+            model=ModelOptions(width=4, depth=2),
             loss=LossOptions(impl=impl),
         )
         histories.append([row["loss"] for row in train(options).history])

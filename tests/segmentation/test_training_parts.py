@@ -221,7 +221,7 @@ def test_what_a_crop_adds_to_an_image_is_ignored() -> None:
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_norms_and_biases_do_not_decay(name: str) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    first, second = build_optimizer(layers, OptimizationOptions(build_optimizer=name)).param_groups
+    first, second = build_optimizer(layers, OptimizationOptions(optimizer=name)).param_groups
     assert [p.ndim for p in first["params"]] == [4]
     assert [p.ndim for p in second["params"]] == [1, 1, 1]
     assert (first["weight_decay"], second["weight_decay"]) == (0.01, 0.0)
