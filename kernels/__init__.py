@@ -18,9 +18,8 @@ __all__ = [
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
-IMPL_VARIABLE = (
-    "UPMAP_IMPL"  # the environment variable that stands in for `impl` where none is named
-)
+# The environment variable that stands in for `impl` where none is named.
+IMPL_VARIABLE = "UPMAP_IMPL"
 
 LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though built, is not loaded
 

@@ -5,6 +5,7 @@ times: 12 to 16 bytes for each. Here a pixel's logits are interpolated where the
 again in the backward pass; what is kept is one number for each pixel. docs/kernels.md has more.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from upmap.kernels import import_native, refuse_unloadable, select_implementation
+from upmap.kernels import (
+    IMPL_VARIABLE,
+    import_native,
+    refuse_unloadable,
+    select_implementation,
+)
 from upmap.kernels.upsample_ce import chunked, reference
 from upmap.kernels.upsample_ce.settings import Settings
 
@@ -210,22 +216,24 @@ def _describe(tensor: Tensor) -> str:
 
 def _select_passes(impl: str | None, logits: Tensor) -> Implementation:
     """The implementation that is asked for, or the fastest for these logits."""
-    if impl is None:
+    name = impl or os.environ.get(IMPL_VARIABLE)
+    if not name:
         return _fastest(logits)
-    found = select_implementation(IMPLEMENTATIONS, impl, "upsample_ce")
-    if not _takes(found, logits):
+    implementation = select_implementation(IMPLEMENTATIONS, name, "upsample_ce")
+    if not _takes(implementation, logits):
         kind = str(logits.dtype).removeprefix("torch.")
-        raise ValueError(f"impl={impl!r} takes no {kind} on {logits.device.type}")
-    return found
+        source = "impl" if impl else IMPL_VARIABLE
+        raise ValueError(f"{source}={name!r} takes no {kind} on {logits.device.type}")
+    return implementation
 
 
 def _fastest(logits: Tensor) -> Implementation:
     refuse_unloadable("upsample_ce")
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
-            found = IMPLEMENTATIONS[name]
-            if found is not None and _takes(found, logits):
-                return found
+            implementation = IMPLEMENTATIONS[name]
+            if implementation is not None and _takes(implementation, logits):
+                return implementation
     return select_implementation(IMPLEMENTATIONS, "reference")
 
 

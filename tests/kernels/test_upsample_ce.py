@@ -314,6 +314,18 @@ def test_none_chooses_torch_where_torch_is_faster() -> None:
     assert _select_passes(None, many.double()) is IMPLEMENTATIONS["reference"]
 
 
+def test_the_environment_names_the_implementation_where_no_argument_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = torch.zeros(1, FEW_CLASSES + 1, 2, 2)
+    monkeypatch.setenv("UPMAP_IMPL", "chunked")
+    assert _select_passes(None, many) is IMPLEMENTATIONS["chunked"]
+    assert _select_passes("reference", many) is IMPLEMENTATIONS["reference"]
+    monkeypatch.setenv("UPMAP_IMPL", "fastest")
+    with pytest.raises(ValueError, match="'fastest' is unknown; there are native, triton"):
+        _select_passes(None, many)
+
+
 @pytest.mark.parametrize("label", [5, 254, -1])
 def test_labels_out_of_range_are_refused(label: int, impl: str) -> None:
     target = torch.zeros(1, 4, 4, dtype=torch.int64)
