@@ -103,9 +103,7 @@ def test_dice_of_what_is_found_exactly_is_0() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_right_in_float64(name: str) -> None:
     logits, labels = batch()
-    options = LossOptions(
-        loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5
-    )
+    options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5)
     few = logits[:, :, :2, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda one: compute_loss(one, labels[:, :2, :3], options), (few,)
@@ -114,9 +112,7 @@ def test_the_gradient_is_right_in_float64(name: str) -> None:
 
 def test_the_sum_is_the_sum() -> None:
     logits, labels = batch()
-    options = LossOptions(
-        loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25
-    )
+    options = LossOptions(loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25)
     expected = cross_entropy(logits, labels, options) + 0.25 * dice(logits, labels, options)
     assert torch.equal(compute_loss(logits, labels, options), expected)
 

@@ -179,7 +179,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("place", "time"),
-    [("_one_step", 6), ("_scores", 2), ("_write", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("save_checkpoint", 3)],
+    [
+        ("_one_step", 6),
+        ("_scores", 2),
+        ("_write", 1),
+        ("save_checkpoint", 1),
+        ("save_checkpoint", 2),
+        ("save_checkpoint", 3),
+    ],
 )
 def test_killed_at_any_place_it_resumes_bit_for_bit(
     squares: Path,
