@@ -1,4 +1,4 @@
-"""Muscle: arrays in, arrays out. One folder per operation, oracle and fast path side by side."""
+"""Native kernels and their reference implementations, one package per operation."""
 
 import importlib
 import os

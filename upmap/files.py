@@ -1,7 +1,6 @@
 """Whole files: text that says where it is not UTF-8, and output that is all or nothing."""
 
 import errno
-import fnmatch
 import io
 import os
 import re
@@ -24,10 +23,8 @@ __all__ = [
     "create_folder",
     "decode_text",
     "describe_os_error",
-    "find_files",
     "first_character",
     "is_file",
-    "is_folder",
     "is_stdout",
     "read_bytes",
     "read_text",
@@ -70,34 +67,6 @@ def is_file(path: Path) -> bool:
         raise InputError(describe_os_error(error), path) from None
     except OSError:
         return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder.
-
-    Raises:
-        InputError: If it may not be looked at.
-    """
-    try:
-        return path.is_dir()
-    except OSError as error:
-        raise InputError(describe_os_error(error), path) from None
-
-
-def find_files(pattern: str, folder: Path) -> Iterator[Path]:
-    """What is in a folder under names that match a pattern such as `*.xml`, in no order.
-
-    Raises:
-        InputError: If the folder is there but may not be listed.
-    """
-    if not is_folder(folder):
-        return
-    matches = re.compile(fnmatch.translate(pattern)).match
-    try:
-        with os.scandir(folder) as entries:
-            yield from (folder / entry.name for entry in entries if matches(entry.name))
-    except OSError as error:
-        raise InputError(describe_os_error(error), folder) from None
 
 
 def first_character(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The oracle of accumulation: one class, area range, cap and threshold at a time.
+"""The reference implementation of accumulation: one class, area range, cap and threshold at a time.
 
 Sources: COCOeval.accumulate of pycocotools 2.0.11; VOCap.m of the VOC2012 development kit.
 """

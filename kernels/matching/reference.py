@@ -1,4 +1,4 @@
-"""The oracle of matching: the rules of the VOC kits and of pycocotools, one box at a time.
+"""Reference matching: the rules of the VOC kits and of pycocotools, one box at a time.
 
 Sources: VOCevaldet.m of the VOC2007 and VOC2012 development kits; COCOeval of pycocotools 2.0.11.
 """

@@ -1,4 +1,4 @@
-"""The oracle of reading VOC's files: expat and Python's own words and numbers, one file at a time.
+"""The reference reader of VOC files: expat and Python's float, one file at a time.
 
 Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCevaldet.m).
 """
