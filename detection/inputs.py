@@ -4,17 +4,15 @@ Pipes (a named one, a shell's `<(...)`, /dev/stdin) and standard input are read 
 opened; text that gzip compressed, which its first bytes tell, is decompressed then.
 """
 
-import gzip
 import io
 import os
 import stat
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from upmap.errors import InputError
 from upmap.files import (
@@ -25,6 +23,9 @@ from upmap.files import (
     is_file,
     require_path,
 )
+
+if TYPE_CHECKING:
+    import gzip
 
 __all__ = [
     "STANDARD_INPUT",
@@ -181,6 +182,9 @@ def _text_of(file: BinaryIO, path: Path) -> bytes:
     data = _all_of(file, path)
     if not data.startswith(GZIP):
         return data
+    import gzip  # only where it is needed: with its own imports it takes megabytes
+    import zlib
+
     try:
         return _all_of(gzip.GzipFile(fileobj=io.BytesIO(data)), path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -188,7 +192,7 @@ def _text_of(file: BinaryIO, path: Path) -> bytes:
         raise InputError(f"damaged gzip data: {what}", path) from None
 
 
-def _all_of(file: BinaryIO | gzip.GzipFile, path: Path) -> bytes:
+def _all_of(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
     """All that is to be read, if this machine's memory can hold it."""
     most = _physical_memory()
     whole = io.BytesIO()

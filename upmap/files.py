@@ -4,8 +4,6 @@ import errno
 import io
 import os
 import re
-import secrets
-import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -153,6 +151,8 @@ def create_file(path: Path) -> Iterator[Path]:
             if target:
                 beside.replace(target)
         if through:
+            import shutil  # here and below: its import takes milliseconds, and few need it
+
             with beside.open("rb") as source, _stream(path) as stream:
                 shutil.copyfileobj(source, stream)
 
@@ -414,7 +414,7 @@ def _try_to_write_in(folder: Path) -> None:
 
 def _beside(folder: Path, path: Path) -> Path:
     """A hidden name in `folder` that nothing has; by chance alone once in 2^64."""
-    return folder / f".{path.name[:40]}.{secrets.token_hex(8)}"
+    return folder / f".{path.name[:40]}.{os.urandom(8).hex()}"
 
 
 def _create(beside: Path, target: Path | None) -> None:
@@ -444,6 +444,8 @@ def _remove_at_end(path: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -23,6 +23,7 @@ from upmap.detection.tables import (
     Detections,
     GroundTruth,
     ImageId,
+    are_bounded,
     images_by_name,
     is_bounded,
     with_images,
@@ -311,12 +312,13 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
     known = np.array(among, np.int64)
     low, high = int(known[0]), int(known[-1])
     if high - low < MAX_TABLE_SPAN:
-        place_of = np.full(high - low + 2, -1, np.int32)  # the last for what lies outside
-        place_of[known - low] = np.arange(len(known))
+        # The first and the last element stand for what lies outside: an id is clipped to them.
+        place_of = np.full(high - low + 3, -1, np.int32)
+        place_of[known - (low - 1)] = np.arange(len(known))
         places = np.empty(len(ids), np.int32)
-        for some in (slice(i, i + BLOCK) for i in range(0, len(ids), BLOCK)):
-            steps = (ids[some] - low).view(np.uint64)  # below low it wraps around, beyond high
-            places[some] = place_of[np.minimum(steps, high - low + 1, out=steps).view(np.int64)]
+        for i in range(0, len(ids), BLOCK):
+            offsets = ids[i : i + BLOCK] - (low - 1)
+            np.take(place_of, offsets, out=places[i : i + BLOCK], mode="clip")
         return places
     at = np.searchsorted(known, ids).clip(max=len(known) - 1)
     return np.where(known[at] == ids, at, -1).astype(np.int32)
@@ -324,7 +326,7 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
 
 def _validate_bounds(found: Instances | Results, path: Path, within: str) -> None:
     """Refuses what is too large for its area to be finite."""
-    if len(found.box) and max(found.box.max(), -found.box.min(), found.size.max()) > LARGEST / 2:
+    if not (are_bounded(found.box, LARGEST / 2) and are_bounded(found.size, LARGEST / 2)):
         bbox = _bbox(found)
         bad = np.flatnonzero(~is_bounded(bbox).all(axis=1))
         if len(bad):
