@@ -1,53 +1,58 @@
-// COCO JSON to columns, fast: no object is made for a record, and what is not wanted is stepped over.
+// COCO JSON to columns, fast: no object is made for a record, and what no column needs is stepped
+// over.
 //
-// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: it says where, and
-// explanation.py puts that into words.
+// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: it says
+// where, and explanation.py puts that into words.
 #include <nanobind/stl/optional.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/arrays.hpp"
-#include "kernels/coco_json/file.hpp"
 #include "kernels/coco_json/sections.hpp"
+#include "kernels/coco_json/source.hpp"
+#include "kernels/file.hpp"
+#include "kernels/strings.hpp"
 
 namespace nb = nanobind;
 using namespace upmap::json;
 
 namespace {
 
-nb::object text(const std::string& bytes) {
-    return nb::steal(
-        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
-}
-
-// The columns of a section by name: lists of text, arrays of numbers; ids are the one or the other.
+// The columns of a section by name: lists of text, arrays of numbers. Ids are under one name the
+// one or the other. Takes the section's memory.
 template <class Columns>
 void add_columns(nb::dict& columns, Section<Columns>& section) {
     section.columns.each_text([&](const char* name, auto& column) {
-        nb::list all;
-        for (const std::string& bytes : column) all.append(text(bytes));
-        columns[name] = all;
+        nb::list texts;
+        for (const std::string& utf8 : column) texts.append(upmap::to_str(utf8));
+        columns[name] = texts;
     });
     size_t c = 0;
     section.columns.each([&](const char* name, auto& column, size_t width) {
         using Number = typename std::decay_t<decltype(column)>::value_type;
-        const size_t place = c++;
+        const size_t index = c++;
         if (columns.contains(name) && nb::len(nb::object(columns[name]))) return;  // text
         upmap::Buffer<Number> numbers(column.size());
-        if constexpr (Section<Columns>::HAS_MANY)
-            numbers = upmap::Buffer<Number>(std::move(section.numbers[place]));
+        if constexpr (Section<Columns>::kHasMany)
+            numbers = upmap::reinterpret_buffer<Number>(std::move(section.numbers[index]));
         else
             std::copy(column.begin(), column.end(), numbers.data());
         if (width == 1)
-            columns[name] = upmap::owned(std::move(numbers), {section.records});
+            columns[name] = upmap::to_numpy(std::move(numbers), {section.records});
         else
-            columns[name] = upmap::owned(std::move(numbers), {section.records, width});
+            columns[name] = upmap::to_numpy(std::move(numbers), {section.records, width});
     });
 }
 
 // An OSError in words that name no file: the caller knows it.
-[[noreturn]] void raise(const Unreadable& unreadable) {
+[[noreturn]] void raise(const upmap::Unreadable& unreadable) {
     if (unreadable.error) {
         errno = unreadable.error;
         PyErr_SetFromErrno(PyExc_OSError);
@@ -57,71 +62,70 @@ void add_columns(nb::dict& columns, Section<Columns>& section) {
     throw nb::python_error();
 }
 
-using Refusals = std::optional<Refusal>;
-
-// Calls read(source) with the bytes, or with those of a file, on which it may wait. False if it is none.
+// Calls read(source) with the bytes, or with those of a file, without the GIL: a file may be slow.
+// False if it is no regular file.
 template <class Read>
 bool read_source(const std::string& path, const std::optional<nb::bytes>& data, const Read& read) {
-    const auto size = static_cast<int64_t>(data ? data->size() : 0);
-    const Source bytes(data ? data->c_str() : "", size);
-    std::optional<Unreadable> unreadable;
+    const std::string_view bytes = data ? upmap::bytes_view(*data) : std::string_view();
+    std::optional<upmap::Unreadable> unreadable;
     {
         nb::gil_scoped_release release;
         try {
             if (data) {
-                read(bytes);
+                read(Source(bytes));
                 return true;
             }
-            const File file(path);
+            const upmap::File file(path);
             if (!file.is_open()) return false;
-            read(file.source());
-            file.refuse_changed();
-        } catch (const Unreadable& caught) {
-            unreadable = caught;
+            read(Source(file));
+            file.check_unchanged();
+        } catch (const upmap::Unreadable& error) {
+            unreadable = error;
         }
     }
     if (unreadable) raise(*unreadable);
     return true;
 }
 
-// The columns that `add` makes of what `read` found; a tuple that says why the text is refused; or None
-// for what is no regular file.
+// The columns that `add` makes of what `read` read; a tuple that says why the text is refused; or
+// None for what is no regular file.
 template <class Read, class Add>
-nb::object columns_of(const nb::bytes& path, const std::optional<nb::bytes>& data, const Read& read,
-                      const Add& add) {
-    Refusals refused;
-    const bool is_file = read_source({path.c_str(), path.size()}, data, [&](const Source& source) {
+nb::object read_columns(const nb::bytes& path, const std::optional<nb::bytes>& data,
+                        const Read& read, const Add& add) {
+    std::optional<Refusal> refusal;
+    const std::string file_path(upmap::bytes_view(path));
+    const bool is_file = read_source(file_path, data, [&](const Source& source) {
         try {
             read(source);
-        } catch (const Refusal& refusal) {
-            refused = refusal;
+        } catch (const Refusal& error) {
+            refusal = error;
         }
     });
     if (!is_file) return nb::none();
-    if (refused)
-        return nb::make_tuple(refused->kind, refused->within, refused->record, refused->begin,
-                              refused->end);
+    if (refusal)
+        return nb::make_tuple(refusal->kind, refusal->within, refusal->record, refusal->begin,
+                              refusal->end);
     nb::dict columns;
     add(columns);
     return columns;
 }
 
 nb::object instances(nb::bytes path, int threads, std::optional<nb::bytes> data) {
-    Instances found;
-    return columns_of(
-        path, data, [&](const Source& source) { read_instances(source, threads, found); },
+    Instances sections;
+    return read_columns(
+        path, data, [&](const Source& source) { read_instances(source, threads, sections); },
         [&](nb::dict& columns) {
-            add_columns(columns, found.images);
-            add_columns(columns, found.categories);
-            add_columns(columns, found.annotations);
+            add_columns(columns, sections.images);
+            add_columns(columns, sections.categories);
+            add_columns(columns, sections.annotations);
         });
 }
 
 nb::object results(nb::bytes path, int threads, std::optional<nb::bytes> data) {
-    Section<Results> found;
-    return columns_of(
-        path, data, [&](const Source& source) { read_results(source, threads, found); },
-        [&](nb::dict& columns) { add_columns(columns, found); });
+    Section<Results> section;
+    return read_columns(
+        path, data, [&](const Source& source) { read_results(source, threads, section); },
+        [&](nb::dict& columns) { add_columns(columns, section); });
 }
 
 }  // namespace
