@@ -1,9 +1,11 @@
 // Accumulation, fast: one walk over a class's detections per cap, for all its curves at once.
 //
 // Does what kernels/accumulation/reference.py says, to the last bit. Only true positives need be
-// kept: recall changes there alone, and the interpolated precision is the largest from one of them on.
-// How many of them reach a recall depends on the positives alone: it is found once for all thresholds.
+// kept: recall changes there alone, and the interpolated precision is the largest from one of them
+// on. How many of them reach a recall depends on the positives alone: it is the same at all
+// thresholds.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -11,282 +13,318 @@
 #include <vector>
 
 #include "kernels/arrays.hpp"
+#include "kernels/columns.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/status.hpp"
 
 namespace nb = nanobind;
 using upmap::Input;
 
 namespace {
 
-constexpr uint8_t FALSE_POSITIVE = 0, TRUE_POSITIVE = 1;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();  // where there are no positives
 
+// Matched detections in curve order; see kernels.accumulation.Ranked.
 struct Ranked {
     Input<uint8_t, 3> status;  // [N, A, T]
+    size_t N, A, T;
     Input<int32_t, 1> rank;
     Input<double, 1> score;
-    Input<int64_t, 1> start;
     Input<int64_t, 2> positives;
+    size_t K;
+    Input<int64_t, 1> start;
 
-    Ranked(nb::handle columns, Input<uint8_t, 3> by_detection)
-        : status(by_detection),
-          rank(upmap::attribute<Input<int32_t, 1>>(columns, "rank")),
-          score(upmap::attribute<Input<double, 1>>(columns, "score")),
-          start(upmap::attribute<Input<int64_t, 1>>(columns, "start")),
-          positives(upmap::attribute<Input<int64_t, 2>>(columns, "positives")) {
-        if (rank.size() != N() || score.size() != N() || start.size() != K() + 1 ||
-            positives.shape(1) != A() || start(0) != 0 || start(K()) != static_cast<int64_t>(N()))
-            throw nb::value_error("the columns of ranked detections disagree");
-        for (size_t k = 0; k < K(); ++k)
+    Ranked(nb::handle columns, Input<uint8_t, 3> status_by_detection)
+        : status(status_by_detection),
+          N(status.shape(0)),
+          A(status.shape(1)),
+          T(status.shape(2)),
+          rank(upmap::column<int32_t>(columns, "rank", N)),
+          score(upmap::column<double>(columns, "score", N)),
+          positives(upmap::attribute<Input<int64_t, 2>>(columns, "positives")),
+          K(positives.shape(0)),
+          start(upmap::column<int64_t>(columns, "start", K + 1)) {
+        if (positives.shape(1) != A) throw nb::value_error("positives must be [K, A]");
+        if (start(0) != 0 || start(K) != static_cast<int64_t>(N))
+            throw nb::value_error("start must begin with 0 and end with the number of detections");
+        for (size_t k = 0; k < K; ++k)
             if (start(k) > start(k + 1)) throw nb::value_error("start must not descend");
     }
-    size_t N() const { return status.shape(0); }
-    size_t A() const { return status.shape(1); }
-    size_t T() const { return status.shape(2); }
-    size_t K() const { return positives.shape(0); }
+
+    size_t begin(size_t k) const { return static_cast<size_t>(start(k)); }
+    size_t end(size_t k) const { return static_cast<size_t>(start(k + 1)); }
+
+    // The status of a detection at all area ranges and thresholds, [A, T].
+    const uint8_t* status_of(size_t row) const { return status.data() + row * A * T; }
 };
 
-struct Settings {
-    const Ranked& ranked;
-    Input<double, 1> recall_points;
-    Input<int64_t, 1> max_dets;
+struct Options {
+    Input<double, 1> recall_points;  // [R], ascending
+    Input<int64_t, 1> max_dets;      // [M]
     double epsilon;
     bool with_areas, with_scores;
-    size_t R() const { return recall_points.size(); }
-    size_t M() const { return max_dets.size(); }
-    // Where [t, k, a, m] and [t, r, k, a, m] lie in memory: as [A, M, T, K] and [A, M, T, R, K], so
-    // that the part of which a mean is taken is in one piece.
-    size_t last(size_t t, size_t k, size_t a, size_t m) const {
-        return ((a * M() + m) * ranked.T() + t) * ranked.K() + k;
+};
+
+// Where [t, k, a, m] and [t, r, k, a, m] lie in memory: as [A, M, T, K] and [A, M, T, R, K], so
+// that the part of which a mean is taken is in one piece.
+struct Layout {
+    size_t T, R, K, A, M;
+
+    size_t curve(size_t t, size_t k, size_t a, size_t m) const {
+        return ((a * M + m) * T + t) * K + k;
     }
     size_t point(size_t t, size_t r, size_t k, size_t a, size_t m) const {
-        return (((a * M() + m) * ranked.T() + t) * R() + r) * ranked.K() + k;
+        return (((a * M + m) * T + t) * R + r) * K + k;
+    }
+    size_t curves() const { return T * K * A * M; }
+    size_t points() const { return curves() * R; }
+
+    // A value for each curve as [T, K, A, M].
+    nb::object curves_to_numpy(upmap::Buffer<double>&& values) const {
+        const auto t = static_cast<int64_t>(T), k = static_cast<int64_t>(K);
+        const auto m = static_cast<int64_t>(M);
+        return upmap::to_numpy(std::move(values), {T, K, A, M}, {k, 1, m * t * k, t * k});
+    }
+
+    // A value for each point of each curve as [T, R, K, A, M].
+    nb::object points_to_numpy(upmap::Buffer<double>&& values) const {
+        const auto t = static_cast<int64_t>(T), r = static_cast<int64_t>(R);
+        const auto k = static_cast<int64_t>(K), m = static_cast<int64_t>(M);
+        return upmap::to_numpy(std::move(values), {T, R, K, A, M},
+                               {r * k, k, 1, m * t * r * k, t * r * k});
     }
 };
 
-struct Output {
+// By curve or point, as the layout has them; all_points and scores empty where not asked for.
+struct Curves {
     upmap::Buffer<double> precision, recall, all_points, scores;
 };
 
-// The detections of one class under one cap, and the curves that they draw: one for each area range
-// and threshold. A true positive is kept as the number of false ones before it.
+// The curves of one class, one for each area range and threshold, under one cap after another. A
+// true positive is kept as the number of false ones before it.
 class ClassCurves {
   public:
-    ClassCurves(const Settings& settings, size_t k, Output& out)
-        : settings_(settings),
-          ranked_(settings.ranked),
+    ClassCurves(const Ranked& ranked, const Options& options, const Layout& layout, size_t k,
+                Curves& curves)
+        : ranked_(ranked),
+          options_(options),
+          layout_(layout),
           k_(k),
-          out_(out),
-          wrong_(ranked_.A() * ranked_.T()),
-          false_before_(wrong_.size()),
-          rows_(settings.with_scores ? wrong_.size() : 0) {}
+          curves_(curves),
+          false_positives_(ranked.A * ranked.T),
+          false_before_(false_positives_.size()),
+          true_positive_rows_(options.with_scores ? false_positives_.size() : 0) {}
 
+    // Writes the curves under cap m.
     void accumulate(size_t m) {
-        walk(m);
-        for (size_t a = 0; a < ranked_.A(); ++a) {
+        count_detections(m);
+        for (size_t a = 0; a < ranked_.A; ++a) {
             find_needed(a);
-            for (size_t t = 0; t < ranked_.T(); ++t)
+            for (size_t t = 0; t < ranked_.T; ++t)
                 if (positives(a))
-                    defined(t, a, m);
+                    write_curve(t, a, m);
                 else
-                    undefined(t, a, m);
+                    write_undefined_curve(t, a, m);
         }
     }
 
   private:
-    const Settings& settings_;
     const Ranked& ranked_;
+    const Options& options_;
+    const Layout& layout_;
     size_t k_;
-    Output& out_;
-    std::vector<uint32_t> wrong_;                      // [A, T], so far
-    std::vector<std::vector<uint32_t>> false_before_;  // [A, T], each true positive
-    std::vector<std::vector<int64_t>> rows_;           // [A, T], the same, where scores are wanted
+    Curves& curves_;
+    std::vector<uint32_t> false_positives_;                // [A, T], so far
+    std::vector<std::vector<uint32_t>> false_before_;      // [A, T], of each true positive
+    std::vector<std::vector<size_t>> true_positive_rows_;  // [A, T], where scores are asked for
     std::vector<double> precision_;  // at each true positive; then the largest from there on
     std::vector<size_t> needed_;     // [R], the true positives before the one that reaches a recall
-    int64_t first_ = -1;             // the first row that the cap lets through
+    bool has_detections_ = false;
+    size_t first_row_ = 0;  // of the detections that the cap lets through
 
     size_t positives(size_t a) const { return static_cast<size_t>(ranked_.positives(k_, a)); }
 
-    void walk(size_t m) {
-        std::fill(wrong_.begin(), wrong_.end(), 0);
+    void count_detections(size_t m) {
+        std::fill(false_positives_.begin(), false_positives_.end(), 0);
         for (auto& curve : false_before_) curve.clear();
-        for (auto& curve : rows_) curve.clear();
-        first_ = -1;
-        const size_t curves = wrong_.size();
-        for (int64_t row = ranked_.start(k_); row < ranked_.start(k_ + 1); ++row) {
-            if (ranked_.rank(row) >= settings_.max_dets(m)) continue;
-            if (first_ < 0) first_ = row;
-            const uint8_t* status = ranked_.status.data() + static_cast<size_t>(row) * curves;
-            bool is_right = false;
-            for (size_t j = 0; j < curves; ++j) {
-                wrong_[j] += status[j] == FALSE_POSITIVE;
-                is_right |= status[j] == TRUE_POSITIVE;
+        for (auto& curve : true_positive_rows_) curve.clear();
+        has_detections_ = false;
+        const size_t width = false_positives_.size();
+        for (size_t row = ranked_.begin(k_); row < ranked_.end(k_); ++row) {
+            if (ranked_.rank(row) >= options_.max_dets(m)) continue;
+            if (!has_detections_) first_row_ = row;
+            has_detections_ = true;
+            const uint8_t* status = ranked_.status_of(row);
+            bool has_true_positive = false;
+            for (size_t j = 0; j < width; ++j) {
+                false_positives_[j] += status[j] == upmap::kFalsePositive;
+                has_true_positive |= status[j] == upmap::kTruePositive;
             }
-            if (is_right) keep(row, status);
+            if (has_true_positive) keep(row, status);
         }
     }
 
-    void keep(int64_t row, const uint8_t* status) {
-        for (size_t j = 0; j < wrong_.size(); ++j) {
-            if (status[j] != TRUE_POSITIVE) continue;
-            false_before_[j].push_back(wrong_[j]);
-            if (!rows_.empty()) rows_[j].push_back(row);
+    void keep(size_t row, const uint8_t* status) {
+        for (size_t j = 0; j < false_positives_.size(); ++j) {
+            if (status[j] != upmap::kTruePositive) continue;
+            false_before_[j].push_back(false_positives_[j]);
+            if (!true_positive_rows_.empty()) true_positive_rows_[j].push_back(row);
         }
     }
 
-    void undefined(size_t t, size_t a, size_t m) {
-        const double none = std::numeric_limits<double>::quiet_NaN();
-        const size_t last = settings_.last(t, k_, a, m);
-        out_.recall[last] = none;
-        if (settings_.with_areas) out_.all_points[last] = none;
-        for (size_t r = 0; r < settings_.R(); ++r) {
-            const size_t at = settings_.point(t, r, k_, a, m);
-            out_.precision[at] = none;
-            if (settings_.with_scores) out_.scores[at] = none;
+    void write_undefined_curve(size_t t, size_t a, size_t m) {
+        const size_t curve = layout_.curve(t, k_, a, m);
+        curves_.recall[curve] = kNaN;
+        if (options_.with_areas) curves_.all_points[curve] = kNaN;
+        for (size_t r = 0; r < layout_.R; ++r) {
+            const size_t point = layout_.point(t, r, k_, a, m);
+            curves_.precision[point] = kNaN;
+            if (options_.with_scores) curves_.scores[point] = kNaN;
         }
     }
 
-    // Recall points ascend, so one pass finds them all.
+    // Recall points ascend, so one pass serves them all; no curve has more true positives than the
+    // longest.
     void find_needed(size_t a) {
-        size_t most = 0, reached = 0;
-        for (size_t t = 0; t < ranked_.T(); ++t)
-            most = std::max(most, false_before_[a * ranked_.T() + t].size());
+        size_t longest = 0, reached = 0;
+        for (size_t t = 0; t < ranked_.T; ++t)
+            longest = std::max(longest, false_before_[a * ranked_.T + t].size());
+        const auto all = static_cast<double>(positives(a));
         needed_.clear();
-        for (size_t r = 0; r < settings_.R(); ++r) {
-            const double wanted = settings_.recall_points(r),
-                         all = static_cast<double>(positives(a));
-            while (reached < most && static_cast<double>(reached + 1) / all < wanted) ++reached;
+        for (size_t r = 0; r < layout_.R; ++r) {
+            const double recall = options_.recall_points(r);
+            while (reached < longest && static_cast<double>(reached + 1) / all < recall) ++reached;
             needed_.push_back(reached);
         }
     }
 
-    void defined(size_t t, size_t a, size_t m) {
-        const size_t j = a * ranked_.T() + t, last = settings_.last(t, k_, a, m);
+    // There must be positives.
+    void write_curve(size_t t, size_t a, size_t m) {
+        const size_t j = a * ranked_.T + t, curve = layout_.curve(t, k_, a, m);
         const auto all = static_cast<double>(positives(a));
-        find_precision(j);
-        out_.recall[last] = static_cast<double>(precision_.size()) / all;
-        if (settings_.with_areas) out_.all_points[last] = area(all);
-        for (size_t r = 0; r < settings_.R(); ++r) {
+        interpolate_precision(j);
+        curves_.recall[curve] = static_cast<double>(precision_.size()) / all;
+        if (options_.with_areas) curves_.all_points[curve] = area(all);
+        for (size_t r = 0; r < layout_.R; ++r) {
             const bool is_reached = needed_[r] < precision_.size();
-            const size_t at = settings_.point(t, r, k_, a, m);
-            out_.precision[at] = is_reached ? precision_[needed_[r]] : 0.0;
-            if (settings_.with_scores) out_.scores[at] = score(r, is_reached, j);
+            const size_t point = layout_.point(t, r, k_, a, m);
+            curves_.precision[point] = is_reached ? precision_[needed_[r]] : 0.0;
+            if (options_.with_scores) curves_.scores[point] = score(r, is_reached, j);
         }
     }
 
     // Recall 0 is reached by the very first detection, whatever its status.
     double score(size_t r, bool is_reached, size_t j) const {
-        int64_t row = is_reached ? rows_[j][needed_[r]] : -1;
-        if (settings_.recall_points(r) <= 0) row = first_;
-        return row < 0 ? 0.0 : ranked_.score(static_cast<size_t>(row));
+        if (options_.recall_points(r) <= 0)
+            return has_detections_ ? ranked_.score(first_row_) : 0.0;
+        return is_reached ? ranked_.score(true_positive_rows_[j][needed_[r]]) : 0.0;
     }
 
-    void find_precision(size_t j) {
+    void interpolate_precision(size_t j) {
         precision_.resize(false_before_[j].size());
         for (size_t i = 0; i < precision_.size(); ++i) {
-            const auto found = static_cast<double>(i + 1);
-            const auto wrong = static_cast<double>(false_before_[j][i]);
-            precision_[i] = found / (wrong + found + settings_.epsilon);
+            const auto true_positives = static_cast<double>(i + 1);
+            const auto false_positives = static_cast<double>(false_before_[j][i]);
+            // pycocotools adds in this order.
+            precision_[i] = true_positives / (false_positives + true_positives + options_.epsilon);
         }
         for (size_t i = precision_.size(); i > 1; --i)
             precision_[i - 2] = std::max(precision_[i - 2], precision_[i - 1]);
     }
 
+    // Under the interpolated precision, summed from recall 0 on as VOCap.m does.
     double area(double all) const {
-        double sum = 0, before = 0;
+        double sum = 0, recall_before = 0;
         for (size_t i = 0; i < precision_.size(); ++i) {
             const double recall = static_cast<double>(i + 1) / all;
-            sum += (recall - before) * precision_[i];
-            before = recall;
+            sum += (recall - recall_before) * precision_[i];
+            recall_before = recall;
         }
         return sum;
     }
 };
 
-Output accumulate_all(const Settings& settings, int threads) {
-    const Ranked& ranked = settings.ranked;
-    const size_t curves = ranked.T() * ranked.K() * ranked.A() * settings.M();
-    const size_t points = curves * settings.R();
-    Output out{upmap::Buffer<double>(points), upmap::Buffer<double>(curves),
-               upmap::Buffer<double>(settings.with_areas ? curves : 0),
-               upmap::Buffer<double>(settings.with_scores ? points : 0)};
-    upmap::parallel_for(static_cast<int64_t>(ranked.K()), threads, [&](int64_t k) {
-        ClassCurves curves_of_class(settings, static_cast<size_t>(k), out);
-        for (size_t m = 0; m < settings.M(); ++m) curves_of_class.accumulate(m);
+Curves accumulate_all(const Ranked& ranked, const Options& options, const Layout& layout,
+                      int threads) {
+    Curves curves{upmap::Buffer<double>(layout.points()), upmap::Buffer<double>(layout.curves()),
+                  upmap::Buffer<double>(options.with_areas ? layout.curves() : 0),
+                  upmap::Buffer<double>(options.with_scores ? layout.points() : 0)};
+    upmap::parallel_for(layout.K, threads, [&](size_t k) {
+        ClassCurves class_curves(ranked, options, layout, k, curves);
+        for (size_t m = 0; m < layout.M; ++m) class_curves.accumulate(m);
     });
-    return out;
+    return curves;
 }
 
 nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double, 1> recall_points,
                      Input<int64_t, 1> max_dets, double epsilon, bool with_areas, bool with_scores,
                      int threads) {
-    Ranked ranked(columns, status);
-    Settings settings{ranked, recall_points, max_dets, epsilon, with_areas, with_scores};
-    Output out;
+    const Ranked ranked(columns, status);
+    const Options options{recall_points, max_dets, epsilon, with_areas, with_scores};
+    const Layout layout{ranked.T, recall_points.size(), ranked.K, ranked.A, max_dets.size()};
+    Curves curves;
     {
         nb::gil_scoped_release release;
-        out = accumulate_all(settings, threads);
+        curves = accumulate_all(ranked, options, layout, threads);
     }
-    const size_t T = ranked.T(), K = ranked.K(), A = ranked.A();
-    const size_t R = settings.R(), M = settings.M();
-    const auto t = static_cast<int64_t>(T), k = static_cast<int64_t>(K);
-    const auto r = static_cast<int64_t>(R), m = static_cast<int64_t>(M);
-    auto points = [&](upmap::Buffer<double>&& values) {
-        return upmap::owned(std::move(values), {T, R, K, A, M},
-                            {r * k, k, 1, m * t * r * k, t * r * k});
-    };
-    auto lasts = [&](upmap::Buffer<double>&& values) {
-        return upmap::owned(std::move(values), {T, K, A, M}, {k, 1, m * t * k, t * k});
-    };
-    return nb::make_tuple(points(std::move(out.precision)), lasts(std::move(out.recall)),
-                          with_areas ? lasts(std::move(out.all_points)) : nb::none(),
-                          with_scores ? points(std::move(out.scores)) : nb::none());
+    return nb::make_tuple(
+        layout.points_to_numpy(std::move(curves.precision)),
+        layout.curves_to_numpy(std::move(curves.recall)),
+        with_areas ? layout.curves_to_numpy(std::move(curves.all_points)) : nb::none(),
+        with_scores ? layout.points_to_numpy(std::move(curves.scores)) : nb::none());
 }
 
-// The true positives of a class by area range and threshold, under one cap, as a part of all.
+// Counts the true positives of a class by area range and threshold.
 class ClassRecalls {
   public:
     ClassRecalls(const Ranked& ranked, size_t k)
-        : ranked_(ranked), k_(k), right_(ranked.A() * ranked.T()) {}
+        : ranked_(ranked), k_(k), true_positives_(ranked.A * ranked.T) {}
 
-    // Writes recall [A, T] under the cap.
-    void find(int64_t max_dets, double* recall) {
-        std::fill(right_.begin(), right_.end(), 0);
-        for (int64_t row = ranked_.start(k_); row < ranked_.start(k_ + 1); ++row) {
-            if (ranked_.rank(row) >= max_dets) continue;
-            const uint8_t* status =
-                ranked_.status.data() + static_cast<size_t>(row) * right_.size();
-            if (!std::memchr(status, TRUE_POSITIVE, right_.size())) continue;
-            for (size_t j = 0; j < right_.size(); ++j) right_[j] += status[j] == TRUE_POSITIVE;
-        }
-        for (size_t j = 0; j < right_.size(); ++j) {
-            const int64_t all = ranked_.positives(k_, j / ranked_.T());
-            recall[j] = all ? right_[j] / static_cast<double>(all)
-                            : std::numeric_limits<double>::quiet_NaN();
+    // Writes the recall under a cap, [A, T].
+    void write(int64_t max_dets, double* recall) {
+        count_true_positives(max_dets);
+        for (size_t j = 0; j < true_positives_.size(); ++j) {
+            const int64_t all = ranked_.positives(k_, j / ranked_.T);
+            recall[j] = all ? true_positives_[j] / static_cast<double>(all) : kNaN;
         }
     }
 
   private:
     const Ranked& ranked_;
     size_t k_;
-    std::vector<uint32_t> right_;  // [A, T]
+    std::vector<uint32_t> true_positives_;  // [A, T]
+
+    void count_true_positives(int64_t max_dets) {
+        std::fill(true_positives_.begin(), true_positives_.end(), 0);
+        const size_t width = true_positives_.size();
+        for (size_t row = ranked_.begin(k_); row < ranked_.end(k_); ++row) {
+            if (ranked_.rank(row) >= max_dets) continue;
+            const uint8_t* status = ranked_.status_of(row);
+            // Most detections are false everywhere.
+            if (!std::memchr(status, upmap::kTruePositive, width)) continue;
+            for (size_t j = 0; j < width; ++j)
+                true_positives_[j] += status[j] == upmap::kTruePositive;
+        }
+    }
 };
 
 nb::object recalls(nb::handle columns, Input<uint8_t, 3> status, Input<int64_t, 1> max_dets,
                    int threads) {
-    Ranked ranked(columns, status);
-    const size_t T = ranked.T(), K = ranked.K(), A = ranked.A(), M = max_dets.size();
-    upmap::Buffer<double> out(K * M * A * T);
+    const Ranked ranked(columns, status);
+    const size_t T = ranked.T, K = ranked.K, A = ranked.A, M = max_dets.size();
+    upmap::Buffer<double> recall(K * M * A * T);
     {
         nb::gil_scoped_release release;
-        upmap::parallel_for(static_cast<int64_t>(K), threads, [&](int64_t k) {
-            ClassRecalls of_class(ranked, static_cast<size_t>(k));
+        upmap::parallel_for(K, threads, [&](size_t k) {
+            ClassRecalls class_recalls(ranked, k);
             for (size_t m = 0; m < M; ++m)
-                of_class.find(max_dets(m), out.data() + (static_cast<size_t>(k) * M + m) * A * T);
+                class_recalls.write(max_dets(m), recall.data() + (k * M + m) * A * T);
         });
     }
-    const auto t = static_cast<int64_t>(T), a = static_cast<int64_t>(A),
-               m = static_cast<int64_t>(M);
-    return upmap::owned(std::move(out), {T, K, A, M}, {1, m * a * t, t, a * t});
+    // In memory [K, M, A, T], a piece for each task; seen as [T, K, A, M].
+    const auto t = static_cast<int64_t>(T), a = static_cast<int64_t>(A);
+    const auto m = static_cast<int64_t>(M);
+    return upmap::to_numpy(std::move(recall), {T, K, A, M}, {1, m * a * t, t, a * t});
 }
 
 }  // namespace

@@ -1,53 +1,61 @@
-// COCO JSON to columns, fast: no object is made for a record, and what is not wanted is stepped over.
+// COCO JSON to columns, fast: no object is made for a record, and what no column needs is stepped
+// over.
 //
-// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: it says where, and
-// explanation.py puts that into words.
+// Does what kernels/coco_json/reference.py says. What it refuses it does not explain: it says
+// where, and explanation.py puts that into words.
 #include <nanobind/stl/optional.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <exception>
+#include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/arrays.hpp"
-#include "kernels/coco_json/file.hpp"
 #include "kernels/coco_json/sections.hpp"
+#include "kernels/coco_json/source.hpp"
+#include "kernels/file.hpp"
+#include "kernels/parallel.hpp"
+#include "kernels/strings.hpp"
 
 namespace nb = nanobind;
 using namespace upmap::json;
 
 namespace {
 
-nb::object text(const std::string& bytes) {
-    return nb::steal(
-        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "strict"));
-}
-
-// The columns of a section by name: lists of text, arrays of numbers; ids are the one or the other.
+// The columns of a section by name: lists of text, arrays of numbers. Ids are under one name the
+// one or the other. Takes the section's memory.
 template <class Columns>
 void add_columns(nb::dict& columns, Section<Columns>& section) {
     section.columns.each_text([&](const char* name, auto& column) {
-        nb::list all;
-        for (const std::string& bytes : column) all.append(text(bytes));
-        columns[name] = all;
+        nb::list texts;
+        for (const std::string& utf8 : column) texts.append(upmap::to_str(utf8));
+        columns[name] = texts;
     });
     size_t c = 0;
     section.columns.each([&](const char* name, auto& column, size_t width) {
         using Number = typename std::decay_t<decltype(column)>::value_type;
-        const size_t place = c++;
+        const size_t index = c++;
         if (columns.contains(name) && nb::len(nb::object(columns[name]))) return;  // text
         upmap::Buffer<Number> numbers(column.size());
-        if constexpr (Section<Columns>::HAS_MANY)
-            numbers = upmap::Buffer<Number>(std::move(section.numbers[place]));
+        if constexpr (Section<Columns>::kHasMany)
+            numbers = upmap::reinterpret_buffer<Number>(std::move(section.numbers[index]));
         else
             std::copy(column.begin(), column.end(), numbers.data());
         if (width == 1)
-            columns[name] = upmap::owned(std::move(numbers), {section.records});
+            columns[name] = upmap::to_numpy(std::move(numbers), {section.records});
         else
-            columns[name] = upmap::owned(std::move(numbers), {section.records, width});
+            columns[name] = upmap::to_numpy(std::move(numbers), {section.records, width});
     });
 }
 
 // An OSError in words that name no file: the caller knows it.
-[[noreturn]] void raise(const Unreadable& unreadable) {
+[[noreturn]] void raise(const upmap::Unreadable& unreadable) {
     if (unreadable.error) {
         errno = unreadable.error;
         PyErr_SetFromErrno(PyExc_OSError);
@@ -57,81 +65,142 @@ void add_columns(nb::dict& columns, Section<Columns>& section) {
     throw nb::python_error();
 }
 
-using Refusals = std::optional<Refusal>;
+// What a reading came to: the sections, or why there are none.
+template <class Sections>
+struct Outcome {
+    Sections sections;
+    bool is_file = true;
+    std::optional<Refusal> refusal;
+    std::optional<upmap::Unreadable> unreadable;
+};
 
-// Calls read(source) with the bytes, or with those of a file, on which it may wait. False if it is none.
-template <class Read>
-bool read_source(const std::string& path, const std::optional<nb::bytes>& data, const Read& read) {
-    const auto size = static_cast<int64_t>(data ? data->size() : 0);
-    const Source bytes(data ? data->c_str() : "", size);
-    std::optional<Unreadable> unreadable;
-    {
-        nb::gil_scoped_release release;
-        try {
-            if (data) {
-                read(bytes);
-                return true;
-            }
-            const File file(path);
-            if (!file.is_open()) return false;
-            read(file.source());
-            file.refuse_changed();
-        } catch (const Unreadable& caught) {
-            unreadable = caught;
-        }
-    }
-    if (unreadable) raise(*unreadable);
-    return true;
+void read_sections(const Source& source, int threads, Instances& sections) {
+    read_instances(source, threads, sections);
 }
 
-// The columns that `add` makes of what `read` found; a tuple that says why the text is refused; or None
-// for what is no regular file.
-template <class Read, class Add>
-nb::object columns_of(const nb::bytes& path, const std::optional<nb::bytes>& data, const Read& read,
-                      const Add& add) {
-    Refusals refused;
-    const bool is_file = read_source({path.c_str(), path.size()}, data, [&](const Source& source) {
-        try {
-            read(source);
-        } catch (const Refusal& refusal) {
-            refused = refusal;
-        }
-    });
-    if (!is_file) return nb::none();
-    if (refused)
-        return nb::make_tuple(refused->kind, refused->within, refused->record, refused->begin,
-                              refused->end);
+void read_sections(const Source& source, int threads, Section<Results>& section) {
+    read_results(source, threads, section);
+}
+
+void add_sections(nb::dict& columns, Instances& sections) {
+    add_columns(columns, sections.images);
+    add_columns(columns, sections.categories);
+    add_columns(columns, sections.annotations);
+}
+
+void add_sections(nb::dict& columns, Section<Results>& section) { add_columns(columns, section); }
+
+// Reads a file, on which it may wait. Needs no GIL, and throws nothing but std::bad_alloc.
+template <class Sections>
+void read_file(const std::string& path, int threads, Outcome<Sections>& outcome) {
+    try {
+        const upmap::File file(path);
+        outcome.is_file = file.is_open();
+        if (!outcome.is_file) return;
+        read_sections(Source(file), threads, outcome.sections);
+        file.check_unchanged();
+    } catch (const Refusal& refusal) {
+        outcome.refusal = refusal;
+    } catch (const upmap::Unreadable& unreadable) {
+        outcome.unreadable = unreadable;
+    }
+}
+
+template <class Sections>
+void read_bytes(std::string_view bytes, int threads, Outcome<Sections>& outcome) {
+    try {
+        read_sections(Source(bytes), threads, outcome.sections);
+    } catch (const Refusal& refusal) {
+        outcome.refusal = refusal;
+    }
+}
+
+// The columns of an outcome, whose memory it takes; a tuple that says why the text is refused; or
+// None for what is no regular file.
+template <class Sections>
+nb::object to_columns(Outcome<Sections>& outcome) {
+    if (outcome.unreadable) raise(*outcome.unreadable);
+    if (!outcome.is_file) return nb::none();
+    if (const auto& refusal = outcome.refusal)
+        return nb::make_tuple(refusal->kind, refusal->within, refusal->record, refusal->begin,
+                              refusal->end);
     nb::dict columns;
-    add(columns);
+    add_sections(columns, outcome.sections);
     return columns;
 }
 
-nb::object instances(nb::bytes path, int threads, std::optional<nb::bytes> data) {
-    Instances found;
-    return columns_of(
-        path, data, [&](const Source& source) { read_instances(source, threads, found); },
-        [&](nb::dict& columns) {
-            add_columns(columns, found.images);
-            add_columns(columns, found.categories);
-            add_columns(columns, found.annotations);
-        });
+template <class Sections>
+nb::object read_columns(const nb::bytes& path, int threads, const std::optional<nb::bytes>& data) {
+    const std::string file_path(upmap::bytes_view(path));
+    const std::string_view bytes = data ? upmap::bytes_view(*data) : std::string_view();
+    Outcome<Sections> outcome;
+    {
+        nb::gil_scoped_release release;
+        if (data)
+            read_bytes(bytes, threads, outcome);
+        else
+            read_file(file_path, threads, outcome);
+    }
+    return to_columns(outcome);
 }
 
-nb::object results(nb::bytes path, int threads, std::optional<nb::bytes> data) {
-    Section<Results> found;
-    return columns_of(
-        path, data, [&](const Source& source) { read_results(source, threads, found); },
-        [&](nb::dict& columns) { add_columns(columns, found); });
+// A file that is read in the background from the construction on: a program imports meanwhile.
+template <class Sections>
+class Reading {
+  public:
+    Reading(const nb::bytes& path, int threads)
+        : path_(upmap::bytes_view(path)), thread_count_(threads), work_([this] { read(); }) {
+        thread_.emplace(1, work_);
+    }
+
+    // Waits for the end of the reading. May be called once: it takes the sections' memory.
+    nb::object columns() {
+        {
+            nb::gil_scoped_release release;
+            thread_.reset();
+            if (!is_done_) read_file(path_, thread_count_, outcome_);  // no thread could be started
+        }
+        if (failure_) std::rethrow_exception(failure_);
+        return to_columns(outcome_);
+    }
+
+  private:
+    std::string path_;
+    int thread_count_;
+    Outcome<Sections> outcome_;
+    std::exception_ptr failure_;
+    bool is_done_ = false;
+    std::function<void()> work_;
+    std::optional<upmap::HelperThreads> thread_;  // joined before anything above is destroyed
+
+    void read() {
+        try {
+            read_file(path_, thread_count_, outcome_);
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
+        is_done_ = true;
+    }
+};
+
+template <class Sections>
+void add_reading(nb::module_& module, const char* name) {
+    nb::class_<Reading<Sections>>(module, name)
+        .def(nb::init<const nb::bytes&, int>(), nb::arg("path"), nb::arg("threads"))
+        .def("columns", &Reading<Sections>::columns);
 }
 
 }  // namespace
 
 NB_MODULE(native, module) {
     module.def(
-        "instances", &instances, nb::arg("path"), nb::arg("threads"), nb::arg("data") = nb::none(),
+        "instances", &read_columns<Instances>, nb::arg("path"), nb::arg("threads"),
+        nb::arg("data") = nb::none(),
         "The columns of kernels.coco_json.Instances by name, of a file or of `data`; a tuple "
         "(kind, within, record, begin, end) for text that is refused; None for no regular file.");
-    module.def("results", &results, nb::arg("path"), nb::arg("threads"),
+    module.def("results", &read_columns<Section<Results>>, nb::arg("path"), nb::arg("threads"),
                nb::arg("data") = nb::none(),
                "The columns of kernels.coco_json.Results by name; see instances.");
+    add_reading<Instances>(module, "InstancesReading");
+    add_reading<Section<Results>>(module, "ResultsReading");
 }

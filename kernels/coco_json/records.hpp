@@ -1,14 +1,25 @@
 // JSON objects into columns: which keys each kind of record has, and what they must hold.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "kernels/coco_json/scanner.hpp"
 #include "kernels/coco_json/source.hpp"
 
 namespace upmap::json {
 
-constexpr double LARGEST_EXACT = 9007199254740992.0;  // 2^53: up to here a float is a whole number
+constexpr double kMaxExact = 9007199254740992.0;  // 2^53: up to here a float is a whole number
+
+// The functions called push take a value into a column, always, and return whether it will do.
 
 // A column of ids: all numbers, or all strings.
 struct Ids {
@@ -16,12 +27,12 @@ struct Ids {
     std::vector<std::string> texts;
 
     bool push(const Value& value, bool may_be_text) {
-        if (value.kind == Kind::INTEGER) {
+        if (value.kind == Kind::kInteger) {
             numbers.push_back(value.integer);
-        } else if (value.kind == Kind::FLOAT && std::abs(value.number) <= LARGEST_EXACT &&
+        } else if (value.kind == Kind::kFloat && std::abs(value.number) <= kMaxExact &&
                    value.number == std::trunc(value.number)) {
             numbers.push_back(static_cast<int64_t>(value.number));
-        } else if (value.kind == Kind::TEXT && may_be_text) {
+        } else if (value.kind == Kind::kText && may_be_text) {
             texts.emplace_back(value.text);
         } else {
             return false;
@@ -30,8 +41,9 @@ struct Ids {
     }
 };
 
+// A number that is finite; `otherwise` where there is none.
 inline bool push_number(std::vector<double>& column, const Value& value, double otherwise) {
-    if (value.kind == Kind::MISSING) {
+    if (value.kind == Kind::kMissing) {
         column.push_back(otherwise);
         return true;
     }
@@ -41,7 +53,7 @@ inline bool push_number(std::vector<double>& column, const Value& value, double 
 
 inline bool push_text(std::vector<std::string>& column, const Value& value) {
     column.emplace_back(value.text);
-    return value.kind == Kind::TEXT || value.kind == Kind::MISSING;
+    return value.kind == Kind::kText || value.kind == Kind::kMissing;
 }
 
 // COCO's x, y, width, height as corners and sides.
@@ -49,27 +61,28 @@ inline bool push_box(std::vector<double>& box, std::vector<double>& size, const 
     const double* b = value.box;
     box.insert(box.end(), {b[0], b[1], b[2] + b[0], b[3] + b[1]});
     size.insert(size.end(), {b[2], b[3]});
-    return value.kind == Kind::BOX && std::isfinite(b[0]) && std::isfinite(b[1]) &&
+    return value.kind == Kind::kBox && std::isfinite(b[0]) && std::isfinite(b[1]) &&
            std::isfinite(b[2]) && std::isfinite(b[3]);
 }
 
-// A flag that is no part of the format: whatever is no true value is no mark, and no error.
+// A mark that is no part of the format: whatever is not true is false, and no error.
 inline void push_mark(std::vector<uint8_t>& column, const Value& value) {
-    column.push_back(value.kind == Kind::TRUE || (value.is_number() && value.number != 0));
+    column.push_back(value.kind == Kind::kTrue || (value.is_number() && value.number != 0));
 }
 
+// A mark that is part of the format: a number or a boolean.
 inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
     push_mark(column, value);
-    return value.is_number() || value.kind == Kind::TRUE || value.kind == Kind::FALSE ||
-           value.kind == Kind::MISSING;
+    return value.is_number() || value.kind == Kind::kTrue || value.kind == Kind::kFalse ||
+           value.kind == Kind::kMissing;
 }
 
-// Each kind of record: its keys; `push`, which takes their values and says whether they will do; the
-// columns of numbers by name and width, and of text; and how short a record may be that will do, bytes,
-// or 0 where there are few.
+// Each kind of record has its keys; `push`, which takes their values in that order; the columns of
+// numbers by name and width (`each`), and of text (`each_text`); and how many bytes the shortest
+// record that will do has, or 0 where there are few records.
 struct Images {
-    static constexpr std::array<std::string_view, 4> KEYS{"id", "file_name", "width", "height"};
-    static constexpr int64_t SHORTEST = 0;
+    static constexpr std::array<std::string_view, 4> kKeys{"id", "file_name", "width", "height"};
+    static constexpr int64_t kMinBytes = 0;
     Ids id;
     std::vector<std::string> file_name;
     std::vector<double> size;
@@ -93,8 +106,8 @@ struct Images {
 };
 
 struct Categories {
-    static constexpr std::array<std::string_view, 2> KEYS{"id", "name"};
-    static constexpr int64_t SHORTEST = 0;
+    static constexpr std::array<std::string_view, 2> kKeys{"id", "name"};
+    static constexpr int64_t kMinBytes = 0;
     Ids id;
     std::vector<std::string> name;
 
@@ -114,9 +127,9 @@ struct Categories {
 };
 
 struct Annotations {
-    static constexpr std::array<std::string_view, 7> KEYS{"id",   "image_id", "category_id", "bbox",
-                                                          "area", "iscrowd",  "difficult"};
-    static constexpr int64_t SHORTEST = 50;
+    static constexpr std::array<std::string_view, 7> kKeys{
+        "id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult"};
+    static constexpr int64_t kMinBytes = 50;
     Ids id, image_id, category_id;
     std::vector<double> box, size, area;  // area NaN where there is none
     std::vector<uint8_t> crowd, difficult;
@@ -125,8 +138,8 @@ struct Annotations {
         const bool has_ids =
             id.push(v[0], false) & image_id.push(v[1], true) & category_id.push(v[2], false);
         const bool has_box = push_box(box, size, v[3]);
-        const double none = std::numeric_limits<double>::quiet_NaN();
-        const bool has_area = push_number(area, v[4].kind == Kind::NONE ? Value{} : v[4], none);
+        const double no_area = std::numeric_limits<double>::quiet_NaN();
+        const bool has_area = push_number(area, v[4].kind == Kind::kNull ? Value{} : v[4], no_area);
         const bool has_flag = push_flag(crowd, v[5]);
         push_mark(difficult, v[6]);
         return has_ids && has_box && has_area && has_flag;
@@ -150,16 +163,16 @@ struct Annotations {
 };
 
 struct Results {
-    static constexpr std::array<std::string_view, 4> KEYS{"image_id", "category_id", "bbox",
-                                                          "score"};
-    static constexpr int64_t SHORTEST = 50;
+    static constexpr std::array<std::string_view, 4> kKeys{"image_id", "category_id", "bbox",
+                                                           "score"};
+    static constexpr int64_t kMinBytes = 50;
     Ids image_id, category_id;
     std::vector<double> box, size, score;
 
     bool push(const std::array<Value, 4>& v) {
         const bool has_ids = image_id.push(v[0], true) & category_id.push(v[1], false);
         const bool has_box = push_box(box, size, v[2]);
-        const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::MISSING;
+        const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::kMissing;
         return has_ids && has_box && has_score;
     }
     template <class Visit>
@@ -177,55 +190,67 @@ struct Results {
     const Ids& image_ids() const { return image_id; }
 };
 
-// The keys of one kind of record, found where they were found in the record before.
+// Reads keys of one kind of record. The next record usually has its keys in the same order, so each
+// key is first compared with what stood at its position before.
 template <class Columns>
 class KeyReader {
   public:
-    static constexpr int COUNT = static_cast<int>(Columns::KEYS.size()), MOST = 16;
-
     KeyReader() {
-        for (int k = 0; k < COUNT; ++k) {
-            char quoted[16] = {}, used[16] = {};
-            const std::string_view name = Columns::KEYS[static_cast<size_t>(k)];
-            std::memcpy(quoted, name.data(), name.size());
-            quoted[name.size()] = '"';
-            std::memset(used, -1, name.size() + 1);
-            patterns_[k] = {word(quoted), word(quoted + 8), word(used), word(used + 8),
-                            static_cast<int>(name.size()) + 2};
-        }
+        for (size_t k = 0; k < kCount; ++k) patterns_[k] = Pattern(Columns::kKeys[k]);
     }
 
-    // Reads the key that stands `place`-th in its record: its number, or -1 if it is not wanted.
-    int read(Cursor& cursor, int place) {
-        int& guess = guesses_[place < MOST ? place : MOST - 1];
-        if (guess >= 0 && *cursor.p == '"' && patterns_[guess].stands_at(cursor.p + 1)) {
-            cursor.p += patterns_[guess].length;
-            return guess;
+    // Reads the key that stands `position`-th in its record: its index, or -1 if it is none of
+    // them.
+    int read(Cursor& cursor, size_t position) {
+        int& guess = guesses_[std::min(position, kMaxPositions - 1)];
+        if (guess >= 0 && *cursor.p == '"') {
+            const Pattern& pattern = patterns_[static_cast<size_t>(guess)];
+            if (pattern.stands_at(cursor.p + 1)) {
+                cursor.p += pattern.length;
+                return guess;
+            }
         }
-        return guess = searched(cursor);
+        guess = search(cursor);
+        return guess;
     }
 
   private:
+    // A key and its closing quote as two words, with masks of the bytes that count.
     struct Pattern {
-        uint64_t low, high, low_used, high_used;
-        int length;
+        uint64_t low = 0, high = 0, low_mask = 0, high_mask = 0;
+        size_t length = 0;  // with both quotes
+
+        Pattern() = default;
+        explicit Pattern(std::string_view key) : length(key.size() + 2) {
+            char bytes[16] = {}, mask[16] = {};
+            std::memcpy(bytes, key.data(), key.size());
+            bytes[key.size()] = '"';
+            std::memset(mask, -1, key.size() + 1);
+            low = load_word(bytes);
+            high = load_word(bytes + 8);
+            low_mask = load_word(mask);
+            high_mask = load_word(mask + 8);
+        }
         bool stands_at(const char* p) const {
-            return !(((word(p) ^ low) & low_used) | ((word(p + 8) ^ high) & high_used));
+            return !(((load_word(p) ^ low) & low_mask) | ((load_word(p + 8) ^ high) & high_mask));
         }
     };
-    Pattern patterns_[COUNT];
-    int guesses_[MOST] = {};
+    static constexpr size_t kCount = Columns::kKeys.size();
+    static constexpr size_t kMaxPositions = 16;  // all keys behind share the last guess
+
+    Pattern patterns_[kCount];
+    int guesses_[kMaxPositions] = {};
     std::string decoded_;
 
-    int searched(Cursor& cursor) {
+    int search(Cursor& cursor) {
         bool has_escape;
-        std::string_view name = cursor.string(has_escape);
+        std::string_view name = cursor.read_string(has_escape);
         if (has_escape) {
             if (!Cursor::unescape(name, decoded_)) return -1;
             name = decoded_;
         }
-        for (int k = 0; k < COUNT; ++k)
-            if (Columns::KEYS[static_cast<size_t>(k)] == name) return k;
+        for (size_t k = 0; k < kCount; ++k)
+            if (Columns::kKeys[k] == name) return static_cast<int>(k);
         return -1;
     }
 };
@@ -237,12 +262,14 @@ struct Piece {
     int64_t stop = 0;  // the offset where the next record begins, or behind the array's "]"
     int64_t records = 0;
     int64_t last_begin = 0;  // the offset of the last record that was begun
-    int64_t wrong = -1, wrong_begin = 0, wrong_end = 0;  // the first wrong record: number, offsets
+    int64_t wrong = -1, wrong_begin = 0, wrong_end = 0;  // the first wrong record: index, offsets
     bool is_last = false, is_malformed = false;
     Columns columns;
 
     bool is_end() const { return is_last || is_malformed; }
     bool is_right() const { return wrong < 0 && !is_malformed; }
+
+    // Empties it; the columns keep their memory.
     void clear() {
         stop = records = last_begin = wrong_begin = wrong_end = 0;
         wrong = -1;
@@ -252,48 +279,50 @@ struct Piece {
     }
 };
 
+// Reads pieces of an array of records, in memory that is used again.
 template <class Columns>
 class PieceReader {
   public:
+    // `depth`: of the brackets that enclose the records.
     PieceReader(const Source& source, int depth)
         : depth_(depth), window_(source), cursor_(nullptr, depth) {}
 
-    // Reads records from offset `begin` on until one begins at `limit` or beyond, the array ends, or
-    // `is_wanted` says no. What is cut off by the end of the window is read again in a larger one.
-    template <class IsWanted>
-    void read(Piece<Columns>& piece, int64_t begin, int64_t limit, const IsWanted& is_wanted) {
-        for (int64_t length = std::min(limit - begin, LONGEST) + BEYOND;; length *= 2) {
+    // Reads records from offset `begin` on until one begins at `limit` or beyond, the array ends,
+    // or `should_go_on` says no. What the end of the window cuts off is read again in a larger one.
+    template <class ShouldGoOn>
+    void read(Piece<Columns>& piece, int64_t begin, int64_t limit, const ShouldGoOn& should_go_on) {
+        for (int64_t length = std::min(limit - begin, kMaxFirstLength) + kMargin;; length *= 2) {
             window_.load(begin, begin + length);
-            read_window(piece, limit, is_wanted);
-            if (!window_.cut_off(cursor_.p)) return;
+            read_window(piece, limit, should_go_on);
+            if (!window_.may_cut_off(cursor_.p)) return;
         }
     }
 
   private:
-    static constexpr int64_t LONGEST = 1 << 21;  // bytes to begin with
-    static constexpr int64_t BEYOND = 64;        // bytes: a right limit is not cut off
+    static constexpr int64_t kMaxFirstLength = 1 << 21;  // bytes
+    static constexpr int64_t kMargin = 64;               // bytes: a right limit is not cut off
 
     int depth_;
     Window window_;
     Cursor cursor_;
     KeyReader<Columns> keys_;
-    std::array<Value, Columns::KEYS.size()> values_;
-    std::deque<std::string> decoded_;
+    std::array<Value, Columns::kKeys.size()> values_;
+    std::deque<std::string> decoded_;  // texts of a record that had escapes
 
-    template <class IsWanted>
-    void read_window(Piece<Columns>& piece, int64_t limit, const IsWanted& is_wanted) {
+    template <class ShouldGoOn>
+    void read_window(Piece<Columns>& piece, int64_t limit, const ShouldGoOn& should_go_on) {
         piece.clear();
         cursor_ = Cursor(window_.begin(), depth_);
         try {
-            while (is_wanted()) {
-                record(piece);
-                cursor_.space();
+            while (should_go_on()) {
+                read_record(piece);
+                cursor_.skip_space();
                 piece.is_last = !cursor_.accept(',');
                 if (piece.is_last) {
                     cursor_.close(']');
                     break;
                 }
-                cursor_.space();
+                cursor_.skip_space();
                 if (window_.offset(cursor_.p) >= limit) break;
             }
         } catch (const Malformed&) {
@@ -302,11 +331,17 @@ class PieceReader {
         piece.stop = window_.offset(cursor_.p);
     }
 
-    void record(Piece<Columns>& piece) {
+    void read_record(Piece<Columns>& piece) {
         piece.last_begin = window_.offset(cursor_.p);
         const bool is_object = *cursor_.p == '{';
-        for (Value& value : values_) value.kind = Kind::MISSING, value.text = {};
-        is_object ? fields() : cursor_.skip();
+        for (Value& value : values_) {
+            value.kind = Kind::kMissing;
+            value.text = {};
+        }
+        if (is_object)
+            read_fields();
+        else
+            cursor_.skip_value();
         const bool is_right = is_object && piece.columns.push(values_);
         if (!is_right && piece.wrong < 0) {
             piece.wrong = piece.records;
@@ -317,21 +352,24 @@ class PieceReader {
         if (!decoded_.empty()) decoded_.clear();
     }
 
-    void fields() {
+    // Of an object; a key that stands twice counts as it stands last.
+    void read_fields() {
         cursor_.open('{');
-        cursor_.space();
-        if (*cursor_.p == '}') return cursor_.close('}');
-        for (int place = 0;; ++place) {
-            const int key = keys_.read(cursor_, place);
-            cursor_.colon();
-            if (key < 0)
-                cursor_.skip();
-            else
-                cursor_.value(values_[static_cast<size_t>(key)], decoded_);
-            cursor_.space();
-            if (!cursor_.accept(',')) return cursor_.close('}');
-            cursor_.space();
+        cursor_.skip_space();
+        if (*cursor_.p != '}') {
+            for (size_t position = 0;; ++position) {
+                const int key = keys_.read(cursor_, position);
+                cursor_.skip_colon();
+                if (key < 0)
+                    cursor_.skip_value();
+                else
+                    cursor_.read_value(values_[static_cast<size_t>(key)], decoded_);
+                cursor_.skip_space();
+                if (!cursor_.accept(',')) break;
+                cursor_.skip_space();
+            }
         }
+        cursor_.close('}');
     }
 };
 

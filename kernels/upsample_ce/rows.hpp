@@ -1,7 +1,7 @@
 // The inner loops, over the classes of a pixel; compiled once for each instruction set.
 //
 // A pixel's logits are a handful of vectors, so what is upsampled never leaves the first cache.
-// Classes are padded to whole vectors: by a score whose exponential is 0.
+// Classes are padded to whole vectors: by a logit whose exponential is 0.
 // Nothing of the standard library is used here: the linker keeps one copy of an inline function,
 // which would then be compiled for the newest processor and called on all.
 #pragma once
@@ -9,36 +9,43 @@
 
 namespace upmap {
 
-// A row of pixels between two rows of features; all features are [features, classes], padded.
-struct Row {
+constexpr float kPaddingLogit = -1e30f;  // of no effect on a maximum or a sum of exponentials
+
+// A row of pixels of the upsampled map, between two rows of source pixels. Source rows are
+// [source_pixels, padded_classes]; padded_classes is 4, 8 or a multiple of 16.
+struct PixelRow {
     const float* upper;
     const float* lower;
-    float share;  // of the lower
-    const int32_t* first;
-    const int32_t* second;
-    const float* right;    // [pixels], share of the second feature
-    const int32_t* label;  // [pixels], negative where ignored
-    const float* weight;   // [classes], padded by 0
-    float weight_sum;
+    float lower_weight;          // in the interpolation, in [0, 1]; the upper has 1 minus it
+    const int32_t* first;        // [pixels], the left source pixel
+    const int32_t* second;       // [pixels], the right one
+    const float* second_weight;  // [pixels]
+    const int32_t* label;        // [pixels], negative where ignored
+    const float* class_weight;   // [classes], padded by 0
+    float class_weight_sum;
     float smoothing;  // label smoothing
-    int32_t pixels, features, classes, padded;
-    float* between;  // [features, padded], room for the features of this row
-    float* scores;   // [padded], room for a pixel
+    int32_t pixels, source_pixels, classes, padded_classes;
+    float* interpolated;  // [source_pixels, padded_classes], scratch for the source at this row
+    float* logits;        // [padded_classes], scratch for a pixel
 };
 
-struct Rows {
-    void (*forward)(const Row&, float* losses, float* totals);
-    // Adds to the gradients of the upper and lower features; `middle` is room for [features, padded].
-    void (*backward)(const Row&, const float* gradient, const float* totals, float* middle,
+// The loops for one instruction set. Losses, log-sum-exps and gradients are [pixels].
+struct RowKernels {
+    // Writes the loss and the log of the sum of the exponentials; 0 and infinity where ignored.
+    void (*forward)(const PixelRow&, float* losses, float* logsumexps);
+    // Adds to the gradients of the upper and the lower source row; `middle` is scratch of their
+    // size.
+    void (*backward)(const PixelRow&, const float* gradient, const float* logsumexps, float* middle,
                      float* upper, float* lower);
-    void (*argmax)(const Row&, int32_t* found);
+    // Writes the first class with the largest logit.
+    void (*argmax)(const PixelRow&, int32_t* labels);
     const char* name;
 };
 
-extern const Rows rows_baseline;
+extern const RowKernels rows_baseline;
 #ifdef UPMAP_X86
-extern const Rows rows_avx2;
-extern const Rows rows_avx512;
+extern const RowKernels rows_avx2;
+extern const RowKernels rows_avx512;
 #endif
 
 }  // namespace upmap

@@ -1,3 +1,3 @@
-#define ROWS rows_baseline
-#define NAME "baseline"
+#define UPMAP_ROW_KERNELS rows_baseline
+#define UPMAP_ISA "baseline"
 #include "kernels/upsample_ce/rows.inc"

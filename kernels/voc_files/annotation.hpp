@@ -5,18 +5,21 @@
 #pragma once
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <vector>
 
+#include "kernels/file.hpp"
 #include "kernels/text.hpp"
-#include "kernels/voc_files/file.hpp"
 
 namespace upmap::voc {
 
-constexpr double LARGEST = 1e150;             // px, of a coordinate
-constexpr double LARGEST_IMAGE = 1ull << 31;  // px, of a side
-constexpr size_t MAX_DEPTH = 100;             // of elements
+// As kernels/voc_files/reference.py limits them: beyond, an area or an IoU could overflow.
+constexpr double kMaxCoordinate = 1e150;        // px
+constexpr double kMaxImageSide = 2147483648.0;  // px, 2^31
+constexpr size_t kMaxDepth = 100;               // of elements
 
 struct Object {
     std::string_view name;  // within the text
@@ -24,22 +27,47 @@ struct Object {
     double box[4];
 };
 
+// What each byte may be in XML, a bit each. Bytes beyond ASCII are none of them.
+enum CharacterClass : uint8_t {
+    kAllowed = 1,
+    kPlainText = 2,  // needs no second look within text
+    kInName = 4,
+    kStartsName = 8,
+    kSpace = 16
+};
+
+constexpr std::array<uint8_t, 256> character_classes() {
+    std::array<uint8_t, 256> classes{};
+    for (int c = 0; c < 128; ++c) {
+        const bool is_letter =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':';
+        const bool in_name = is_letter || (c >= '0' && c <= '9') || c == '-' || c == '.';
+        const bool is_space = c == ' ' || c == '\t' || c == '\r' || c == '\n';
+        const bool is_allowed = c >= ' ' || is_space;
+        const bool is_plain = is_allowed && c != '<' && c != '&' && c != ']';
+        classes[static_cast<size_t>(c)] = static_cast<uint8_t>(
+            (is_allowed ? kAllowed : 0) | (is_plain ? kPlainText : 0) | (in_name ? kInName : 0) |
+            (is_letter ? kStartsName : 0) | (is_space ? kSpace : 0));
+    }
+    return classes;
+}
+
 class AnnotationReader {
   public:
     std::vector<Object> objects;
     int64_t size[2];  // width and height, px; 0 where the file does not say
 
-    // Whether the annotation was read; if not, it is for expat to judge.
+    // Whether the annotation was read; if not, expat decides. `objects` point into the text.
     bool read(const Text& text) {
         p_ = text.begin;
-        above_.clear();
-        found_.clear();
+        open_elements_.clear();
+        fields_of_objects_.clear();
         objects.clear();
-        size_ = {};
+        size_fields_ = {};
         try {
-            document(text.end);
-            for (const Fields& fields : found_) objects.push_back(object(fields));
-            for (int side = 0; side < 2; ++side) size[side] = side_of_image(size_[side]);
+            read_document(text.end);
+            for (const Fields& fields : fields_of_objects_) objects.push_back(parse_object(fields));
+            for (size_t side = 0; side < 2; ++side) size[side] = parse_side(size_fields_[side]);
         } catch (const Refused&) {
             return false;
         }
@@ -49,35 +77,21 @@ class AnnotationReader {
   private:
     struct Refused {};
     using Fields = std::array<std::string_view, 6>;
-    static constexpr Fields FIELDS{"name", "difficult", "xmin", "ymin", "xmax", "ymax"};
-    static constexpr std::array<std::string_view, 2> SIDES{"width", "height"};
+    static constexpr Fields kFields{"name", "difficult", "xmin", "ymin", "xmax", "ymax"};
+    static constexpr std::array<std::string_view, 2> kSizeFields{"width", "height"};
+    static constexpr std::array<uint8_t, 256> kCharacterClasses = character_classes();
 
-    const char* p_;
-    const char* text_;  // where the last tag ended
-    std::vector<std::string_view> above_;
-    std::vector<Fields> found_;  // by object; no data where there is no such element
-    std::array<std::string_view, 2> size_;
+    const char* p_;           // never behind the text's end, for a zero byte is of no class
+    const char* text_begin_;  // where the last tag ended
+    std::vector<std::string_view> open_elements_;  // from the root to the element at p_
+    std::vector<Fields> fields_of_objects_;        // no data where there is no such element
+    std::array<std::string_view, 2> size_fields_;
 
-    // What each byte may be, bit by bit.
-    enum : uint8_t { ANY = 1, PLAIN = 2, NAME = 4, NAME_START = 8, SPACE = 16 };
-    static constexpr std::array<uint8_t, 256> KINDS = [] {
-        std::array<uint8_t, 256> kinds{};
-        for (int c = 0; c < 128; ++c) {
-            const bool is_letter =
-                (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':';
-            const bool in_name = is_letter || (c >= '0' && c <= '9') || c == '-' || c == '.';
-            const bool is_space = c == ' ' || c == '\t' || c == '\r' || c == '\n';
-            const bool may_stand = c >= ' ' || is_space;
-            const bool is_plain = may_stand && c != '<' && c != '&' && c != ']';
-            kinds[static_cast<size_t>(c)] = static_cast<uint8_t>(
-                (may_stand ? ANY : 0) | (is_plain ? PLAIN : 0) | (in_name ? NAME : 0) |
-                (is_letter ? NAME_START : 0) | (is_space ? SPACE : 0));
-        }
-        return kinds;
-    }();
+    bool is(CharacterClass character_class) const {
+        return kCharacterClasses[static_cast<unsigned char>(*p_)] & character_class;
+    }
 
-    bool is(uint8_t kind) const { return KINDS[static_cast<unsigned char>(*p_)] & kind; }
-
+    // A word of at most kPadding bytes.
     bool accept(std::string_view word) {
         if (std::memcmp(p_, word.data(), word.size())) return false;
         p_ += word.size();
@@ -88,183 +102,189 @@ class AnnotationReader {
         if (!accept(word)) throw Refused{};
     }
 
-    bool space() {
+    // Whether there was any.
+    bool skip_space() {
         const char* first = p_;
-        while (is(SPACE)) ++p_;
+        while (is(kSpace)) ++p_;
         return p_ != first;
     }
 
-    void document(const char* end) {
-        declaration();
-        around();
-        start_tag();
-        while (!above_.empty()) content();
-        around();
+    void read_document(const char* end) {
+        skip_declaration();
+        skip_comments();
+        read_start_tag();
+        while (!open_elements_.empty()) read_content();
+        skip_comments();
         if (p_ != end) throw Refused{};
     }
 
-    void declaration() {
+    void skip_declaration() {
         if (!accept("<?xml version=")) return;
         if (!accept("\"1.0\"")) expect("'1.0'");
         for (const char* encoding : {" encoding=\"utf-8\"", " encoding=\"UTF-8\"",
                                      " encoding='utf-8'", " encoding='UTF-8'"})
             if (accept(encoding)) break;
-        space();
+        skip_space();
         expect("?>");
     }
 
-    // White space and comments, which may stand before and behind the root.
-    void around() {
-        for (space(); accept("<!"); space()) comment();
+    // Comments and white space, which may stand before and behind the root.
+    void skip_comments() {
+        for (skip_space(); accept("<!"); skip_space()) skip_comment();
     }
 
-    void content() {
-        text();
+    void read_content() {
+        skip_text();
         if (accept("</"))
-            end_tag();
+            read_end_tag();
         else if (accept("<!"))
-            comment();
+            skip_comment();
         else
-            start_tag();
+            read_start_tag();
     }
 
-    void text() {
+    // Up to the next tag; checks that all of it may stand in XML.
+    void skip_text() {
         for (;;) {
-            while (is(PLAIN)) ++p_;
+            while (is(kPlainText)) ++p_;
             if (*p_ == '<') return;
             if (*p_ == '&') {
-                entity();
+                skip_entity();
             } else if (*p_ == ']') {
                 if (accept("]]>")) throw Refused{};
                 ++p_;
             } else {
-                character();
+                skip_character();
             }
         }
     }
 
-    void entity() {
+    void skip_entity() {
         for (const char* name : {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"})
             if (accept(name)) return;
         throw Refused{};
     }
 
     // A character that may stand in XML, whatever it means there.
-    void character() {
+    void skip_character() {
         uint32_t code = 0;
-        const int length = is(ANY) ? 1 : utf8_character(p_, code);
+        const int length = is(kAllowed) ? 1 : utf8_character(p_, code);
         if (!length || code == 0xFFFE || code == 0xFFFF) throw Refused{};
         p_ += length;
     }
 
-    void comment() {
+    // Behind "<!".
+    void skip_comment() {
         expect("--");
-        while (!accept("--")) character();
+        while (!accept("--")) skip_character();
         expect(">");
     }
 
-    std::string_view name() {
+    std::string_view read_name() {
         const char* first = p_;
-        if (!is(NAME_START)) throw Refused{};
-        while (is(NAME)) ++p_;
+        if (!is(kStartsName)) throw Refused{};
+        while (is(kInName)) ++p_;
         return {first, static_cast<size_t>(p_ - first)};
     }
 
-    void start_tag() {
+    void read_start_tag() {
         expect("<");
-        const std::string_view element = name();
-        if (space() && is(NAME_START)) attribute();
+        const std::string_view element = read_name();
+        if (skip_space() && is(kStartsName)) skip_attribute();
         const bool is_empty = accept("/");
         expect(">");
-        start(element);
-        text_ = p_;
-        if (is_empty) end(element, p_);
+        open_element(element);
+        text_begin_ = p_;
+        if (is_empty) close_element(element, p_);
     }
 
-    // One is read and a second refused, so none stands twice.
-    void attribute() {
-        name();
-        space();
+    // A second one in a tag is refused, so none can stand twice.
+    void skip_attribute() {
+        read_name();
+        skip_space();
         expect("=");
-        space();
+        skip_space();
         const char quote = *p_;
         if (quote != '"' && quote != '\'') throw Refused{};
         for (++p_; *p_ != quote;) {
             if (*p_ == '<' || *p_ == '&') throw Refused{};
-            character();
+            skip_character();
         }
         ++p_;
-        space();
+        skip_space();
     }
 
-    void end_tag() {
-        const char* behind_text = p_ - 2;
-        const std::string_view element = name();
-        space();
+    // Behind "</".
+    void read_end_tag() {
+        const char* text_end = p_ - 2;
+        const std::string_view element = read_name();
+        skip_space();
         expect(">");
-        end(element, behind_text);
+        close_element(element, text_end);
     }
 
-    void start(std::string_view element) {
-        if (above_.empty() && element != "annotation") throw Refused{};
-        if (above_.size() == MAX_DEPTH) throw Refused{};
-        above_.push_back(element);
-        if (above_.size() == 2 && element == "object") found_.emplace_back();
+    void open_element(std::string_view element) {
+        if (open_elements_.empty() && element != "annotation") throw Refused{};
+        if (open_elements_.size() == kMaxDepth) throw Refused{};
+        open_elements_.push_back(element);
+        if (open_elements_.size() == 2 && element == "object") fields_of_objects_.emplace_back();
     }
 
     // Of an object's fields the first counts, of the image's size the last. The parts of an object
     // (heads, hands) have a name and a bndbox of their own, deeper down.
-    void end(std::string_view element, const char* behind_text) {
-        if (above_.back() != element) throw Refused{};
-        above_.pop_back();
-        const std::string_view raw(text_, static_cast<size_t>(behind_text - text_));
-        text_ = p_;
-        const size_t depth = above_.size();
+    void close_element(std::string_view element, const char* text_end) {
+        if (open_elements_.back() != element) throw Refused{};
+        open_elements_.pop_back();
+        const std::string_view text(text_begin_, static_cast<size_t>(text_end - text_begin_));
+        text_begin_ = p_;
+        const size_t depth = open_elements_.size();
         if (depth < 2 || depth > 3) return;
-        if (above_[1] == "object" && (depth == 2 || above_[2] == "bndbox")) {
-            for (size_t i = 0; i < FIELDS.size(); ++i)
-                if (element == FIELDS[i] && !found_.back()[i].data())
-                    found_.back()[i] = stripped(raw);
-        } else if (above_[1] == "size" && depth == 2) {
-            for (size_t i = 0; i < SIDES.size(); ++i)
-                if (element == SIDES[i]) size_[i] = stripped(raw);
+        if (open_elements_[1] == "object" && (depth == 2 || open_elements_[2] == "bndbox")) {
+            Fields& fields = fields_of_objects_.back();
+            for (size_t i = 0; i < kFields.size(); ++i)
+                if (element == kFields[i] && !fields[i].data()) fields[i] = strip(text);
+        } else if (open_elements_[1] == "size" && depth == 2) {
+            for (size_t i = 0; i < kSizeFields.size(); ++i)
+                if (element == kSizeFields[i]) size_fields_[i] = strip(text);
         }
     }
 
-    // Text without the white space around it; only text that means what it says.
-    static std::string_view stripped(std::string_view raw) {
-        constexpr const char* SPACES = " \t\r\n";
-        const size_t first = raw.find_first_not_of(SPACES);
-        if (first == raw.npos) return raw.substr(raw.size());
-        const std::string_view text = raw.substr(first, raw.find_last_not_of(SPACES) + 1 - first);
-        const char* last = text.data() + text.size() - 1;
+    // Text without the white space around it. Text that has to be decoded is refused: tags within
+    // it, entities, carriage returns, and what Python might strip besides.
+    static std::string_view strip(std::string_view text) {
+        constexpr const char* kSpaces = " \t\r\n";
+        const size_t first = text.find_first_not_of(kSpaces);
+        if (first == text.npos) return text.substr(text.size());
+        const std::string_view inner =
+            text.substr(first, text.find_last_not_of(kSpaces) + 1 - first);
+        const char* last = inner.data() + inner.size() - 1;
         while ((static_cast<unsigned char>(*last) & 0xC0) == 0x80) --last;
-        if (text.find_first_of("<&\r") != text.npos || may_be_space(text.data()) ||
+        if (inner.find_first_of("<&\r") != inner.npos || may_be_space(inner.data()) ||
             may_be_space(last))
             throw Refused{};
-        return text;
+        return inner;
     }
 
-    static Object object(const Fields& fields) {
-        Object found{fields[0], fields[1] == "1", {}};
-        if (found.name.empty()) throw Refused{};
-        for (size_t side = 0; side < 4; ++side) found.box[side] = number(fields[side + 2]);
-        if (found.box[2] < found.box[0] || found.box[3] < found.box[1]) throw Refused{};
-        return found;
+    static Object parse_object(const Fields& fields) {
+        Object object{fields[0], fields[1] == "1", {}};
+        if (object.name.empty()) throw Refused{};
+        for (size_t side = 0; side < 4; ++side) object.box[side] = parse_number(fields[side + 2]);
+        if (object.box[2] < object.box[0] || object.box[3] < object.box[1]) throw Refused{};
+        return object;
     }
 
-    static int64_t side_of_image(std::string_view word) {
-        const double side = word.empty() ? 0 : number(word);
-        if (!(side >= 0 && side <= LARGEST_IMAGE)) throw Refused{};
+    static int64_t parse_side(std::string_view word) {
+        const double side = word.empty() ? 0 : parse_number(word);
+        if (!(side >= 0 && side <= kMaxImageSide)) throw Refused{};
         return static_cast<int64_t>(side);
     }
 
-    static double number(std::string_view word) {
+    static double parse_number(std::string_view word) {
         double value;
         const char* p = word.data();
         if (word.empty() || !read_decimal(p, value) || p != word.data() + word.size())
             throw Refused{};
-        if (std::abs(value) > LARGEST) throw Refused{};
+        if (std::abs(value) > kMaxCoordinate) throw Refused{};
         return value;
     }
 };

@@ -2,26 +2,30 @@
 //   python -m tests.kernels.voc_files_fuzz corpus 20000
 //   c++ -std=c++17 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover -I.
 //       tests/kernels/voc_files_sanitize.cpp -o sanitize && ./sanitize corpus
+#include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
+#include "kernels/file.hpp"
 #include "kernels/voc_files/annotation.hpp"
-#include "kernels/voc_files/file.hpp"
 #include "kernels/voc_files/results.hpp"
+#include "kernels/voc_files/text_buffer.hpp"
 
 using namespace upmap::voc;
+using upmap::Text;
 
 // Calls read(text) for each file of a folder, in memory that ends where the readers' contract says.
 template <class Read>
-void over_files(const std::filesystem::path& folder, const Read& read) {
+void read_folder(const std::filesystem::path& folder, const Read& read) {
     int files = 0, taken = 0;
-    File file;
+    TextBuffer buffer;
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-        if (!file.read(entry.path().string())) continue;
-        const Text text = file.text();
+        if (!buffer.read(entry.path().string())) continue;
+        const Text text = buffer.text();
         const auto length = static_cast<size_t>(text.end - text.begin);
-        const std::unique_ptr<char[]> exact(new char[length + PADDING]());
+        const std::unique_ptr<char[]> exact(new char[length + upmap::kPadding]());
         std::memcpy(exact.get(), text.begin, length);
         taken += read(Text{exact.get(), exact.get() + length});
         ++files;
@@ -32,12 +36,12 @@ void over_files(const std::filesystem::path& folder, const Read& read) {
 int main(int, char** arguments) {
     const std::filesystem::path corpus = arguments[1];
     AnnotationReader annotations;
-    ImagePlaces places;
+    ImageIndices images;
     for (const char* name : {"000001", "000002", "b\u00e9", "a b", "x\u00a0y", "", "-1"})
-        places.add(name, 1);
-    over_files(corpus / "annotations", [&](const Text& text) { return annotations.read(text); });
-    over_files(corpus / "results", [&](const Text& text) {
+        images.add(name, 1);
+    read_folder(corpus / "annotations", [&](const Text& text) { return annotations.read(text); });
+    read_folder(corpus / "results", [&](const Text& text) {
         Results results;
-        return ResultsReader(places, results).read(text);
+        return ResultsReader(images, results).read(text);
     });
 }
