@@ -228,11 +228,11 @@ def _select_file(named: Input, image_set: str | None) -> tuple[Input, str | None
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
     """Says what is wrong with the file that is read within, as an InputError."""
-    from upmap.kernels.coco_json import JsonError
+    from upmap.kernels.coco_json import FormatError
 
     try:
         yield
-    except JsonError as error:
+    except FormatError as error:
         raise InputError(error.message, path, error.where) from None
     except OSError as error:
         raise InputError(describe_os_error(error), path) from None

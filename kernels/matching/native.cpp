@@ -36,26 +36,35 @@ struct Truth {
     Kind kind;
 };
 
+// The columns that detections and ground truths have in common.
 struct Boxes {
     Input<int32_t, 1> image, label;
     Input<double, 2> box;
-    Input<double, 1> box_area, area, score;
-    Input<int64_t, 1> row;
-    Input<uint8_t, 1> kind;
+    Input<double, 1> box_area;
 
     explicit Boxes(nb::handle columns)
         : image(upmap::attribute<Input<int32_t, 1>>(columns, "image")),
           label(upmap::attribute<Input<int32_t, 1>>(columns, "label")),
           box(upmap::attribute<Input<double, 2>>(columns, "box")),
-          box_area(upmap::attribute<Input<double, 1>>(columns, "box_area")),
-          area(upmap::attribute<Input<double, 1>>(columns, "area")),
-          score(upmap::attribute<Input<double, 1>>(columns, "score")),
-          row(upmap::attribute<Input<int64_t, 1>>(columns, "row")),
-          kind(upmap::attribute<Input<uint8_t, 1>>(columns, "kind")) {
-        for (size_t length : {image.size(), box.shape(0), box_area.size()})
-            if (length != label.size()) throw nb::value_error("columns must have equal lengths");
+          box_area(upmap::attribute<Input<double, 1>>(columns, "box_area")) {
+        for (size_t length : {image.size(), box.shape(0), box_area.size()}) check_length(length);
         if (label.size() && box.shape(1) != 4) throw nb::value_error("box must be [N, 4]");
         if (label.size() > INT32_MAX) throw nb::value_error("more than 2^31 - 1 boxes");
+    }
+    void check_length(size_t length) const {
+        if (length != label.size()) throw nb::value_error("columns must have equal lengths");
+    }
+};
+
+struct DetectionBoxes : Boxes {
+    Input<double, 1> score;
+    Input<int64_t, 1> row;
+
+    explicit DetectionBoxes(nb::handle columns)
+        : Boxes(columns),
+          score(upmap::attribute<Input<double, 1>>(columns, "score")),
+          row(upmap::attribute<Input<int64_t, 1>>(columns, "row")) {
+        for (size_t length : {score.size(), row.size()}) check_length(length);
     }
     Detection detection(int64_t i) const {
         const double* b = box.data() + 4 * i;
@@ -64,6 +73,18 @@ struct Boxes {
                 score.data()[i],
                 row.data()[i],
                 image.data()[i]};
+    }
+};
+
+struct TruthBoxes : Boxes {
+    Input<double, 1> area;
+    Input<uint8_t, 1> kind;
+
+    explicit TruthBoxes(nb::handle columns)
+        : Boxes(columns),
+          area(upmap::attribute<Input<double, 1>>(columns, "area")),
+          kind(upmap::attribute<Input<uint8_t, 1>>(columns, "kind")) {
+        for (size_t length : {area.size(), kind.size()}) check_length(length);
     }
     Truth truth(int64_t i) const {
         const double* b = box.data() + 4 * i;
@@ -468,8 +489,8 @@ std::vector<int64_t> largest_first(const ByClass& detections, int64_t first, int
     return classes;
 }
 
-Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rules, int64_t classes,
-                 int threads) {
+Output match_all(const DetectionBoxes& detections, const TruthBoxes& truths, const Rules& rules,
+                 int64_t classes, int threads) {
     const size_t N = detections.label.size();
     Output out{upmap::Buffer<int32_t>(N),
                upmap::Buffer<int32_t>(N),
@@ -501,11 +522,8 @@ Output match_all(const Boxes& detections, const Boxes& truths, const Rules& rule
 
 nb::tuple match(nb::handle detection_columns, nb::handle truth_columns, nb::handle rule_values,
                 int64_t classes, int threads) {
-    Boxes detections(detection_columns), truths(truth_columns);
-    if (detections.score.size() != detections.label.size() ||
-        detections.row.size() != detections.label.size() ||
-        truths.area.size() != truths.label.size() || truths.kind.size() != truths.label.size())
-        throw nb::value_error("columns must have equal lengths");
+    DetectionBoxes detections(detection_columns);
+    TruthBoxes truths(truth_columns);
     Rules rules(rule_values);
     Output out;
     {
