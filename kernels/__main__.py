@@ -1,4 +1,4 @@
-"""`python -m upmap.kernels`: prints the implementations of each operation and their availability."""
+"""`python -m upmap.kernels`: the implementations of each operation and their availability."""
 
 import importlib
 import json
@@ -62,7 +62,7 @@ def _install_command() -> str:
 
 
 def _requirement(source: dict[str, Any], version: str) -> str:
-    """The requirement that pip installed: with an address where `source` (direct_url.json) has one."""
+    """The requirement that pip installed, with the address in `source` (direct_url.json) if any."""
     if "url" not in source:
         return f"upmap=={version}"
     repository = source.get("vcs_info")

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "LARGEST",
+    "LARGEST_IMAGE",
     "MAX_THREADS",
     "Column",
     "exact_array",
@@ -22,6 +24,8 @@ __all__ = [
     "validate_within",
 ]
 
+LARGEST = 1e150  # px, of a coordinate: the area of the largest box is still a finite float64
+LARGEST_IMAGE = 2**31  # px, of a side
 MAX_THREADS = 1024  # kernels/parallel.hpp starts no more
 
 

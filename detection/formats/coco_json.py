@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from upmap.detection.boxes import box_area, xywh
 from upmap.detection.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import (
-    LARGEST,
     Catalog,
     Detections,
     GroundTruth,
@@ -29,6 +28,7 @@ from upmap.detection.tables import (
 )
 from upmap.errors import InputError, InputWarning, abbreviate_list
 from upmap.files import describe_os_error, write_bytes
+from upmap.kernels.columns import LARGEST, LARGEST_IMAGE
 
 if TYPE_CHECKING:
     from upmap.kernels.coco_json import Ids, Instances, Results
@@ -44,7 +44,6 @@ __all__ = [
     "write_ground_truth",
 ]
 
-LARGEST_IMAGE = 2**31  # px, of a side
 MAX_TABLE_SPAN = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
 NO_CLASS_IDS = (
