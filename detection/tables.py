@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from upmap.errors import InputError, abbreviate_list
-from upmap.kernels.columns import exact_array
+from upmap.kernels.columns import LARGEST, exact_array
 
 __all__ = [
     "Catalog",
@@ -32,7 +32,6 @@ __all__ = [
 
 ImageId = int | str
 Pixels = Literal["inclusive", "continuous"]
-LARGEST = 1e150  # px: the area of the largest box is still a finite float64
 
 
 @dataclass(frozen=True, slots=True)

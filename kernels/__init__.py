@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from upmap.errors import ImplementationError
 
@@ -11,6 +11,8 @@ __all__ = [
     "IMPL_VARIABLE",
     "LOAD_ERRORS",
     "OPERATIONS",
+    "FormatError",
+    "Implementation",
     "import_native",
     "refuse_unloadable",
     "select_implementation",
@@ -18,25 +20,42 @@ __all__ = [
 
 OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
 
-# The environment variable that stands in for `impl` where none is named.
+# `impl` of every operation but upsample_ce, which has others besides.
+Implementation = Literal["native", "reference"]
+
+# The environment variable that is read where `impl` is None.
 IMPL_VARIABLE = "UPMAP_IMPL"
 
 LOAD_ERRORS: dict[str, str] = {}  # operation to why its native module, though built, is not loaded
 
-Implementation = TypeVar("Implementation")
+ImplementationT = TypeVar("ImplementationT")
+
+
+class FormatError(ValueError):
+    """A file or its content is not of the format that a reader expects.
+
+    Attributes:
+        message: What was read and what was expected.
+        path: The file; empty where it is not known, as for bytes.
+        where: The number of the line, or the key.
+    """
+
+    def __init__(self, message: str, path: str, where: str):
+        self.message, self.path, self.where = message, path, where
+        super().__init__(f"{path}:{where}: {message}" if path else f"{where}: {message}")
 
 
 def select_implementation(
-    implementations: Mapping[str, Implementation | None],
+    implementations: Mapping[str, ImplementationT | None],
     impl: str | None,
     operation: str = "",
-) -> Implementation:
-    """The implementation called `impl`, or what the environment names, or the best that is built.
+) -> ImplementationT:
+    """Selects the implementation called `impl`; None selects the fastest available.
 
     Args:
-        implementations: Name to function, the best first; None for one that is not built here.
-        impl: A name or None.
-        operation: Of OPERATIONS, whose native module may have failed to load.
+        implementations: Name to implementation, the fastest first; None for one that is not built.
+        impl: A name; None for that in the environment variable UPMAP_IMPL, if it is set.
+        operation: One of OPERATIONS, whose native module may have failed to load.
 
     Raises:
         OSError: If a native module is built but cannot be loaded, and no other one is named.
@@ -51,18 +70,18 @@ def select_implementation(
     if name not in implementations:
         known = ", ".join(implementations)
         raise ImplementationError(f"{source}={name!r} is unknown; there are {known}")
-    function = implementations[name]
-    if function is None:
+    implementation = implementations[name]
+    if implementation is None:
         state = "is not built here; `python -m upmap.kernels` says why"
         raise ImplementationError(f"{source}={name!r} {state}")
-    return function
+    return implementation
 
 
 def import_native(operation: str) -> Any:
-    """The native module of an operation, or None.
+    """Imports the native module of an operation; None if it is not built or cannot be loaded.
 
-    None where it is not built, and where it is built but cannot be loaded (another compiler's
-    library, no memory): then LOAD_ERRORS says why, so that nobody takes the one for the other.
+    A module that is built but cannot be loaded (another compiler's library, no memory) leaves its
+    reason in LOAD_ERRORS, so that the two cases are told apart.
     """
     name = f"upmap.kernels.{operation}.native"
     try:
@@ -76,10 +95,10 @@ def import_native(operation: str) -> Any:
 
 
 def refuse_unloadable(operation: str) -> None:
-    """Refuses to go on slowly, without a word, where the native module cannot be loaded.
+    """Refuses a silent fall-back to a slow implementation where the native module fails to load.
 
     Raises:
-        OSError: If it cannot; says why.
+        OSError: If it failed; has the reason.
     """
     if operation in LOAD_ERRORS:
         raise OSError(

@@ -1,4 +1,4 @@
-"""`python -m upmap.kernels` prints each operation's implementations and which this machine has."""
+"""`python -m upmap.kernels`: the implementations of each operation and their availability."""
 
 import importlib
 import json
@@ -16,12 +16,12 @@ from upmap.kernels import LOAD_ERRORS, OPERATIONS
 def main() -> None:
     """Prints a line for each implementation of each operation."""
     for operation in OPERATIONS:
-        for name, state in _states(operation).items():
+        for name, state in _describe_implementations(operation).items():
             print(f"{operation:<14}{name:<12}{state}")
 
 
-def _states(operation: str) -> dict[str, str]:
-    """Implementation to whether it is available, and if not, why."""
+def _describe_implementations(operation: str) -> dict[str, str]:
+    """Name of each implementation to whether it is available, and if not, why."""
     try:
         module = importlib.import_module(f"upmap.kernels.{operation}")
     except ModuleNotFoundError as error:
@@ -32,13 +32,13 @@ def _states(operation: str) -> dict[str, str]:
         reasons["native"] = f"it is built but cannot be loaded: {LOAD_ERRORS[operation]}"
     return {
         name: "available"
-        if found is not None
-        else f"not available: {reasons.get(name) or _unbuilt()}"
-        for name, found in module.IMPLEMENTATIONS.items()
+        if implementation is not None
+        else f"not available: {reasons.get(name) or _explain_missing_build()}"
+        for name, implementation in module.IMPLEMENTATIONS.items()
     }
 
 
-def _unbuilt() -> str:
+def _explain_missing_build() -> str:
     """Why a native kernel may be missing, and the command that builds it."""
     names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     compiler = next(filter(None, map(shutil.which, names)), None)
@@ -48,21 +48,21 @@ def _unbuilt() -> str:
 
 
 def _install_command() -> str:
-    """The command that builds this upmap anew, in the way that it was installed."""
+    """The command that rebuilds this upmap in the way that it was installed."""
     try:
         installed = metadata.distribution("upmap")
         source = json.loads(installed.read_text("direct_url.json") or "{}")
-    except metadata.PackageNotFoundError:  # a checkout that is on the path
+    except metadata.PackageNotFoundError:  # a checkout on the path, not installed
         source = {"dir_info": {"editable": True}}
     if source.get("dir_info", {}).get("editable"):
         return f"pip install -v -e {shlex.quote(str(Path(__file__).resolve().parents[1]))}"
-    # Without these options pip is content with what is installed, or takes the wheel of its cache.
+    # Without these options pip keeps what is installed, or takes the wheel from its cache.
     build = "pip install -v --no-cache-dir --force-reinstall --no-deps"
     return f"{build} {shlex.quote(_requirement(source, installed.version))}"
 
 
 def _requirement(source: dict[str, Any], version: str) -> str:
-    """What pip was asked for: an address, where `source` (direct_url.json) has one."""
+    """The requirement that pip installed, with the address in `source` (direct_url.json) if any."""
     if "url" not in source:
         return f"upmap=={version}"
     repository = source.get("vcs_info")
@@ -81,7 +81,7 @@ def _run() -> int:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # a reader, such as head, has seen enough
+        if not isinstance(error, BrokenPipeError):  # a reader, such as head, closed the pipe
             print(f"error: standard output: {error.strerror}", file=sys.stderr)
             return 74
     except KeyboardInterrupt:

@@ -1,8 +1,7 @@
-"""The boundary of the kernels: arrays and counts are validated once, alike for all implementations.
+"""Validation of the kernels' arguments, once and alike for all implementations.
 
-An implementation gets arrays of exactly the dtype and shape that its contract names: in C order,
-aligned, in the machine's byte order. Whatever cannot be brought into that form without changing a
-value is refused here.
+An implementation receives arrays of exactly the dtype and shape that its contract names, in C
+order, aligned, in native byte order. What cannot be converted without changing a value is refused.
 """
 
 import operator
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "LARGEST",
+    "LARGEST_IMAGE",
     "MAX_THREADS",
     "Column",
     "exact_array",
@@ -23,15 +24,17 @@ __all__ = [
     "validate_within",
 ]
 
+LARGEST = 1e150  # px, of a coordinate: the area of the largest box is still a finite float64
+LARGEST_IMAGE = 2**31  # px, of a side
 MAX_THREADS = 1024  # kernels/parallel.hpp starts no more
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What an array must be.
+    """The dtype and shape that an array must have.
 
     Attributes:
-        dtype: Its dtype.
+        dtype: The dtype.
         shape: The size of each axis; a letter is a size that columns share.
     """
 
@@ -42,12 +45,12 @@ class Column:
 def validate_columns(
     owner: str, table: object, columns: Mapping[str, Column]
 ) -> dict[str, NDArray[Any]]:
-    """The attributes of `table` named in `columns`, as arrays that kernels can read.
+    """Converts the attributes of `table` named in `columns` to arrays that kernels can read.
 
     Args:
-        owner: What messages call the table.
+        owner: The name of the table in messages.
         table: An object with an attribute for each column.
-        columns: What each one must be; the first that has a letter says how much it stands for.
+        columns: The dtype and shape of each; the first column with a letter defines its value.
 
     Raises:
         TypeError: If a column does not hold numbers.
@@ -69,16 +72,16 @@ def validate_columns(
 
 
 def exact_array(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-    """The values as an array of `dtype`, in C order and aligned; itself where it is that already.
+    """Converts values to an array of `dtype`, in C order and aligned; no copy if it is one already.
 
     Args:
-        name: What messages call it.
+        name: The name of the array in messages.
         values: Numbers or booleans, which `dtype` must hold exactly.
         dtype: The dtype.
 
     Raises:
         TypeError: If they are not numbers.
-        ValueError: If the dtype cannot hold a value: 0.5 or 2^31 as int32, 2 as bool.
+        ValueError: If the dtype cannot hold a value, as int32 cannot hold 0.5 or 2^31.
 
     >>> exact_array("label", [0.0, 7.0], np.int32)
     array([0, 7], dtype=int32)
@@ -87,6 +90,7 @@ def exact_array(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers ({dtype}), not {array.dtype}")
     if array.dtype != dtype:
+        # A cast out of range warns, or not, depending on the platform: the comparison decides.
         with np.errstate(all="ignore"):
             converted = array.astype(dtype)
         if not np.array_equal(converted, array, equal_nan=True):
@@ -107,21 +111,21 @@ def validate_within(name: str, array: NDArray[Any], low: int, high: int | None =
         raise ValueError(f"{name} must lie in {low} .. {'' if high is None else high}".rstrip())
 
 
-def validate_count(name: str, value: SupportsIndex, most: int) -> int:
-    """The value as an int.
+def validate_count(name: str, value: SupportsIndex, maximum: int) -> int:
+    """Converts a count to int.
 
     Raises:
         TypeError: If it is not a whole number.
-        ValueError: If it does not lie in 0 .. most.
+        ValueError: If it does not lie in 0 .. maximum.
     """
     count = operator.index(value)
-    if not 0 <= count <= most:
-        raise ValueError(f"{name} must lie in 0 .. {most}, not {str(count)[:60]}")
+    if not 0 <= count <= maximum:
+        raise ValueError(f"{name} must lie in 0 .. {maximum}, not {str(count)[:60]}")
     return count
 
 
 def validate_threads(threads: SupportsIndex) -> int:
-    """A number of threads, 0 for as many as the machine has, lowered to MAX_THREADS.
+    """Converts a maximum number of threads (0 uses all cores) to an int of at most MAX_THREADS.
 
     Raises:
         TypeError: If it is not a whole number.

@@ -1,7 +1,8 @@
 """The verbs of evaluation: match, accumulate, summarize, report."""
 
 from upmap.metrics.curves import Curve
-from upmap.metrics.matching import MatchTable, concatenate, match
+from upmap.metrics.match_table import MatchTable, concatenate
+from upmap.metrics.matching import match
 from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
 from upmap.metrics.scores import (
     ClassScores,

@@ -23,9 +23,10 @@ from upmap.detection.boxes import box_area, convert_pixels
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Detections, GroundTruth, ImageId, align, row_subset
 from upmap.errors import InputError, InputWarning
+from upmap.kernels.matching import MAX_DETECTIONS
 from upmap.metrics.comparison import Comparison
 from upmap.metrics.curves import accumulate
-from upmap.metrics.matching import ALL_DETECTIONS, match
+from upmap.metrics.matching import match
 from upmap.metrics.protocol import COCO, Protocol
 from upmap.metrics.scores import evaluate_matches, mean_average_precision
 from upmap.progress import track_progress
@@ -247,7 +248,7 @@ def _match_categories(datasets: _Datasets, protocol: Protocol, show_progress: bo
 
 
 def _caps(protocol: Protocol) -> list[int]:
-    return [ALL_DETECTIONS if cap == math.inf else int(cap) for cap in protocol.max_dets]
+    return [MAX_DETECTIONS if cap == math.inf else int(cap) for cap in protocol.max_dets]
 
 
 def _accumulate_class(

@@ -1,21 +1,21 @@
-"""From the match table to precision, recall and average precision.
+"""Precision, recall and average precision of a match table.
 
 Sources: VOCevaldet.m and VOCap.m of the development kits; COCOeval.accumulate of pycocotools.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels import accumulation
-from upmap.kernels.accumulation import Accumulated, Ranked
-from upmap.kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
-from upmap.metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
+from upmap.kernels import Implementation, accumulation
+from upmap.kernels.accumulation import Accumulated
+from upmap.kernels.matching import FALSE_POSITIVE, MAX_DETECTIONS, TRUE_POSITIVE, Matches
+from upmap.metrics.match_table import MatchTable
 from upmap.metrics.protocol import Protocol
 
-__all__ = ["Curve", "accumulate", "final_recall", "precision_recall_curve", "precision_samples"]
+__all__ = ["Curve", "accumulate", "precision_recall_curve", "precision_samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,13 +49,13 @@ def precision_recall_curve(
     """
     rows = slice(*table.start[label : label + 2])
     status = table.status[area, iou, rows]
-    seen = (table.rank[rows] < _caps(table.protocol)[cap]) & (
+    is_counted = (table.rank[rows] < _caps(table.protocol)[cap]) & (
         (status == TRUE_POSITIVE) | (status == FALSE_POSITIVE)
     )
-    true = np.cumsum(status[seen] == TRUE_POSITIVE)
+    true = np.cumsum(status[is_counted] == TRUE_POSITIVE)
     positives = int(table.positives[label, area])
     return Curve(
-        score=table.score[rows][seen],
+        score=table.score[rows][is_counted],
         precision=true / np.arange(1, len(true) + 1),
         recall=true / positives if positives else np.full(len(true), np.nan),
         positives=positives,
@@ -68,70 +68,60 @@ def accumulate(
     caps: Sequence[int] | None = None,
     classes: NDArray[np.int64] | None = None,
     with_scores: bool = False,
+    threads: int = 0,
     impl: Implementation | None = None,
 ) -> Accumulated:
     """Precision, recall and area under the curve of every class, threshold, area range and cap.
 
     Args:
         table: The match table.
-        caps: The places in max_dets of those wanted; None for all.
-        classes: The places of those wanted, ascending, of which K are counted; None for all.
+        caps: The places in max_dets of the C caps under which precision, area and scores are
+            computed, ascending; None for all M. Recall is computed under all.
+        classes: The places of the K classes that are computed, ascending; None for all.
         with_scores: Whether to return the scores at which recalls are reached.
-        impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
     """
     protocol = table.protocol
-    max_dets = _caps(protocol)
     return accumulation.accumulate(
-        _rank_detections(table, classes),
+        table if classes is None else _select_classes(table, classes),
         recall_points=np.array(protocol.recall_points or (), np.float64),
-        max_dets=max_dets if caps is None else max_dets[list(caps)],
+        max_dets=_caps(protocol),
+        curve_caps=None if caps is None else np.array(caps, np.int64),
         epsilon=protocol.epsilon,
         with_areas=protocol.recall_points is None,
         with_scores=with_scores,
+        threads=threads,
         impl=impl,
     )
 
 
-def final_recall(
-    table: MatchTable,
-    *,
-    classes: NDArray[np.int64] | None = None,
-    impl: Implementation | None = None,
-) -> NDArray[np.float64]:
-    """The recall that each class reaches, float64 [T, K, A, M]; NaN where it has no positives.
+def precision_samples(accumulated: Accumulated) -> NDArray[np.float64]:
+    """The values whose mean is average precision, float64 [T, R, K, A, C]; R is 1 for an area."""
+    if accumulated.all_points is None:
+        return accumulated.precision
+    return accumulated.all_points[:, np.newaxis]
 
-    Args:
-        table: The match table.
-        classes: See `accumulate`.
-        impl: "native" or "reference"; None for the best that is built.
+
+def _select_classes(matches: Matches, classes: NDArray[np.int64]) -> Matches:
+    """The matches of some classes for accumulation, without a copy of the status, the largest part.
+
+    The rows of the other classes stay in the range of a class beside them, with a rank that no cap
+    includes. Labels, which accumulation does not read, stay as they are.
     """
-    ranked = _rank_detections(table, classes)
-    return accumulation.recalls(ranked, max_dets=_caps(table.protocol), impl=impl)
-
-
-def precision_samples(found: Accumulated) -> NDArray[np.float64]:
-    """What average precision is the mean of, float64 [T, R, K, A, M]; R is 1 for an area."""
-    if found.all_points is None:
-        return found.precision
-    return found.all_points[:, np.newaxis]
-
-
-def _rank_detections(table: MatchTable, classes: NDArray[np.int64] | None) -> Ranked:
-    """The table's columns, or those of some classes: without a copy of the status, the largest."""
-    start, rank, positives = table.start, table.rank, table.positives
-    if classes is not None and len(classes) < len(positives):
-        counts = np.diff(start)
-        is_left_out = np.ones(len(positives), bool)
-        is_left_out[classes] = False
-        # The rows of the other classes stay where they are, with a rank that no cap lets through.
-        if counts[is_left_out].any():
-            rank = np.where(np.repeat(is_left_out, counts), np.int32(ALL_DETECTIONS), rank)
-        start = np.concatenate([[0], start[classes[1:]], [len(table)]])
-        positives = positives[classes]
-    return Ranked(
-        status=table.status, rank=rank, score=table.score, start=start, positives=positives
-    )
+    K = len(matches.positives)
+    if len(classes) == K:
+        return matches
+    counts = np.diff(matches.start)
+    is_left_out = np.ones(K, bool)
+    is_left_out[classes] = False
+    rank = matches.rank
+    if counts[is_left_out].any():
+        rank = np.where(np.repeat(is_left_out, counts), np.int32(MAX_DETECTIONS), rank)
+    start = np.concatenate([[0], matches.start[classes[1:]], [len(matches)]])
+    return replace(matches, rank=rank, start=start, positives=matches.positives[classes])
 
 
 def _caps(protocol: Protocol) -> NDArray[np.int64]:
-    return np.minimum(protocol.max_dets, ALL_DETECTIONS).astype(np.int64)
+    """The caps as integers; for math.inf one that no rank reaches."""
+    return np.minimum(protocol.max_dets, MAX_DETECTIONS).astype(np.int64)

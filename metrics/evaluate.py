@@ -15,9 +15,8 @@ from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
 from upmap.errors import InputError, abbreviate_list, printable
 from upmap.files import check_outputs, is_stdout, write_bytes
-from upmap.kernels import matching, select_implementation
+from upmap.kernels import Implementation, matching, select_implementation
 from upmap.metrics.comparison import Comparison, agrees
-from upmap.metrics.matching import Implementation
 from upmap.metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
 from upmap.metrics.report import as_csv, as_json, as_text, comparison_text
 from upmap.metrics.scores import Evaluation, mean_average_precision

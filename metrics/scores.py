@@ -13,15 +13,11 @@ from upmap.detection.formats import read
 from upmap.detection.formats.class_names import ClassNamesSource
 from upmap.detection.inputs import Named
 from upmap.detection.tables import Detections, GroundTruth
+from upmap.kernels import Implementation
 from upmap.kernels.accumulation import Accumulated
-from upmap.metrics.curves import (
-    Curve,
-    accumulate,
-    final_recall,
-    precision_recall_curve,
-    precision_samples,
-)
-from upmap.metrics.matching import Implementation, MatchTable, match
+from upmap.metrics.curves import Curve, accumulate, precision_recall_curve, precision_samples
+from upmap.metrics.match_table import MatchTable
+from upmap.metrics.matching import match
 from upmap.metrics.protocol import Metric, Protocol
 
 __all__ = ["ClassScores", "Evaluation", "evaluate_matches", "mean_average_precision"]
@@ -124,6 +120,7 @@ def mean_average_precision(
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
     classes: ClassNames | None = None,
+    threads: int = 0,
     impl: Implementation | None = None,
 ) -> Evaluation:
     """Evaluates detections against ground truth.
@@ -139,7 +136,8 @@ def mean_average_precision(
         class_names: For paths: which class each category id of a COCO results file is, where the
             ground truth has no such ids; a mapping, or a file (`upmap.read_detections`).
         classes: For dicts: the names of integer labels.
-        impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
 
     Raises:
         InputError: If the input is wrong; names the file and line, or the image and key.
@@ -157,20 +155,24 @@ def mean_average_precision(
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
     else:
         truth, found = _tables(ground_truth, detections, protocol, classes)
-    return evaluate_matches(match(truth, found, protocol, impl=impl), impl=impl)
+    table = match(truth, found, protocol, threads=threads, impl=impl)
+    return evaluate_matches(table, threads=threads, impl=impl)
 
 
-def evaluate_matches(table: MatchTable, *, impl: Implementation | None = None) -> Evaluation:
+def evaluate_matches(
+    table: MatchTable, *, threads: int = 0, impl: Implementation | None = None
+) -> Evaluation:
     """The numbers of a match table.
 
     Args:
         table: The match table, possibly joined from several.
-        impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
     """
     protocol = table.protocol
     caps, classes = _curve_caps(protocol), _classes_to_average(table)
-    precision = precision_samples(accumulate(table, caps=caps, classes=classes, impl=impl))
-    recall = final_recall(table, classes=classes, impl=impl)[:, np.newaxis]
+    accumulated = accumulate(table, caps=caps, classes=classes, threads=threads, impl=impl)
+    precision, recall = precision_samples(accumulated), accumulated.recall[:, np.newaxis]
     metrics = {}
     for name, metric in protocol.summary.items():
         cap = metric.cap % len(protocol.max_dets)

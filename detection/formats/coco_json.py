@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from upmap.detection.boxes import box_area, xywh
 from upmap.detection.inputs import Input, files_in, is_listing, open_input
 from upmap.detection.tables import (
-    LARGEST,
     Catalog,
     Detections,
     GroundTruth,
@@ -30,6 +29,7 @@ from upmap.detection.tables import (
 )
 from upmap.errors import InputError, InputWarning, abbreviate_list
 from upmap.files import describe_os_error, write_bytes
+from upmap.kernels.columns import LARGEST, LARGEST_IMAGE
 
 if TYPE_CHECKING:
     from upmap.kernels.coco_json import Ids, Instances, Results
@@ -45,7 +45,6 @@ __all__ = [
     "write_ground_truth",
 ]
 
-LARGEST_IMAGE = 2**31  # px, of a side
 MAX_TABLE_SPAN = 2**22  # ids from the lowest to the highest, up to which a table is made of them
 BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
 NO_CLASS_IDS = (
@@ -229,11 +228,11 @@ def _select_file(named: Input, image_set: str | None) -> tuple[Input, str | None
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
     """Says what is wrong with the file that is read within, as an InputError."""
-    from upmap.kernels.coco_json import JsonError
+    from upmap.kernels.coco_json import FormatError
 
     try:
         yield
-    except JsonError as error:
+    except FormatError as error:
         raise InputError(error.message, path, error.where) from None
     except OSError as error:
         raise InputError(describe_os_error(error), path) from None

@@ -131,7 +131,7 @@ def _read(files: list[Input], images: dict[str, int]) -> Results:
     data = {i: file.data for i, file in enumerate(files) if file.data is not None}
     try:
         return voc_files.results([file.path for file in files], images, data=data)
-    except voc_files.VocError as error:
+    except voc_files.FormatError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
         raise InputError(describe_os_error(error), error.filename) from None

@@ -178,7 +178,7 @@ def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
 
     try:
         return voc_files.annotations(folder, names, watched=track)
-    except voc_files.VocError as error:
+    except voc_files.FormatError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
         raise InputError(describe_os_error(error), error.filename) from None

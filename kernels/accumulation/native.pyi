@@ -1,18 +1,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels.accumulation import Arrays, Floats, Ranked
+from upmap.kernels.accumulation.contract import Caps, Floats
+from upmap.kernels.matching.contract import Matches
 
 def accumulate(
-    ranked: Ranked,
+    ranked: Matches,
     status: NDArray[np.uint8],
     recall_points: Floats,
-    max_dets: NDArray[np.int64],
+    max_dets: Caps,
     epsilon: float,
     with_areas: bool,
     with_scores: bool,
     threads: int,
-) -> Arrays: ...
-def recalls(
-    ranked: Ranked, status: NDArray[np.uint8], max_dets: NDArray[np.int64], threads: int
-) -> Floats: ...
+) -> tuple[Floats, Floats, Floats | None, Floats | None]: ...
+def recalls(ranked: Matches, status: NDArray[np.uint8], max_dets: Caps, threads: int) -> Floats: ...

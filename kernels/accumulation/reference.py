@@ -1,65 +1,60 @@
-"""The reference implementation of accumulation: one class, area range, cap and threshold at a time.
+"""Reference accumulation: one class, area range, cap and IoU threshold at a time.
 
 Sources: COCOeval.accumulate of pycocotools 2.0.11; VOCap.m of the VOC2012 development kit.
 """
 
-from __future__ import annotations
-
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from upmap.kernels.accumulation import Floats, Ranked
+from upmap.kernels.accumulation.contract import Accumulated, Floats, Settings
+from upmap.kernels.matching.contract import FALSE_POSITIVE, TRUE_POSITIVE, Matches
 
 __all__ = ["accumulate"]
 
-FALSE_POSITIVE, TRUE_POSITIVE = 0, 1
 
-
-def accumulate(
-    ranked: Ranked,
-    recall_points: Floats,
-    max_dets: NDArray[np.int64],
-    epsilon: float,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Precision, recall, all_points and scores; see `upmap.kernels.accumulation.Accumulated`."""
-    areas, thresholds, _ = ranked.status.shape
-    classes = len(ranked.positives)
-    last = (thresholds, classes, areas, len(max_dets))
-    precision = np.full((thresholds, len(recall_points), classes, areas, len(max_dets)), np.nan)
-    recall, all_points = np.full(last, np.nan), np.full(last, np.nan)
-    scores = np.full_like(precision, np.nan)
-    for k, a, m in product(range(classes), range(areas), range(len(max_dets))):
-        positives = int(ranked.positives[k, a])
+def accumulate(matches: Matches, settings: Settings) -> Accumulated:
+    """See `upmap.kernels.accumulation.accumulate`."""
+    points, caps = settings.recall_points, settings.max_dets
+    A, T, _ = matches.status.shape
+    K, R, M = len(matches.positives), len(points), len(caps)
+    precision, scores = np.full((T, R, K, A, M), np.nan), np.full((T, R, K, A, M), np.nan)
+    recall, all_points = np.full((T, K, A, M), np.nan), np.full((T, K, A, M), np.nan)
+    for k, a, m in product(range(K), range(A), range(M)):
+        positives = int(matches.positives[k, a])
         if positives == 0:
             continue
-        rows = np.arange(ranked.start[k], ranked.start[k + 1])
-        rows = rows[ranked.rank[rows] < max_dets[m]]
-        for t in range(thresholds):
-            recalls, precisions = _curve(ranked.status[a, t, rows], positives, epsilon)
+        rows = np.arange(matches.start[k], matches.start[k + 1])
+        rows = rows[matches.rank[rows] < caps[m]]
+        for t in range(T):
+            recalls, precisions = _curve(matches.status[a, t, rows], positives, settings.epsilon)
             recall[t, k, a, m] = recalls[-1] if len(rows) else 0
             all_points[t, k, a, m] = _area(recalls, precisions)
-            at = np.searchsorted(recalls, recall_points, side="left")
+            at = np.searchsorted(recalls, points, side="left")
             reached = at < len(rows)
             precision[t, :, k, a, m] = scores[t, :, k, a, m] = 0
             precision[t, reached, k, a, m] = precisions[at[reached]]
-            scores[t, reached, k, a, m] = ranked.score[rows[at[reached]]]
-    return precision, recall, all_points, scores
+            scores[t, reached, k, a, m] = matches.score[rows[at[reached]]]
+    return Accumulated(
+        precision=precision[..., settings.curve_caps],
+        recall=recall,
+        all_points=all_points[..., settings.curve_caps] if settings.with_areas else None,
+        scores=scores[..., settings.curve_caps] if settings.with_scores else None,
+    )
 
 
 def _curve(status: NDArray[np.uint8], positives: int, epsilon: float) -> tuple[Floats, Floats]:
     """Recall after each detection, and the largest precision from there on."""
     recalls, precisions = np.zeros(len(status)), np.zeros(len(status))
-    found = false = 0
+    true = false = 0
     for i, state in enumerate(status):
-        found += int(state == TRUE_POSITIVE)
+        true += int(state == TRUE_POSITIVE)
         false += int(state == FALSE_POSITIVE)
-        recalls[i] = found / positives
-        if found + false:
-            precisions[i] = found / (false + found + epsilon)
+        recalls[i] = true / positives
+        if true + false:
+            # In pycocotools' order of operations, which the last bit depends on.
+            precisions[i] = true / (false + true + epsilon)
     for i in range(len(status) - 1, 0, -1):
         precisions[i - 1] = max(precisions[i - 1], precisions[i])
     return recalls, precisions

@@ -1,7 +1,7 @@
-"""Why the native reader of COCO JSON refuses a file, in the reference's words.
+"""The message for a COCO JSON file that the native reader refuses: that of the reference.
 
-The native reader says where it stopped. Python's json is given the record that stands there, or so
-much of malformed text, and nothing else: to explain a mistake costs little in a file of any size.
+The native reader says where it stopped. Python's json then parses only the record at that place,
+or a part of the malformed text: the message costs little in a file of any size.
 """
 
 import codecs
@@ -10,24 +10,26 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from upmap.kernels.coco_json import JsonError, reference
-from upmap.kernels.coco_json.reference import Source
+from upmap.kernels import FormatError
+from upmap.kernels.coco_json import json_text, reference
+from upmap.kernels.coco_json.contract import Kind, Source
 
 __all__ = ["explain"]
 
-Kind = Literal["instances", "results"]
+# What the native reader returns: what is wrong ("malformed", "record", "ids", "whole" or a missing
+# or wrong "section"), the section (or the open brackets), the record, and first and last offset.
 Refusal = tuple[str, str, int, int, int]
 
-BLOCK = 2**20  # bytes read at a time
-MOST_SPACE = 2**12  # bytes of white space that are looked through before what is malformed
-BEYOND = 256  # bytes behind where the native reader stopped: json may look at them or quote
-VALUES = {b"[": [], b"{": {}, b'"': "", b"t": True, b"f": False, b"n": None}
+BLOCK_SIZE = 2**20  # bytes read at a time
+MAX_SPACE = 2**12  # bytes of white space that are skipped before what is malformed
+LOOKAHEAD = 256  # bytes after the place where the native reader stopped; messages quote some
+VALUES = {b"[": [], b"{": {}, b'"': "", b"t": True, b"f": False, b"n": None}  # by first byte
 
 
 def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
-    """Raises what the reference would for the whole file; returns if that is not known.
+    """Raises the error that the reference raises for the whole file; returns if it is not known.
 
     Args:
         source: The file, or its bytes.
@@ -35,24 +37,24 @@ def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
         refusal: What the native reader returned.
 
     Raises:
-        JsonError: What is wrong with the file; has the line or the key.
+        FormatError: Has the line or the key, not the path.
         OSError: If the file cannot be read.
     """
     what, within, record, begin, end = refusal
     with _open_whole(source) as file:
         if what == "malformed":
-            _explain_malformed(file, within, begin, end)
+            _explain_syntax(file, within, begin, end)
         elif what == "record":
-            value = reference.loads(_bytes(file, begin, end).decode())
+            value = json_text.loads(_bytes(file, begin, end).decode())
             reference.read_record(within, value, f"{within}[{record}]")
         elif what == "ids":
-            raise reference.mixed_ids_error(within)
+            raise reference.id_type_error(within)
         elif what == "whole":
-            reference.of_type(_sample(file, begin, end), kind)
+            reference.validate_whole(_sample(file, begin, end), kind)
         elif begin < 0:
-            raise reference.missing(within)
+            raise reference.key_error(within)
         else:
-            raise reference.not_an_array(_sample(file, begin, end), within)
+            raise reference.type_error("array", _sample(file, begin, end), within)
 
 
 def _open_whole(source: Source) -> AbstractContextManager[BinaryIO]:
@@ -65,54 +67,58 @@ def _bytes(file: BinaryIO, begin: int, end: int) -> bytes:
 
 
 def _sample(file: BinaryIO, begin: int, end: int) -> Any:
-    """A value of the kind of that which stands there; the value itself if it is a number."""
+    """A value of the same type as the one at `begin`; the value itself if it is a number."""
     first = _bytes(file, begin, begin + 1)
     if first in VALUES:
         return VALUES[first]
-    return reference.loads(_bytes(file, begin, end).decode())
+    return json_text.loads(_bytes(file, begin, end).decode())
 
 
-def _explain_malformed(file: BinaryIO, within: str, begin: int, stop: int) -> None:
-    """Reads from `begin` on, within the brackets that enclose it, what is malformed at `stop`."""
+def _explain_syntax(file: BinaryIO, brackets: str, begin: int, stop: int) -> None:
+    """Raises the error of text that is malformed at `stop`.
+
+    Parses from `begin` on, which `brackets` enclose, behind a prefix that opens them.
+    """
     extent = _extent(file)
     if extent.last == extent.first:
-        raise reference.empty(extent.lines)
-    prefix, resumed = _prefix(file, within, begin, extent)
+        raise json_text.empty_file_error(extent.lines)
+    prefix, resumed = _prefix(file, brackets, begin, extent)
     if prefix is None:
         return
-    fragment = _bytes(file, resumed, stop + BEYOND).decode("utf-8", "ignore")
-    text = prefix + fragment
+    text = prefix + _bytes(file, resumed, stop + LOOKAHEAD).decode("utf-8", "ignore")
     try:
-        reference.loads(text)
+        json_text.loads(text)
     except RecursionError:
-        raise reference.too_deep() from None
+        raise json_text.depth_error() from None
     except json.JSONDecodeError as error:
-        at = reference.error_place(error, text)
+        at = json_text.error_place(error, text)
+        if json_text.depth(text[:at]) > json_text.MAX_DEPTH:
+            raise json_text.depth_error() from None
         place = resumed + len(text[len(prefix) : at].encode())
-        if reference.depth(text[:at]) > reference.MAX_DEPTH:
-            raise reference.too_deep() from None
-        raise _find_malformed(file, error, place, text[at : at + reference.NEAR], extent) from None
+        near = text[at : at + json_text.MAX_NEAR]
+        raise _text_error(file, error, place, near, extent) from None
 
 
-def _find_malformed(
+def _text_error(
     file: BinaryIO, error: json.JSONDecodeError, place: int, near: str, extent: "_Extent"
-) -> JsonError:
-    is_constant = reference.is_constant(error)
-    if not is_constant and (place >= extent.last or extent.last_byte not in b"]}"):
-        return reference.ends_early(extent.size, extent.lines)
-    return reference.malformed_error(error, near, _lines(file, extent.first, place))
+) -> FormatError:
+    """The error at offset `place`: the file is truncated, or malformed there."""
+    is_truncated = place >= extent.last or extent.last_byte not in b"]}"
+    if is_truncated and not json_text.is_constant(error):
+        return json_text.truncation_error(extent.size, extent.lines)
+    return json_text.syntax_error(error, near, _line(file, extent.first, place))
 
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """The bytes of a text: offsets in the file, and counts.
+    """The extent of the text in the file: offsets and counts.
 
     Attributes:
-        first: Where it begins, behind a byte order mark.
-        last: Behind its last character that is not white space.
-        last_byte: That character.
-        size: Its length.
-        lines: Its lines.
+        first: The offset of its first byte, after a byte order mark.
+        last: The offset after its last byte that is not white space.
+        last_byte: The byte before `last`.
+        size: Its length, bytes.
+        lines: The number of its lines.
     """
 
     first: int
@@ -126,52 +132,53 @@ def _extent(file: BinaryIO) -> _Extent:
     """Measures the whole text.
 
     Raises:
-        JsonError: If it is not UTF-8.
+        FormatError: If it is not UTF-8.
     """
-    first = len(reference.BOM) if _bytes(file, 0, 3) == reference.BOM else 0
+    mark = len(codecs.BOM_UTF8)
+    first = mark if _bytes(file, 0, mark) == codecs.BOM_UTF8 else 0
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = last = first
     last_byte, lines = b"", 1
     file.seek(first)
     while True:
-        block = file.read(BLOCK)
+        block = file.read(BLOCK_SIZE)
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             line = lines + error.object.count(b"\n", 0, error.start)
-            raise reference.not_utf8(error.object[error.start], line) from None
+            raise json_text.utf8_error(error.object[error.start], line) from None
         if not block:
             return _Extent(first, last, last_byte, offset - first, lines)
         lines += block.count(b"\n")
-        if visible := block.rstrip(reference.SPACE.encode()):
+        if visible := block.rstrip(json_text.SPACE.encode()):
             last, last_byte = offset + len(visible), visible[-1:]
         offset += len(block)
 
 
-def _lines(file: BinaryIO, begin: int, end: int) -> int:
-    """The number of the line on which offset `end` stands."""
+def _line(file: BinaryIO, begin: int, end: int) -> int:
+    """The number of the line of offset `end`, if that of `begin` is 1."""
     file.seek(begin)
-    lines = 1
-    while begin < end and (block := file.read(min(BLOCK, end - begin))):
-        lines += block.count(b"\n")
+    line = 1
+    while begin < end and (block := file.read(min(BLOCK_SIZE, end - begin))):
+        line += block.count(b"\n")
         begin += len(block)
-    return lines
+    return line
 
 
-def _prefix(file: BinaryIO, within: str, begin: int, extent: _Extent) -> tuple[str | None, int]:
-    """What stands for the text before `begin`, and from which offset on the text itself follows.
+def _prefix(file: BinaryIO, brackets: str, begin: int, extent: _Extent) -> tuple[str | None, int]:
+    """A substitute for the text before `begin`, and the offset from which the file follows it.
 
-    With it the text is malformed in the same way. None if that is not known.
+    With the substitute the text is malformed in the same way. None if there is none.
     """
-    low = max(extent.first, begin - MOST_SPACE)
-    before = _bytes(file, low, begin).rstrip(reference.SPACE.encode())
+    low = max(extent.first, begin - MAX_SPACE)
+    before = _bytes(file, low, begin).rstrip(json_text.SPACE.encode())
     if not before:
         return ("" if low == extent.first else None), begin
-    if not within:  # behind the one value of the file
+    if not brackets:  # after the one value of the file
         return "[]", begin
-    around = {"{": '{"":', "[": "[", "{[": '{"":['}[within]
+    opening = {"{": '{"":', "[": "[", "{[": '{"":['}[brackets]
     if before.endswith(b","):
-        return f"{around}0", low + len(before) - 1
-    if within == "{":
-        return {b"{": "{", b":": around}.get(before[-1:], f"{around}0"), begin
-    return (around if before.endswith(b"[") else None), begin
+        return f"{opening}0", low + len(before) - 1
+    if brackets == "{":
+        return {b"{": "{", b":": opening}.get(before[-1:], f"{opening}0"), begin
+    return (opening if before.endswith(b"[") else None), begin

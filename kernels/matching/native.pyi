@@ -1,5 +1,5 @@
-from upmap.kernels.matching import Arrays, Boxes, Rules
+from upmap.kernels.matching.contract import Columns, DetectionBoxes, Rules, TruthBoxes
 
 def match(
-    detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int
-) -> Arrays: ...
+    detections: DetectionBoxes, ground_truth: TruthBoxes, rules: Rules, classes: int, threads: int
+) -> Columns: ...

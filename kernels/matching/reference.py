@@ -3,29 +3,32 @@
 Sources: VOCevaldet.m of the VOC2007 and VOC2012 development kits; COCOeval of pycocotools 2.0.11.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from upmap.kernels.matching import Arrays, Boxes, Rules
+from upmap.kernels.matching.contract import (
+    CLAIMABLE,
+    CROWD,
+    FALSE_POSITIVE,
+    IGNORED,
+    TRUE_POSITIVE,
+    Columns,
+    DetectionBoxes,
+    Rules,
+    TruthBoxes,
+)
 
 __all__ = ["match"]
-
-FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
-CLAIMABLE, NEVER_CLAIMED, CROWD = 0, 1, 2
 
 Groups = dict[tuple[int, int], list[int]]
 
 
 def match(
-    detections: Boxes, ground_truth: Boxes, rules: Rules, classes: int, threads: int = 0
-) -> Arrays:
-    """See `upmap.kernels.matching.match`; `threads` is not used."""
+    detections: DetectionBoxes, ground_truth: TruthBoxes, rules: Rules, classes: int
+) -> Columns:
+    """See `upmap.kernels.matching.match`."""
     order = _curve_order(detections, rules)
     position = {row: place for place, row in enumerate(order)}
     truths = _groups(ground_truth, range(len(ground_truth.label)))
@@ -35,14 +38,15 @@ def match(
     for key, rows in _groups(detections, order).items():
         places = [position[row] for row in rows]
         rank[places] = np.arange(len(rows))
-        kept = rows[: rules.max_dets]
-        overlaps = _overlaps(detections, ground_truth, kept, truths[key], rules.side_offset)
+        considered = rows[: rules.max_dets]
+        overlaps = _overlaps(detections, ground_truth, considered, truths[key], rules.side_offset)
         for a, limits in enumerate(rules.area_ranges):
             ignored = [not _counts(ground_truth, g, limits) for g in truths[key]]
             kinds = [int(ground_truth.kind[g]) for g in truths[key]]
-            inside = [_inside(detections.box_area[row], limits) for row in kept]
+            inside = [_inside(detections.box_area[row], limits) for row in considered]
             for t, threshold in enumerate(rules.iou_thresholds):
                 outcome = _outcomes(overlaps, ignored, kinds, float(threshold), rules)
+                # Detections beyond max_dets stay IGNORED: zip ends with the outcomes.
                 for place, state, is_inside in zip(places, outcome, inside, strict=False):
                     unmatched_outside = state == FALSE_POSITIVE and not is_inside
                     status[a, t, place] = IGNORED if unmatched_outside else state
@@ -57,7 +61,7 @@ def match(
     )
 
 
-def _curve_order(detections: Boxes, rules: Rules) -> list[int]:
+def _curve_order(detections: DetectionBoxes, rules: Rules) -> list[int]:
     def key(row: int) -> tuple[int, float, int, int]:
         image = int(detections.image[row]) if rules.ties_by_image else 0
         return int(detections.label[row]), -detections.score[row], image, int(detections.row[row])
@@ -65,7 +69,8 @@ def _curve_order(detections: Boxes, rules: Rules) -> list[int]:
     return sorted(range(len(detections.label)), key=key)
 
 
-def _groups(boxes: Boxes, rows: list[int] | range) -> Groups:
+def _groups(boxes: DetectionBoxes | TruthBoxes, rows: list[int] | range) -> Groups:
+    """Rows by image and label, in the order of `rows`."""
     groups: Groups = defaultdict(list)
     for row in rows:
         groups[int(boxes.image[row]), int(boxes.label[row])].append(row)
@@ -73,7 +78,11 @@ def _groups(boxes: Boxes, rows: list[int] | range) -> Groups:
 
 
 def _overlaps(
-    detections: Boxes, ground_truth: Boxes, rows: list[int], truths: list[int], offset: float
+    detections: DetectionBoxes,
+    ground_truth: TruthBoxes,
+    rows: list[int],
+    truths: list[int],
+    offset: float,
 ) -> NDArray[np.float64]:
     """IoU, float64 [detections, ground truths]; 0 where it is not above 0, or undefined."""
     overlaps = np.zeros((len(rows), len(truths)))
@@ -83,7 +92,9 @@ def _overlaps(
             width = min(a[2], b[2]) - max(a[0], b[0]) + offset
             height = min(a[3], b[3]) - max(a[1], b[1]) + offset
             if width > 0 and height > 0:
-                with np.errstate(all="ignore"):  # 0 / 0 where the product of the sides underflows
+                # 0 / 0 where the product of the sides underflows. The order of operations is that
+                # of the official tools, which the last bit depends on.
+                with np.errstate(all="ignore"):
                     common, area = width * height, detections.box_area[d]
                     if ground_truth.kind[g] != CROWD:
                         area = area + ground_truth.box_area[g] - common
@@ -96,7 +107,7 @@ def _inside(area: float, limits: NDArray[np.float64]) -> bool:
     return bool(limits[0] <= area <= limits[1])
 
 
-def _counts(ground_truth: Boxes, g: int, limits: NDArray[np.float64]) -> bool:
+def _counts(ground_truth: TruthBoxes, g: int, limits: NDArray[np.float64]) -> bool:
     return ground_truth.kind[g] == CLAIMABLE and _inside(ground_truth.area[g], limits)
 
 
@@ -112,29 +123,29 @@ def _outcomes(
     outcomes = []
     for row in overlaps:
         if rules.best_only:
-            found = _best(row, list(range(len(row))), threshold, rules)
+            truth = _best(row, list(range(len(row))), threshold, rules)
         else:
             free = [j for j in range(len(row)) if kinds[j] != CLAIMABLE or not claimed[j]]
-            found = _best(row, [j for j in free if not ignored[j]], threshold, rules)
-            if found is None:
-                found = _best(row, [j for j in free if ignored[j]], threshold, rules)
-        if found is None:
+            truth = _best(row, [j for j in free if not ignored[j]], threshold, rules)
+            if truth is None:
+                truth = _best(row, [j for j in free if ignored[j]], threshold, rules)
+        if truth is None:
             outcomes.append(FALSE_POSITIVE)
-        elif ignored[found]:
+            continue
+        if ignored[truth]:
             outcomes.append(IGNORED)
-            claimed[found] = True
         else:
-            outcomes.append(FALSE_POSITIVE if claimed[found] else TRUE_POSITIVE)
-            claimed[found] = True
+            outcomes.append(FALSE_POSITIVE if claimed[truth] else TRUE_POSITIVE)
+        claimed[truth] = True
     return outcomes
 
 
 def _best(
-    overlaps: NDArray[np.float64], among: list[int], threshold: float, rules: Rules
+    overlaps: NDArray[np.float64], candidates: list[int], threshold: float, rules: Rules
 ) -> int | None:
-    """The ground truth of largest IoU, if that IoU passes the threshold."""
+    """The candidate of largest IoU, if that IoU passes the threshold."""
     best = None
-    for j in among:
+    for j in candidates:
         if (
             best is None
             or overlaps[j] > overlaps[best]
@@ -147,7 +158,7 @@ def _best(
     return best if passes else None
 
 
-def _positives(ground_truth: Boxes, rules: Rules, classes: int) -> NDArray[np.int64]:
+def _positives(ground_truth: TruthBoxes, rules: Rules, classes: int) -> NDArray[np.int64]:
     positives = np.zeros((classes, len(rules.area_ranges)), np.int64)
     for a, limits in enumerate(rules.area_ranges):
         for g, label in enumerate(ground_truth.label):

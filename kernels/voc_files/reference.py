@@ -3,35 +3,36 @@
 Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCevaldet.m).
 """
 
+import codecs
 import math
-import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels.voc_files import LARGEST, LARGEST_IMAGE, VocError
+from upmap.errors import abbreviate_list
+from upmap.kernels import FormatError
+from upmap.kernels.columns import LARGEST, LARGEST_IMAGE
+from upmap.kernels.voc_files import contract
+from upmap.kernels.voc_files.contract import Columns, Data
 
 __all__ = ["annotations", "results"]
 
-BOM = b"\xef\xbb\xbf"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = ("image_id", "score", *SIDES)
-MOST_NAMES = 5  # of unknown images, in a message
 Corners = tuple[float, float, float, float]
 Row = list[str]
 
 
-def annotations(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, Any]:
-    """See `upmap.kernels.voc_files.annotations`; labels count the class names as they come."""
+def annotations(folder: contract.Path, names: Iterable[str]) -> Columns:
+    """See `upmap.kernels.voc_files.annotations`; class names are in the order of the files."""
     records = [_record(Path(folder) / f"{name}.xml") for name in names]
-    objects = [(i, *found) for i, record in enumerate(records) for found in record.objects]
+    objects = [(i, *item) for i, record in enumerate(records) for item in record.objects]
     class_name = list(dict.fromkeys(name for _, name, _, _ in objects))
     place = {name: k for k, name in enumerate(class_name)}
     return {
@@ -45,10 +46,8 @@ def annotations(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[st
 
 
 def results(
-    paths: Sequence[str | os.PathLike[str]],
-    images: dict[str, int],
-    data: Mapping[int, bytes] = MappingProxyType({}),
-) -> dict[str, Any]:
+    paths: Sequence[contract.Path], images: dict[str, int], data: Data = MappingProxyType({})
+) -> Columns:
     """See `upmap.kernels.voc_files.results`."""
     columns = [_columns(Path(path), images, data.get(i)) for i, path in enumerate(paths)]
     numbers = np.concatenate([np.zeros((0, 5)), *(numbers for _, numbers in columns)])
@@ -74,18 +73,18 @@ class _Record:
 
 
 def _record(path: Path) -> _Record:
-    """One image: its size in px, and the class, mark and inclusive corners of each object."""
+    """An image: its size in px, and the class, mark and inclusive corners of each object."""
     objects, size = _elements(path)
     return _Record(
         (_side(size, "width", path), _side(size, "height", path)),
-        [_object(found, path) for found in objects],
+        [_object(element, path) for element in objects],
     )
 
 
 def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
-    """The text of every element that matters: per object, and of <size>.
+    """The text of the elements in each object, and of those in <size>.
 
-    The parts of an object (heads, hands) have a <name> and a <bndbox> of their own, deeper down.
+    The parts of an object (heads, hands) have a <name> and a <bndbox> too, at a greater depth.
     """
     parser = expat.ParserCreate()
     above: list[str] = []
@@ -96,7 +95,7 @@ def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
     def start(name: str, attributes: object) -> None:
         if not above and name != "annotation":
             line = str(parser.CurrentLineNumber)
-            raise VocError(f"expected <annotation>, got <{name}>", str(path), line)
+            raise FormatError(f"expected <annotation>, got <{name}>", str(path), line)
         above.append(name)
         words.clear()
         if name == "object" and len(above) == 2:
@@ -119,11 +118,11 @@ def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
 
 
 def _parse(parser: expat.XMLParserType, path: Path) -> None:
-    """Feeds a file to `parser`, without ever expanding an entity."""
+    """Parses a file. Entities are refused: nested ones can expand to any size."""
 
     def refuse_entity(*declaration: object) -> None:
         line = str(parser.CurrentLineNumber)
-        raise VocError("entity declarations are refused", str(path), line)
+        raise FormatError("entity declarations are refused", str(path), line)
 
     parser.buffer_text = True
     parser.EntityDeclHandler = refuse_entity
@@ -131,28 +130,27 @@ def _parse(parser: expat.XMLParserType, path: Path) -> None:
         parser.Parse(_contents(path), True)
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
-        raise VocError(f"malformed XML: {reason}", str(path), str(error.lineno)) from None
-    except VocError:
+        raise FormatError(f"malformed XML: {reason}", str(path), str(error.lineno)) from None
+    except FormatError:  # is a ValueError, too
         raise
-    except (LookupError, ValueError) as error:  # from a codec that Python lacks, or expat refuses
-        raise VocError(f"{error}; expected UTF-8", str(path), "1") from None
+    except (LookupError, ValueError) as error:  # of an encoding that Python or expat does not know
+        raise FormatError(f"{error}; expected UTF-8", str(path), "1") from None
 
 
 def _contents(path: Path) -> bytes:
-    return path.read_bytes().removeprefix(BOM)
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 
-def _object(found: _Object, path: Path) -> tuple[str, bool, Corners]:
-    where = str(found.line)
+def _object(element: _Object, path: Path) -> tuple[str, bool, Corners]:
+    fields, where = element.fields, str(element.line)
     for name in ("name", *SIDES):
-        if not found.fields.get(name):
-            raise VocError(f"an object has no <{name}>", str(path), where)
-    xmin, ymin, xmax, ymax = (_number(found.fields[side], side, path, where) for side in SIDES)
+        if not fields.get(name):
+            raise FormatError(f"an object has no <{name}>", str(path), where)
+    xmin, ymin, xmax, ymax = (_number(fields[side], side, path, where) for side in SIDES)
     if xmax < xmin or ymax < ymin:
-        corners = " ".join(found.fields[side] for side in SIDES)
-        raise VocError(f"an object's box is inverted: {corners}", str(path), where)
-    difficult = found.fields.get("difficult") == "1"
-    return found.fields["name"], difficult, (xmin, ymin, xmax, ymax)
+        corners = " ".join(fields[side] for side in SIDES)
+        raise FormatError(f"an object's box is inverted: {corners}", str(path), where)
+    return fields["name"], fields.get("difficult") == "1", (xmin, ymin, xmax, ymax)
 
 
 def _number(word: str, name: str, path: Path, where: str) -> float:
@@ -161,39 +159,39 @@ def _number(word: str, name: str, path: Path, where: str) -> float:
     except ValueError:
         value = math.nan
     if math.isnan(value) or "_" in word:  # Python reads 1_0 as 10
-        raise VocError(f"<{name}> is not a number: {reprlib.repr(word)}", str(path), where)
+        raise FormatError(f"<{name}> is not a number: {reprlib.repr(word)}", str(path), where)
     if abs(value) > LARGEST:
-        raise VocError(f"<{name}> is out of range: {reprlib.repr(word)}", str(path), where)
+        raise FormatError(f"<{name}> is out of range: {reprlib.repr(word)}", str(path), where)
     return value
 
 
 def _side(size: dict[str, str], name: str, path: Path) -> int:
-    """A side of the image in px; 0 where the file does not say."""
+    """A side of the image, px; 0 where the file does not say."""
     value = _number(size.get(name) or "0", name, path, "size")
     if not 0 <= value <= LARGEST_IMAGE:
-        raise VocError(f"<{name}> is out of range: {size[name]!r}", str(path), "size")
+        raise FormatError(f"<{name}> is out of range: {size[name]!r}", str(path), "size")
     return int(value)
 
 
 def _columns(
     path: Path, images: dict[str, int], data: bytes | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """One file: the image of each line, and its score and corners, float64 [n, 5]."""
-    text = _text(path, _contents(path) if data is None else data.removeprefix(BOM))
+    """The image of each line of a file, int32 [n], and its score and corners, float64 [n, 5]."""
+    text = _text(path, _contents(path) if data is None else data.removeprefix(codecs.BOM_UTF8))
     rows = [line.split() for line in text.split("\n")]
     if set(map(len, rows)) - {0, len(COLUMNS)}:
         number, row = next((i, r) for i, r in enumerate(rows, 1) if len(r) not in (0, 6))
         expected = f"expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}), got {len(row)}"
-        raise VocError(expected, str(path), str(number))
+        raise FormatError(expected, str(path), str(number))
     columns = list(zip(*filter(None, rows), strict=True))
     if not columns:
         return np.zeros(0, np.int32), np.zeros((0, 5))
     image = np.array([images.get(name, -1) for name in columns[0]], np.int32)
     if image.min() < 0:
-        raise _unknown_images(path, rows, images)
+        raise _image_error(path, rows, images)
     numbers = _numbers(columns[1:])
     if numbers is None:
-        raise _bad_number(path, rows)
+        raise _number_error(path, rows)
     return image, numbers
 
 
@@ -202,12 +200,12 @@ def _text(path: Path, data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
-        raise VocError(found, str(path), str(line)) from None
+        message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
+        raise FormatError(message, str(path), str(line)) from None
 
 
 def _numbers(columns: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
-    """The score and corners; None if one is no number, or not finite, or out of range."""
+    """The score and corners; None if any is not a number, not finite, or out of range."""
     try:
         numbers = np.array([list(map(float, column)) for column in columns], np.float64).T
     except ValueError:
@@ -217,23 +215,23 @@ def _numbers(columns: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
     return numbers if (np.abs(numbers) <= LARGEST).all() else None
 
 
-def _unknown_images(path: Path, rows: list[Row], images: dict[str, int]) -> VocError:
+def _image_error(path: Path, rows: list[Row], images: dict[str, int]) -> FormatError:
+    """The error of lines whose image is not in the image set."""
     unknown = [(i, row[0]) for i, row in enumerate(rows, 1) if row and row[0] not in images]
     names = sorted({name for _, name in unknown})
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return VocError(
+    return FormatError(
         f"{len(unknown)} detections on {len(names)} images that are not in the image set: "
-        f"{', '.join(names[:MOST_NAMES])}{more}",
+        f"{abbreviate_list(names)}",
         str(path),
         str(unknown[0][0]),
     )
 
 
-def _bad_number(path: Path, rows: list[Row]) -> VocError:
-    """What is wrong with the first line that holds something other than a finite number."""
+def _number_error(path: Path, rows: list[Row]) -> FormatError:
+    """The error of the first line with a value that is not a finite number in range."""
     for number, row in enumerate(rows, start=1):
         for name, word in zip(COLUMNS[1:], row[1:], strict=False):
             if _numbers([(word,)]) is None:
-                shown = reprlib.repr(word)
-                return VocError(f"{name} is not a finite number: {shown}", str(path), str(number))
+                message = f"{name} is not a finite number: {reprlib.repr(word)}"
+                return FormatError(message, str(path), str(number))
     raise AssertionError("called for a file without a bad number")

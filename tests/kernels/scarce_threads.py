@@ -26,19 +26,20 @@ def run_matching(folder: Path) -> Any:
 
 
 def run_accumulation(folder: Path) -> Any:
-    from upmap.kernels.accumulation import Ranked, accumulate, recalls
+    from upmap.kernels.accumulation import accumulate
     from upmap.kernels.matching import match
 
     matches = match(*matching_problem(), 40, threads=THREADS, impl="native")
-    start = np.searchsorted(matches.label, np.arange(41))
-    columns = {name: getattr(matches, name) for name in ("status", "rank", "score", "positives")}
-    ranked = Ranked(start=start, **columns)
-    caps = np.array([1, 10, 100])
-    settings: dict[str, Any] = {"max_dets": caps, "threads": THREADS, "impl": "native"}
-    points = np.linspace(0, 1, 101)
+    settings: dict[str, Any] = {
+        "recall_points": np.linspace(0, 1, 101),
+        "max_dets": np.array([1, 10, 100]),
+        "epsilon": 0.0,
+        "threads": THREADS,
+        "impl": "native",
+    }
     return (
-        accumulate(ranked, recall_points=points, epsilon=0.0, with_scores=True, **settings),
-        recalls(ranked, **settings),
+        accumulate(matches, with_scores=True, **settings),
+        accumulate(matches, curve_caps=np.array([2]), **settings),
     )
 
 
@@ -121,19 +122,17 @@ RUNS: dict[str, Callable[[Path], Any]] = {
 
 def matching_problem() -> tuple[Any, Any, Any]:
     """4,000 boxes of 40 classes on an image, as detections and as ground truth, and rules."""
-    from upmap.kernels.matching import Boxes, Rules
+    from upmap.kernels.matching import DetectionBoxes, Rules, TruthBoxes
 
     N, random = 4000, np.random.default_rng(0)
-    boxes = Boxes(
-        image=np.zeros(N, np.int32),
-        label=(np.arange(N) % 40).astype(np.int32),
-        box=np.sort(random.random((N, 4)) * 100, axis=1),
-        box_area=np.ones(N),
-        area=np.ones(N),
-        score=random.random(N),
-        row=np.arange(N),
-        kind=np.zeros(N, np.uint8),
-    )
+    columns: dict[str, Any] = {
+        "image": np.zeros(N, np.int32),
+        "label": (np.arange(N) % 40).astype(np.int32),
+        "box": np.sort(random.random((N, 4)) * 100, axis=1),
+        "box_area": np.ones(N),
+    }
+    detections = DetectionBoxes(**columns, score=random.random(N), row=np.arange(N))
+    truths = TruthBoxes(**columns, area=np.ones(N), kind=np.zeros(N, np.uint8))
     rules = Rules(
         iou_thresholds=np.array([0.5, 0.75]),
         area_ranges=np.array([[0, 1e9]]),
@@ -144,7 +143,7 @@ def matching_problem() -> tuple[Any, Any, Any]:
         ties_by_image=True,
         max_dets=100,
     )
-    return boxes, boxes, rules
+    return detections, truths, rules
 
 
 def values(result: Any) -> list[Any]:

@@ -12,8 +12,16 @@ from upmap import kernels
 from upmap.detection import Catalog, Detections, GroundTruth
 from upmap.detection.arrays import detections_from_arrays, ground_truth_from_arrays
 from upmap.kernels import coco_json, voc_files
-from upmap.kernels.accumulation import Ranked, accumulate, recalls
-from upmap.kernels.matching import MAX_CLASSES, MAX_DETECTIONS, Boxes, Rules, match
+from upmap.kernels.accumulation import accumulate
+from upmap.kernels.matching import (
+    MAX_CLASSES,
+    MAX_DETECTIONS,
+    DetectionBoxes,
+    Matches,
+    Rules,
+    TruthBoxes,
+    match,
+)
 from upmap.metrics import COCO, VOC2007, mean_average_precision
 
 IMPLEMENTATIONS = ("native", "reference")
@@ -101,19 +109,26 @@ def with_other_value(array: Any, random: np.random.Generator) -> Any:
         return wide.astype(array.dtype) if random.random() < 0.7 else wide
 
 
-def random_boxes(random: np.random.Generator, N: int = 12) -> Boxes:
+def random_columns(random: np.random.Generator, N: int) -> dict[str, Any]:
+    """What detections and ground truth have in common."""
     corners = np.sort(random.integers(0, 20, (N, 2, 2)), axis=1).reshape(N, 4).astype(float)
-    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    return Boxes(
-        image=random.integers(0, 3, N).astype(np.int32),
-        label=random.integers(0, 3, N).astype(np.int32),
-        box=corners,
-        box_area=area,
-        area=area,
-        score=random.integers(0, 4, N) / 4,
-        row=random.permutation(N),
-        kind=random.integers(0, 3, N).astype(np.uint8),
-    )
+    return {
+        "image": random.integers(0, 3, N).astype(np.int32),
+        "label": random.integers(0, 3, N).astype(np.int32),
+        "box": corners,
+        "box_area": (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]),
+    }
+
+
+def random_detections(random: np.random.Generator, N: int = 12) -> DetectionBoxes:
+    columns = random_columns(random, N)
+    return DetectionBoxes(**columns, score=random.integers(0, 4, N) / 4, row=random.permutation(N))
+
+
+def random_truths(random: np.random.Generator, N: int = 12) -> TruthBoxes:
+    columns = random_columns(random, N)
+    kind = random.integers(0, 3, N).astype(np.uint8)
+    return TruthBoxes(**columns, area=columns["box_area"], kind=kind)
 
 
 def random_rules(random: np.random.Generator) -> Rules:
@@ -146,7 +161,7 @@ def both_are_built() -> None:
 
 def test_spoilt_arrays_of_matching_are_refused_alike_or_matched_alike() -> None:
     def problem(random: np.random.Generator) -> Callable[[Any], Any]:
-        inputs = [random_boxes(random), random_boxes(random), random_rules(random)]
+        inputs = [random_detections(random), random_truths(random), random_rules(random)]
         place = random.integers(3)
         inputs[place] = one_changed(inputs[place], random)
         return lambda impl: match(*inputs, 3, impl=impl)
@@ -156,14 +171,10 @@ def test_spoilt_arrays_of_matching_are_refused_alike_or_matched_alike() -> None:
 
 def test_spoilt_arrays_of_accumulation_are_refused_alike_or_accumulated_alike() -> None:
     def problem(random: np.random.Generator) -> Callable[[Any], Any]:
-        ranked, settings = random_ranked(random), random_settings(random)
+        matches, settings = random_matches(random), random_settings(random)
         if random.random() < 0.6:
-            ranked = one_changed(ranked, random)
-        caps = settings["max_dets"]
-        return lambda impl: [
-            values(accumulate(ranked, **settings, with_scores=True, impl=impl)),
-            values(recalls(ranked, max_dets=caps, impl=impl)),
-        ]
+            matches = one_changed(matches, random)
+        return lambda impl: accumulate(matches, **settings, with_scores=True, impl=impl)
 
     assert 0 < count_refusals(problem) < MUTATIONS
 
@@ -171,20 +182,31 @@ def test_spoilt_arrays_of_accumulation_are_refused_alike_or_accumulated_alike() 
 def random_settings(random: np.random.Generator) -> dict[str, Any]:
     """Settings of accumulation, in most cases one of them spoilt."""
     points, caps, epsilon = np.linspace(0, 1, 5), np.array([1, 3]), 0.0
-    place = random.integers(6)
+    curve_caps: Any = (None, np.array([1]), np.zeros(0, np.int64))[random.integers(3)]
+    place = random.integers(8)
     if place == 0:
         points = mutated(points, random)
     elif place == 1:
         caps = mutated(caps, random)
     elif place == 2:
         epsilon = random.choice([*EXTREMES, *NOT_NUMBERS])
-    return {"recall_points": points, "max_dets": caps, "epsilon": epsilon}
+    elif place == 3:
+        curve_caps = mutated(np.array([0, 1]), random)
+    return {
+        "recall_points": points,
+        "max_dets": caps,
+        "epsilon": epsilon,
+        "curve_caps": curve_caps,
+    }
 
 
-def random_ranked(random: np.random.Generator) -> Ranked:
+def random_matches(random: np.random.Generator) -> Matches:
     counts = random.integers(0, 6, 3)
     N = int(counts.sum())
-    return Ranked(
+    return Matches(
+        image=np.zeros(N, np.int32),
+        label=np.repeat(np.arange(3, dtype=np.int32), counts),
+        row=np.arange(N),
         status=random.integers(0, 3, (2, 3, N)).astype(np.uint8),
         rank=random.integers(0, 5, N).astype(np.int32),
         score=np.sort(random.random(N))[::-1],
@@ -198,7 +220,8 @@ CATALOG = Catalog((0, 1, 2), ("a", "b", "c"))
 
 def test_spoilt_columns_of_tables_are_refused_or_evaluated_alike() -> None:
     def problem(random: np.random.Generator) -> Callable[[Any], Any]:
-        truth, found = truth_columns(random_boxes(random)), detection_columns(random_boxes(random))
+        truth = truth_columns(random_truths(random))
+        found = detection_columns(random_detections(random))
         columns = (truth, found)[random.integers(2)]
         name = random.choice(list(columns))
         columns[name] = mutated(columns[name], random)
@@ -214,7 +237,7 @@ def test_spoilt_columns_of_tables_are_refused_or_evaluated_alike() -> None:
     assert 0 < count_refusals(problem) < MUTATIONS
 
 
-def truth_columns(boxes: Boxes) -> dict[str, Any]:
+def truth_columns(boxes: TruthBoxes) -> dict[str, Any]:
     columns = {name: getattr(boxes, name) for name in ("image", "label", "box", "area")}
     ids = np.arange(len(boxes.label))
     size = boxes.box[:, 2:] - boxes.box[:, :2]
@@ -226,7 +249,7 @@ def truth_columns(boxes: Boxes) -> dict[str, Any]:
     }
 
 
-def detection_columns(boxes: Boxes) -> dict[str, Any]:
+def detection_columns(boxes: DetectionBoxes) -> dict[str, Any]:
     columns = {name: getattr(boxes, name) for name in ("image", "label", "box", "score", "row")}
     return columns | {"size": boxes.box[:, 2:] - boxes.box[:, :2]}
 
@@ -237,7 +260,7 @@ def numbers(evaluation: Any) -> Any:
 
 def test_spoilt_dicts_of_arrays_are_refused_or_evaluated_alike() -> None:
     def problem(random: np.random.Generator) -> Callable[[Any], Any]:
-        truth, found = random_boxes(random), random_boxes(random)
+        truth, found = random_truths(random), random_detections(random)
         targets = [{"boxes": truth.box, "labels": truth.label, "area": truth.area}]
         targets[0]["iscrowd"] = truth.kind // 2
         predictions = [{"boxes": found.box, "labels": found.label, "scores": found.score}]
@@ -257,10 +280,10 @@ def test_spoilt_dicts_of_arrays_are_refused_or_evaluated_alike() -> None:
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("classes", [-1, MAX_CLASSES + 1, 2**31, 2**62, 2**64, 1.0, None])
 def test_a_number_of_classes_that_cannot_be_is_refused(classes: Any, impl: Any) -> None:
-    boxes = random_boxes(np.random.default_rng(0))
-    none = replace(boxes, **{field.name: getattr(boxes, field.name)[:0] for field in fields(boxes)})
+    random = np.random.default_rng(0)
+    boxes = random_detections(random, 0), random_truths(random, 0)
     with pytest.raises((TypeError, ValueError), match=r"classes|integer"):
-        match(none, none, random_rules(np.random.default_rng(0)), classes, impl=impl)
+        match(*boxes, random_rules(random), classes, impl=impl)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -269,7 +292,7 @@ def test_a_cap_that_cannot_be_is_refused(max_dets: Any, impl: Any) -> None:
     random = np.random.default_rng(0)
     rules = replace(random_rules(random), max_dets=max_dets)
     with pytest.raises((TypeError, ValueError), match=r"max_dets|integer"):
-        match(random_boxes(random), random_boxes(random), rules, 3, impl=impl)
+        match(random_detections(random), random_truths(random), rules, 3, impl=impl)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -278,7 +301,9 @@ def test_columns_that_are_misaligned_or_strided_are_read_as_they_stand(
     column: str, impl: Any
 ) -> None:
     random = np.random.default_rng(1)
-    detections, truth, rules = random_boxes(random), random_boxes(random), random_rules(random)
+    detections, truth, rules = (
+        make(random) for make in (random_detections, random_truths, random_rules)
+    )
     array = getattr(detections, column)
     expected = values(match(detections, truth, rules, 3, impl=impl))
     swapped = array.astype(array.dtype.newbyteorder())
@@ -290,19 +315,21 @@ def test_columns_that_are_misaligned_or_strided_are_read_as_they_stand(
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_what_protects_no_memory_is_refused_too(impl: Any) -> None:
     random = np.random.default_rng(2)
-    boxes, rules = random_boxes(random), random_rules(random)
+    detections, truth, rules = (
+        make(random) for make in (random_detections, random_truths, random_rules)
+    )
     for name, value, message in [
         ("image", -1, "image must lie in 0"),
         ("kind", 3, r"kind must lie in 0 \.\. 2"),
         ("label", 3, r"label must lie in 0 \.\. 2"),
     ]:
-        array = getattr(boxes, name).copy()
+        array = getattr(truth, name).copy()
         array[5] = value
         with pytest.raises(ValueError, match=f"ground_truth.{message}"):
-            match(boxes, replace(boxes, **{name: array}), rules, 3, impl=impl)
+            match(detections, replace(truth, **{name: array}), rules, 3, impl=impl)
     score = np.where(np.arange(12) == 7, np.nan, 1)
     with pytest.raises(ValueError, match="score must not be NaN"):
-        match(replace(boxes, score=score), boxes, rules, 3, impl=impl)
+        match(replace(detections, score=score), truth, rules, 3, impl=impl)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
@@ -311,12 +338,17 @@ def test_a_number_of_threads_that_cannot_be_is_refused(
     threads: Any, impl: Any, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(3)
-    boxes, rules, ranked = random_boxes(random), random_rules(random), random_ranked(random)
+    detections, truth, rules = (
+        make(random) for make in (random_detections, random_truths, random_rules)
+    )
+    matches, settings = random_matches(random), {"recall_points": np.zeros(0), "epsilon": 0.0}
     file = tmp_path / "results.json"
     file.write_text("[]")
     calls: list[Callable[[Any], Any]] = [
-        lambda threads: match(boxes, boxes, rules, 3, threads=threads, impl=impl),
-        lambda threads: recalls(ranked, max_dets=np.array([1]), threads=threads, impl=impl),
+        lambda threads: match(detections, truth, rules, 3, threads=threads, impl=impl),
+        lambda threads: accumulate(
+            matches, max_dets=np.array([1]), **settings, threads=threads, impl=impl
+        ),
         lambda threads: coco_json.results(file, threads=threads, impl=impl),
         lambda threads: voc_files.annotations(tmp_path, [], threads=threads, impl=impl),
         lambda threads: voc_files.results([], {}, threads=threads, impl=impl),

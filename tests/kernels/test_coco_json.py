@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from tests.kernels import coco_json_fuzz as fuzz
-from upmap.kernels import coco_json
-from upmap.kernels.coco_json import JsonError, explanation, reference
+from upmap.kernels import FormatError, coco_json
+from upmap.kernels.coco_json import explanation, reference
+from upmap.kernels.coco_json.contract import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 native = pytest.importorskip("upmap.kernels.coco_json.native")
-READERS: dict[explanation.Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
+READERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "instances": (native.instances, reference.instances),
     "results": (native.results, reference.results),
 }
@@ -36,7 +37,7 @@ def bits(column: Any) -> Any:
     return (str(column.dtype).replace("bool", "uint8"), column.shape, column.tobytes())
 
 
-def disagreement(kind: explanation.Kind, data: bytes, path: Path, threads: int = 1) -> str:
+def disagreement(kind: Kind, data: bytes, path: Path, threads: int = 1) -> str:
     """How the native reader and the reference differ on `data`; empty if they do not.
 
     Where both refuse it, the explanation of the native one must be what the reference says.
@@ -46,7 +47,7 @@ def disagreement(kind: explanation.Kind, data: bytes, path: Path, threads: int =
     from_file = native_reader(bytes(path), threads)
     try:
         expected = reference_reader(str(path))
-    except JsonError as error:
+    except FormatError as error:
         if isinstance(from_file, dict):
             return f"taken, but the reference says {error}: {data[:300]!r}"
         words = explained(kind, path, from_file)
@@ -61,27 +62,27 @@ def disagreement(kind: explanation.Kind, data: bytes, path: Path, threads: int =
     return ""
 
 
-def explained(kind: explanation.Kind, path: Path, refusal: Any) -> str:
+def explained(kind: Kind, path: Path, refusal: Any) -> str:
     """Why a file is refused, as found without reading the whole of it with Python's json."""
     try:
         explanation.explain(path, kind, refusal)
-    except JsonError as error:
+    except FormatError as error:
         return str(error)
     return "no explanation"
 
 
-def disagreements(kind: explanation.Kind, cases: Iterable[bytes], path: Path) -> list[str]:
+def disagreements(kind: Kind, cases: Iterable[bytes], path: Path) -> list[str]:
     return [message for data in cases if (message := disagreement(kind, data, path))]
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_a_file_cut_at_any_byte_is_refused_by_both(kind: explanation.Kind, tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_is_refused_by_both(kind: Kind, tmp_path: Path) -> None:
     assert disagreements(kind, [WHOLE[kind], *fuzz.truncated(WHOLE[kind])], tmp_path / "a") == []
 
 
 @pytest.mark.parametrize("kind", READERS)
 def test_flipped_bytes_make_the_same_table_or_are_refused_by_both(
-    kind: explanation.Kind, tmp_path: Path
+    kind: Kind, tmp_path: Path
 ) -> None:
     cases = (fuzz.flipped(WHOLE[kind], seed) for seed in range(3_000))
     assert disagreements(kind, cases, tmp_path / "a") == []
@@ -89,7 +90,7 @@ def test_flipped_bytes_make_the_same_table_or_are_refused_by_both(
 
 @pytest.mark.parametrize("kind", READERS)
 def test_odd_values_keys_and_spelling_make_the_same_table_or_are_refused_by_both(
-    kind: explanation.Kind, tmp_path: Path
+    kind: Kind, tmp_path: Path
 ) -> None:
     part = list(READERS).index(kind)
     cases = [fuzz.mutated(seed)[part] for seed in range(3_000)]
@@ -101,7 +102,7 @@ def test_odd_values_keys_and_spelling_make_the_same_table_or_are_refused_by_both
     assert 300 < taken < 2_700, "the cases are nearly all good, or nearly all bad"
 
 
-def replaced(kind: explanation.Kind, key: str, spelling: str) -> bytes:
+def replaced(kind: Kind, key: str, spelling: str) -> bytes:
     """The file with every value of `key` in its records spelled so."""
     marked = json.loads(WHOLE[kind])
     for rows in [marked] if isinstance(marked, list) else marked.values():
@@ -132,7 +133,7 @@ KEYS = {
 
 @pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind in KEYS for key in KEYS[kind]])
 def test_every_odd_value_under_every_key_is_judged_as_the_reference_does(
-    kind: explanation.Kind, key: str, tmp_path: Path
+    kind: Kind, key: str, tmp_path: Path
 ) -> None:
     cases = (replaced(kind, key, spelling) for spelling in fuzz.SPELLINGS)
     assert disagreements(kind, cases, tmp_path / "a") == []
@@ -235,9 +236,12 @@ def test_string_ids_stay_strings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", [coco_json.instances, coco_json.results])
 def test_what_is_refused_is_explained(reader: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "a").write_text('\n{"images": ]')
-    with pytest.raises(JsonError, match="2: JSON") as caught:
+    with pytest.raises(FormatError, match="2: JSON") as caught:
         reader(tmp_path / "a")
-    assert caught.value.where == "2"
+    assert (caught.value.path, caught.value.where) == (str(tmp_path / "a"), "2")
+    with pytest.raises(FormatError, match="1: the file is empty") as caught:
+        reader(b"")
+    assert caught.value.path == ""
 
 
 TRUNCATING = """
@@ -254,7 +258,7 @@ for attempt in range(20):
     try:
         assert len(coco_json.results(path).score) == 60_000
         print("whole")
-    except (OSError, coco_json.JsonError) as error:
+    except (OSError, coco_json.FormatError) as error:
         print(type(error).__name__, error)
     thread.join()
 """
@@ -292,7 +296,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(is_cut: bool, tmp_path:
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        with pytest.raises((OSError, JsonError), match=r"it changed while it was read|JSON"):
+        with pytest.raises((OSError, FormatError), match=r"it changed while it was read|JSON"):
             read_often()
     finally:
         is_over.set()
@@ -342,7 +346,7 @@ def test_a_mistake_in_a_large_file_is_explained_without_reading_it_all_with_json
     data = long_results(30_000).decode().replace(old, new, 1)
     path = tmp_path / "a"
     path.write_bytes(data.encode("utf-8", "surrogateescape"))
-    with pytest.raises(JsonError) as expected:
+    with pytest.raises(FormatError) as expected:
         reference.results(path)
     longest = 0
     loads = json.loads
@@ -353,9 +357,12 @@ def test_a_mistake_in_a_large_file_is_explained_without_reading_it_all_with_json
         return loads(text, **options)
 
     monkeypatch.setattr(json, "loads", watched)
-    with pytest.raises(JsonError, match=re.escape(message)) as caught:
+    with pytest.raises(FormatError, match=re.escape(message)) as caught:
         coco_json.results(path, threads=threads, impl="native")
-    assert str(caught.value) == str(expected.value)
+    assert (caught.value.message, caught.value.where) == (
+        expected.value.message,
+        expected.value.where,
+    )
     assert longest < 10_000
 
 
@@ -368,7 +375,7 @@ def test_the_reference_takes_memory_in_proportion_to_a_long_string(
     (tmp_path / "a").write_text(data, encoding="utf-8")
     tracemalloc.start()
     try:
-        with pytest.raises(JsonError):
+        with pytest.raises(FormatError):
             reference.results(tmp_path / "a")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -379,9 +386,9 @@ def test_the_reference_takes_memory_in_proportion_to_a_long_string(
 def test_a_message_quotes_no_more_than_some_characters(tmp_path: Path) -> None:
     for value in ("1" * 3_000, f'"{"a" * 3_000}\\ud800"'):
         (tmp_path / "a").write_text(f'[{{"image_id": {value}}}]')
-        with pytest.raises(JsonError) as caught:
+        with pytest.raises(FormatError) as caught:
             coco_json.results(tmp_path / "a")
-        assert len(str(caught.value)) < 150
+        assert len(caught.value.message) < 150
 
 
 def test_a_named_pipe_is_not_opened_by_the_native_reader(tmp_path: Path) -> None:

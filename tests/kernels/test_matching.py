@@ -16,40 +16,41 @@ from upmap.kernels.matching import (
     IMPLEMENTATIONS,
     NEVER_CLAIMED,
     TRUE_POSITIVE,
-    Boxes,
+    DetectionBoxes,
     Matches,
     Rules,
+    TruthBoxes,
     match,
 )
 
 CHOICES = list(product([False, True], repeat=4))
 
 
-def boxes(
-    corners: Any,
-    *,
-    image: Any = 0,
-    label: Any = 0,
-    score: Any = 1,
-    kind: Any = CLAIMABLE,
-    offset: float = 0,
-) -> Boxes:
+def columns(corners: Any, offset: float, **values: Any) -> dict[str, Any]:
+    """The columns that detections and ground truth have in common; `values` may be scalars."""
     box = np.array(corners, np.float64).reshape(-1, 4)
-    area = (box[:, 2] - box[:, 0] + offset) * (box[:, 3] - box[:, 1] + offset)
+    dtypes = {"score": np.float64, "kind": np.uint8}
+    return {
+        "box": box,
+        "box_area": (box[:, 2] - box[:, 0] + offset) * (box[:, 3] - box[:, 1] + offset),
+    } | {
+        name: np.broadcast_to(np.asarray(value, dtypes.get(name, np.int32)), len(box)).copy()
+        for name, value in values.items()
+    }
 
-    def column(value: Any, dtype: Any) -> Any:
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), len(box)))
 
-    return Boxes(
-        image=column(image, np.int32),
-        label=column(label, np.int32),
-        box=box,
-        box_area=area,
-        area=area,
-        score=column(score, np.float64),
-        row=np.arange(len(box)),
-        kind=column(kind, np.uint8),
-    )
+def detections(
+    corners: Any, *, image: Any = 0, label: Any = 0, score: Any = 1, offset: float = 0
+) -> DetectionBoxes:
+    values = columns(corners, offset, image=image, label=label, score=score)
+    return DetectionBoxes(**values, row=np.arange(len(values["box"])))
+
+
+def truths(
+    corners: Any, *, image: Any = 0, label: Any = 0, kind: Any = CLAIMABLE, offset: float = 0
+) -> TruthBoxes:
+    values = columns(corners, offset, image=image, label=label, kind=kind)
+    return TruthBoxes(**values, area=values["box_area"])
 
 
 def rules(**changes: Any) -> Rules:
@@ -84,7 +85,8 @@ def impl(request: pytest.FixtureRequest) -> Any:
 def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     offset = float(rng.integers(0, 2))
-    found, truth = (random_boxes(rng, rng.integers(0, n), offset) for n in (60, 30))
+    found = random_detections(rng, rng.integers(0, 60), offset)
+    truth = random_truths(rng, rng.integers(0, 30), offset)
     names = ("strict", "best_only", "last_of_equals", "ties_by_image")
     chosen = rules(
         iou_thresholds=np.array([0.1, 0.5, 0.5, 1.0])[: rng.integers(1, 5)],
@@ -94,41 +96,45 @@ def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed:
         **dict(zip(names, choices, strict=True)),
     )
     native, reference = (match(found, truth, chosen, 3, impl=i) for i in ("native", "reference"))
-    for name in ("image", "label", "score", "row", "rank", "status", "positives"):
+    for name in ("image", "label", "score", "row", "rank", "status", "start", "positives"):
         np.testing.assert_array_equal(getattr(native, name), getattr(reference, name), name)
 
 
-def random_boxes(rng: np.random.Generator, count: int, offset: float = 0) -> Boxes:
+def random_columns(rng: np.random.Generator, count: int) -> tuple[Any, dict[str, Any]]:
     """Boxes on a coarse grid, so that IoUs, areas and scores tie."""
     low = rng.integers(0, 4, (count, 2)) * 2.0
-    return boxes(
-        np.concatenate([low, low + rng.integers(-1, 4, (count, 2)) * 2.0], axis=1),
-        image=rng.integers(0, 3, count),
-        label=rng.integers(0, 3, count),
-        score=rng.integers(0, 5, count) / 4,
-        kind=rng.integers(0, 3, count),
-        offset=offset,
-    )
+    corners = np.concatenate([low, low + rng.integers(-1, 4, (count, 2)) * 2.0], axis=1)
+    return corners, {"image": rng.integers(0, 3, count), "label": rng.integers(0, 3, count)}
+
+
+def random_detections(rng: np.random.Generator, count: int, offset: float = 0) -> DetectionBoxes:
+    corners, values = random_columns(rng, count)
+    return detections(corners, **values, score=rng.integers(0, 5, count) / 4, offset=offset)
+
+
+def random_truths(rng: np.random.Generator, count: int, offset: float = 0) -> TruthBoxes:
+    corners, values = random_columns(rng, count)
+    return truths(corners, **values, kind=rng.integers(0, 3, count), offset=offset)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     rng = np.random.default_rng(0)
-    found, truth = random_boxes(rng, 500), random_boxes(rng, 200)
+    found, truth = random_detections(rng, 500), random_truths(rng, 200)
     one, many = (match(found, truth, rules(), 3, threads=n, impl="native") for n in (1, threads))
     np.testing.assert_array_equal(one.status, many.status)
     np.testing.assert_array_equal(one.row, many.row)
 
 
 def test_a_second_detection_of_a_claimed_object_is_false(impl: Any) -> None:
-    found = boxes([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
-    result = match(found, boxes([[0, 0, 10, 10]]), rules(), 1, impl=impl)
+    found = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    result = match(found, truths([[0, 0, 10, 10]]), rules(), 1, impl=impl)
     assert statuses(result) == [TRUE_POSITIVE, FALSE_POSITIVE]
 
 
 def test_best_unclaimed_falls_back_to_the_second_best_and_best_does_not(impl: Any) -> None:
-    found = boxes([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
-    truth = boxes([[0, 0, 10, 10], [0, 0, 10, 7]])
+    found = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    truth = truths([[0, 0, 10, 10], [0, 0, 10, 7]])
     best = match(found, truth, rules(), 1, impl=impl)
     free = match(found, truth, rules(best_only=False), 1, impl=impl)
     assert statuses(best) == [TRUE_POSITIVE, FALSE_POSITIVE]
@@ -136,14 +142,14 @@ def test_best_unclaimed_falls_back_to_the_second_best_and_best_does_not(impl: An
 
 
 def test_an_iou_on_the_threshold_matches_unless_strict(impl: Any) -> None:
-    found, truth = boxes([[0, 0, 10, 5]]), boxes([[0, 0, 10, 10]])
+    found, truth = detections([[0, 0, 10, 5]]), truths([[0, 0, 10, 10]])
     for strict, expected in ((False, TRUE_POSITIVE), (True, FALSE_POSITIVE)):
         assert statuses(match(found, truth, rules(strict=strict), 1, impl=impl)) == [expected]
 
 
 def test_an_ignored_object_may_be_found_any_number_of_times(impl: Any) -> None:
-    found = boxes([[0, 0, 10, 10]] * 3, score=[0.9, 0.8, 0.7])
-    truth = boxes([[0, 0, 10, 10]], kind=NEVER_CLAIMED)
+    found = detections([[0, 0, 10, 10]] * 3, score=[0.9, 0.8, 0.7])
+    truth = truths([[0, 0, 10, 10]], kind=NEVER_CLAIMED)
     for best_only in (True, False):
         result = match(found, truth, rules(best_only=best_only), 1, impl=impl)
         assert statuses(result) == [IGNORED] * 3
@@ -151,57 +157,64 @@ def test_an_ignored_object_may_be_found_any_number_of_times(impl: Any) -> None:
 
 
 def test_a_crowd_divides_by_the_area_of_the_detection(impl: Any) -> None:
-    found, truth = boxes([[0, 0, 5, 5]]), boxes([[0, 0, 100, 100]], kind=CROWD)
+    found, truth = detections([[0, 0, 5, 5]]), truths([[0, 0, 100, 100]], kind=CROWD)
     assert statuses(match(found, truth, rules(), 1, impl=impl)) == [IGNORED]
-    ordinary = boxes([[0, 0, 100, 100]], kind=NEVER_CLAIMED)
+    ordinary = truths([[0, 0, 100, 100]], kind=NEVER_CLAIMED)
     assert statuses(match(found, ordinary, rules(), 1, impl=impl)) == [FALSE_POSITIVE]
 
 
 def test_of_equal_overlaps_the_first_or_the_last_is_taken(impl: Any) -> None:
-    found = boxes([[0, 0, 10, 10]])
-    truth = boxes([[0, 0, 10, 10]] * 2, kind=[CLAIMABLE, NEVER_CLAIMED])
+    found = detections([[0, 0, 10, 10]])
+    truth = truths([[0, 0, 10, 10]] * 2, kind=[CLAIMABLE, NEVER_CLAIMED])
     first, last = (rules(last_of_equals=last) for last in (False, True))
     assert statuses(match(found, truth, first, 1, impl=impl)) == [TRUE_POSITIVE]
     assert statuses(match(found, truth, last, 1, impl=impl)) == [IGNORED]
 
 
 def test_equal_scores_keep_file_order_or_image_order(impl: Any) -> None:
-    found = boxes([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
-    by_file = match(found, boxes([]), rules(), 1, impl=impl)
-    by_image = match(found, boxes([]), rules(ties_by_image=True), 1, impl=impl)
+    found = detections([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
+    by_file = match(found, truths([]), rules(), 1, impl=impl)
+    by_image = match(found, truths([]), rules(ties_by_image=True), 1, impl=impl)
     assert by_file.row.tolist() == [0, 1, 2]
     assert by_image.row.tolist() == [1, 2, 0]
 
 
 def test_detections_beyond_the_cap_are_ignored(impl: Any) -> None:
-    found = boxes([[50, 50, 60, 60], [0, 0, 10, 10]], score=[0.9, 0.8])
-    result = match(found, boxes([[0, 0, 10, 10]]), rules(max_dets=1), 1, impl=impl)
+    found = detections([[50, 50, 60, 60], [0, 0, 10, 10]], score=[0.9, 0.8])
+    result = match(found, truths([[0, 0, 10, 10]]), rules(max_dets=1), 1, impl=impl)
     assert statuses(result) == [FALSE_POSITIVE, IGNORED]
     assert result.rank.tolist() == [0, 1]
 
 
 def test_an_unmatched_detection_outside_the_area_range_is_ignored(impl: Any) -> None:
-    found = boxes([[0, 0, 2, 2], [0, 0, 4, 4]], score=[0.9, 0.8])
+    found = detections([[0, 0, 2, 2], [0, 0, 4, 4]], score=[0.9, 0.8])
     chosen = rules(area_ranges=np.array([[4.0, 15.0]]))
-    assert statuses(match(found, boxes([]), chosen, 1, impl=impl)) == [FALSE_POSITIVE, IGNORED]
+    assert statuses(match(found, truths([]), chosen, 1, impl=impl)) == [FALSE_POSITIVE, IGNORED]
 
 
 def test_nothing_at_all_gives_empty_arrays(impl: Any) -> None:
-    result = match(boxes([]), boxes([]), rules(), 0, impl=impl)
+    result = match(detections([]), truths([]), rules(), 0, impl=impl)
     assert result.status.shape == (1, 1, 0)
     assert result.positives.shape == (0, 1)
+    assert result.start.tolist() == [0]
+
+
+def test_each_class_begins_where_the_class_before_it_ends(impl: Any) -> None:
+    found = detections([[0, 0, 1, 1]] * 4, label=[3, 1, 3, 3])
+    result = match(found, truths([]), rules(), 5, impl=impl)
+    assert result.start.tolist() == [0, 0, 1, 1, 4, 4]
 
 
 def test_a_label_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"detections.label must lie in 0 .. 1"):
-        match(boxes([[0, 0, 1, 1]], label=2), boxes([]), rules(), 2)
+        match(detections([[0, 0, 1, 1]], label=2), truths([]), rules(), 2)
 
 
 def test_too_many_thresholds_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 64 IoU thresholds"):
-        match(boxes([]), boxes([]), rules(iou_thresholds=np.linspace(0.1, 1, 65)), 1)
+        match(detections([]), truths([]), rules(iou_thresholds=np.linspace(0.1, 1, 65)), 1)
 
 
 def test_an_unknown_implementation_names_those_that_exist() -> None:
     with pytest.raises(ValueError, match="native, reference"):
-        match(boxes([]), boxes([]), rules(), 1, impl="cuda")  # type: ignore[arg-type]
+        match(detections([]), truths([]), rules(), 1, impl="cuda")  # type: ignore[arg-type]

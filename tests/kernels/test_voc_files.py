@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.kernels import voc_files_fuzz as fuzz
-from upmap.detection import tables
-from upmap.kernels import voc_files
-from upmap.kernels.voc_files import VocError, reference
+from upmap.kernels import FormatError, voc_files
+from upmap.kernels.columns import LARGEST
+from upmap.kernels.voc_files import reference
 
 native = pytest.importorskip("upmap.kernels.voc_files.native")
 KINDS = ("annotations", "results")
@@ -39,7 +39,7 @@ def reference_columns(kind: str, path: Path) -> dict[str, Any] | None:
         if kind == "annotations":
             return reference.annotations(path.parent, [path.stem])
         return reference.results([path], fuzz.IMAGES)
-    except VocError:
+    except FormatError:
         return None
 
 
@@ -136,7 +136,7 @@ def test_every_odd_word_in_a_results_file(place: bytes, tmp_path: Path) -> None:
 def test_random_numbers_are_read_to_the_last_bit(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     patterns = generator.integers(0, 2**63, 20_000, dtype=np.int64).view(np.float64)
-    values = [float(v) for v in patterns if abs(v) <= voc_files.LARGEST]
+    values = [float(v) for v in patterns if abs(v) <= LARGEST]
     values += generator.normal(0, 500, 20_000).round(6).tolist()
     spellings = [form % v for v in values for form in ("%r", "%.25g", "%.3e", "%.6f")]
     spellings = [word for word in spellings if float(word) == 0 or abs(float(word)) > 1e-300]
@@ -193,10 +193,10 @@ def test_no_files_make_empty_columns(impl: Any, tmp_path: Path) -> None:
 def test_a_wrong_file_is_explained(impl: Any, tmp_path: Path) -> None:
     (tmp_path / "good.xml").write_bytes(fuzz.ANNOTATION)
     (tmp_path / "bad.xml").write_text("<annotation>\n<object/></annotation>")
-    with pytest.raises(VocError, match=r"bad.xml:2: an object has no <name>") as caught:
+    with pytest.raises(FormatError, match=r"bad.xml:2: an object has no <name>") as caught:
         voc_files.annotations(tmp_path, ["good", "bad"], impl=impl)
     assert (caught.value.path, caught.value.where) == (str(tmp_path / "bad.xml"), "2")
-    with pytest.raises(VocError, match=r"bad.xml:1: expected 6 columns"):
+    with pytest.raises(FormatError, match=r"bad.xml:1: expected 6 columns"):
         voc_files.results([tmp_path / "bad.xml"], {}, impl=impl)
 
 
@@ -236,10 +236,6 @@ def test_a_file_of_any_length_is_read_to_its_end_and_no_further(
     for kind in KINDS:
         padded = b" " * (length - len(WHOLE[kind])) + WHOLE[kind].removeprefix(b"<?xml")
         assert outcome(kind, padded, tmp_path) in ("taken", "refused")
-
-
-def test_the_bounds_are_those_of_the_tables() -> None:
-    assert voc_files.LARGEST == tables.LARGEST
 
 
 def test_all_real_annotations_are_taken_and_equal_the_reference(real_data: Path) -> None:

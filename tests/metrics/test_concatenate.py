@@ -133,7 +133,7 @@ def from_dicts(
 def assert_same_matches(first: MatchTable, second: MatchTable) -> None:
     """Image, label and rank say which detection stands where, so all numbers are the same."""
     assert (first.images, first.classes) == (second.images, second.classes)
-    for name in ("image", "label", "score", "rank", "status", "positives"):
+    for name in ("image", "label", "score", "rank", "status", "start", "positives"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), name)
 
 
@@ -296,6 +296,7 @@ def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
         classes=second.classes[1:],
         **{name: getattr(second, name)[keep] for name in ("image", "score", "row", "rank")},
         label=second.label[keep] - 1,
+        start=second.start[1:] - second.start[1],
         status=second.status[:, :, keep],
         positives=second.positives[1:],
     )

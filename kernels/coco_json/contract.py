@@ -1,0 +1,87 @@
+"""What every reader of COCO JSON takes and returns.
+
+Source: the data and results formats of cocodataset.org.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Columns", "Ids", "Instances", "Kind", "Reader", "Results", "Source"]
+
+Ids = NDArray[np.int64] | list[str]
+Source = str | os.PathLike[str] | bytes  # a path, or the bytes of a file
+Kind = Literal["instances", "results"]
+Columns = dict[str, Any]  # by name, those of Instances or Results
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """An implementation: functions of the file and the maximum number of threads.
+
+    Attributes:
+        instances: Reads the columns of `Instances`.
+        results: Reads the columns of `Results`.
+    """
+
+    instances: Callable[[Source, int], Columns]
+    results: Callable[[Source, int], Columns]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Instances:
+    """The columns of an instances file: I images, K categories, M annotations, in file order.
+
+    Attributes:
+        image_id: int64 [I], or I strings.
+        file_name: I names; empty where there is none.
+        image_size: float64 [I, 2], width and height, px; 0 where there is none.
+        category_id: int64 [K].
+        category_name: K names; empty where there is none.
+        annotation_id: int64 [M].
+        annotation_image_id: int64 [M], or M strings.
+        annotation_category_id: int64 [M].
+        box: float64 [M, 4], x, y, x + width, y + height, px.
+        size: float64 [M, 2], width and height, px.
+        area: float64 [M], px^2; NaN where there is none.
+        crowd: bool [M].
+        difficult: bool [M], the mark that upmap writes beside `iscrowd`; COCO has none, so a value
+            that is no true bool or number counts as no mark.
+    """
+
+    image_id: Ids
+    file_name: list[str]
+    image_size: NDArray[np.float64]
+    category_id: NDArray[np.int64]
+    category_name: list[str]
+    annotation_id: NDArray[np.int64]
+    annotation_image_id: Ids
+    annotation_category_id: NDArray[np.int64]
+    box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    difficult: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Results:
+    """The columns of a results file of N detections, in file order.
+
+    Attributes:
+        image_id: int64 [N], or N strings.
+        category_id: int64 [N].
+        box: float64 [N, 4], x, y, x + width, y + height, px.
+        size: float64 [N, 2], width and height, px.
+        score: float64 [N].
+    """
+
+    image_id: Ids
+    category_id: NDArray[np.int64]
+    box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    score: NDArray[np.float64]

@@ -1,0 +1,166 @@
+"""The match table: all that the numbers of an evaluation are computed from.
+
+Tables of parts of the images, joined by `concatenate`, are the table of all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upmap.detection.tables import ImageId, class_order, sort_ids
+from upmap.kernels.matching.contract import Matches
+from upmap.metrics.protocol import Protocol
+
+__all__ = ["MatchTable", "concatenate"]
+
+UNKNOWN_ORDER = (
+    "detections of equal score stand in several match tables whose rows were numbered apart, so "
+    "their order in the file, by which the protocol goes, is not known: make the tables of the "
+    "parts with detections_from_arrays, cut them out of one table, or use ties='image'"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MatchTable(Matches):
+    """The columns of `Matches`, and what their numbers refer to.
+
+    Attributes:
+        image: int32 [N], index into images.
+        label: int32 [N], index into classes, ascending.
+        score: float64 [N], descending within a class.
+        row: int64 [N], the place in the source; joined tables keep each its own.
+        rank: int32 [N], the place by score within image and class, from 0.
+        status: uint8 [A, T, N], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED (see kernels.matching).
+        start: int64 [K + 1], the first detection of each class.
+        positives: int64 [K, A], counted ground truths.
+        protocol: The protocol of the match.
+        images: The images evaluated, ascending.
+        classes: The class names.
+        rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
+            protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
+        has_numbers: Whether the classes are integer labels without names.
+    """
+
+    protocol: Protocol
+    images: tuple[ImageId, ...]
+    classes: tuple[str, ...]
+    rows_by_image: bool = False
+    has_numbers: bool = False
+
+
+def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
+    """The match table of the union of several tables' images: exactly that of evaluating them all.
+
+    Detections of equal score stand by image, then by their place in it, where the protocol says so
+    (COCO) or all of them come from memory (`detections_from_arrays`): then it does not matter how
+    the images were divided. Otherwise (VOC, from files) they stand in the order of the file, which
+    parts cut out of one table (`with_images`, `row_subset`) still know; parts that
+    were read from files of their own do not, and are refused if a score stands in two of them.
+
+    Args:
+        tables: At least one, all under the same protocol, no image in two of them.
+
+    Raises:
+        ValueError: If there is none, protocols differ, an image stands in two tables, the labels of
+            some are integers and those of others are names, or the order of equal scores is not
+            known.
+    """
+    if not tables:
+        raise ValueError("expected at least one match table")
+    first = tables[0]
+    if any(table.protocol != first.protocol for table in tables):
+        raise ValueError("match tables of different protocols cannot be joined")
+    if len({table.has_numbers for table in tables if table.classes}) > 1:
+        raise ValueError(
+            "the labels of some match tables are integers and those of others are class names; "
+            "classes= says which name an integer has"
+        )
+    images = tuple(sort_ids(image for table in tables for image in table.images))
+    if len(set(images)) < len(images):
+        raise ValueError(
+            "an image stands in two of the match tables (in tables from arrays, images= gives the "
+            "ids)"
+        )
+    classes = first.classes
+    if any(table.classes != classes for table in tables):
+        classes = class_order({name for table in tables for name in table.classes})
+    return _merge([_reindex(table, images, classes) for table in tables])
+
+
+def _reindex(
+    table: MatchTable, images: tuple[ImageId, ...], classes: tuple[str, ...]
+) -> MatchTable:
+    """The table with indices into longer lists of images and classes; `start` is left as it is."""
+    image_place = {image: i for i, image in enumerate(images)}
+    class_place = {name: k for k, name in enumerate(classes)}
+    new_image = np.array([image_place[image] for image in table.images], np.int32)
+    new_label = np.array([class_place[name] for name in table.classes], np.int32)
+    positives = np.zeros((len(classes), table.positives.shape[1]), np.int64)
+    positives[new_label] = table.positives
+    return replace(
+        table,
+        images=images,
+        classes=classes,
+        image=new_image[table.image],
+        label=new_label[table.label],
+        positives=positives,
+    )
+
+
+# The columns with an entry for each detection, on the last axis.
+DETECTION_COLUMNS = ("image", "label", "score", "row", "rank", "status")
+
+
+def _merge(tables: Sequence[MatchTable]) -> MatchTable:
+    """Joins tables of the same images and classes, and puts their detections in curve order."""
+    columns = {name: _join(tables, name) for name in DETECTION_COLUMNS}
+    rows_by_image = all(table.rows_by_image for table in tables if len(table))
+    if rows_by_image or tables[0].protocol.ties == "image":
+        order = _order(columns, "row", "image")
+    else:
+        order = _order(columns, "row")
+        _check_order_is_known(tables, columns, order)
+    columns = {name: column[..., order] for name, column in columns.items()}
+    classes = np.arange(len(tables[0].classes) + 1)
+    return replace(
+        tables[0],
+        **columns,
+        start=np.searchsorted(columns["label"], classes).astype(np.int64),
+        positives=np.sum([table.positives for table in tables], axis=0),
+        rows_by_image=rows_by_image,
+        has_numbers=any(table.has_numbers for table in tables),
+    )
+
+
+def _join(tables: Sequence[MatchTable], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(table, name) for table in tables], axis=-1)
+
+
+def _order(columns: Mapping[str, NDArray[Any]], *ties: str) -> NDArray[np.int64]:
+    """By class, then descending score; equal scores by the columns `ties`, the last one first."""
+    keys = *(columns[name] for name in ties), -columns["score"], columns["label"]
+    return np.lexsort(keys).astype(np.int64)
+
+
+def _check_order_is_known(
+    tables: Sequence[MatchTable], columns: Mapping[str, NDArray[Any]], order: NDArray[np.int64]
+) -> None:
+    """Refuses equal scores of several tables if the tables' rows are not places in one file.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    label, score = columns["label"][order], columns["score"][order]
+    table = np.repeat(np.arange(len(tables)), [len(table) for table in tables])[order]
+    is_tie = (np.diff(label) == 0) & (np.diff(score) == 0)
+    if (is_tie & (np.diff(table) != 0)).any() and not _share_a_source(tables, columns["row"]):
+        raise ValueError(UNKNOWN_ORDER)
+
+
+def _share_a_source(tables: Sequence[MatchTable], row: NDArray[np.int64]) -> bool:
+    """Whether the rows of all tables, which `row` holds, can be places in one file."""
+    is_any_by_image = any(table.rows_by_image for table in tables if len(table))
+    return not is_any_by_image and len(np.unique(row)) == len(row)
