@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
 from upmap.segmentation.compare import CompareOptions
+from upmap.segmentation.comparison.measurement import Measured, measure_models
 from upmap.segmentation.device import select_device
-from upmap.segmentation.measurement import Measured, measure_models
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import PRECISIONS
 from upmap.segmentation.train import train

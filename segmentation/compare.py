@@ -28,17 +28,17 @@ from upmap.options import (
     parse_options,
     validate_ranges,
 )
-from upmap.segmentation import pictures
 from upmap.segmentation.augmentation import AugmentationOptions
-from upmap.segmentation.checkerboard import Checkerboard, checkerboard
-from upmap.segmentation.cost import BUDGETS, Budget, macs, match_budget, parameters
+from upmap.segmentation.comparison import pictures
+from upmap.segmentation.comparison.checkerboard import Checkerboard, checkerboard
+from upmap.segmentation.comparison.cost import BUDGETS, Budget, macs, match_budget, parameters
+from upmap.segmentation.comparison.measurement import measure_models
+from upmap.segmentation.comparison.report import page, table
 from upmap.segmentation.datasets import Segmentation, open_dataset
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at, resize
-from upmap.segmentation.measurement import measure_models
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import OptimizationOptions
-from upmap.segmentation.report import page, table
 from upmap.segmentation.train import Diverged, Row, TrainingResult, train
 from upmap.segmentation.training_options import MAX_SEED, TrainOptions
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler

@@ -15,8 +15,7 @@ from upmap.segmentation.compare import (
     main,
     paired_difference,
 )
-from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.pictures import (
+from upmap.segmentation.comparison.pictures import (
     Sample,
     _window,
     curves,
@@ -24,7 +23,8 @@ from upmap.segmentation.pictures import (
     predictions,
     scores,
 )
-from upmap.segmentation.report import page, table
+from upmap.segmentation.comparison.report import page, table
+from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.training_options import TrainOptions
 
 TINY = TrainOptions(

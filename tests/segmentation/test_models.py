@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from upmap.detection import InputError
-from upmap.segmentation.cost import macs, match_budget, parameters
+from upmap.segmentation.comparison.cost import macs, match_budget, parameters
 from upmap.segmentation.models import (
     ACTIVATIONS,
     ModelOptions,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from upmap.segmentation.checkerboard import checkerboard
+from upmap.segmentation.comparison.checkerboard import checkerboard
 from upmap.segmentation.upsampling import (
     UPSAMPLERS,
     Upsampler,
