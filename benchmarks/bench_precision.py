@@ -20,7 +20,7 @@ from upmap.segmentation.comparison.measurement import Measured, measure_models
 from upmap.segmentation.device import select_device
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import PRECISIONS
-from upmap.segmentation.train import train
+from upmap.segmentation.train import train_model
 from upmap.segmentation.training_options import TrainOptions
 
 __all__ = ["COLUMNS", "main", "refuse_apart", "scored"]
@@ -52,7 +52,7 @@ def scored(
             step = replace(training.optimization, precision=name)
             out = str(folder / f"{name}-{seed}")
             one = replace(training, optimization=step, seed=seed, out=out)
-            found[name].append(train(one).scores.mIoU)
+            found[name].append(train_model(one).scores.mIoU)
             print(f"{name}, seed {seed}: mIoU {found[name][-1]:.4f}", file=sys.stderr)
     return found
 

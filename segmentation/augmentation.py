@@ -13,13 +13,13 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_ranges
-from upmap.segmentation.losses import IGNORED
+from upmap.segmentation.seeds import derive_seed
 
 __all__ = ["AugmentationOptions", "Views", "transform"]
 
 Pair = tuple[Tensor, Tensor]
-MULTIPLIER = 1_000_003  # keeps the seeds of epochs and items apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,13 @@ class Views(Dataset[Pair]):
         """
         self.dataset = dataset
         self.transform = transform(options)
-        self.seed = (seed * MULTIPLIER + epoch) * MULTIPLIER
+        self.seed = seed
+        self.epoch = epoch
 
     def __getitem__(self, item: int) -> Pair:
         image, label = self.dataset[item]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed + item) % 2**63)
+            torch.manual_seed(derive_seed(self.seed, self.epoch, item))
             image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
         return image.as_subclass(Tensor), label.as_subclass(Tensor)
 

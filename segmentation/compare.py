@@ -37,10 +37,12 @@ from upmap.segmentation.comparison.report import page, table
 from upmap.segmentation.datasets import Segmentation, open_dataset
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at, resize
+from upmap.segmentation.history import Row
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import OptimizationOptions
-from upmap.segmentation.train import Diverged, Row, TrainingResult, train
-from upmap.segmentation.training_options import MAX_SEED, TrainOptions
+from upmap.segmentation.seeds import MAX_SEED
+from upmap.segmentation.train import Diverged, TrainingResult, train_model
+from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
 
 __all__ = ["CompareOptions", "Comparison", "compare_operators", "main", "paired_difference"]
@@ -254,7 +256,7 @@ def _train_operator(
     out = str(Path(options.out) / f"{made.upsampling}-{seed}")
     one = replace(options.training, model=made, seed=seed, out=out, resume=options.resume)
     told.begins(f"{made.upsampling}, seed {seed}")
-    found = train(one, after_epoch=told.after_epoch)
+    found = train_model(one, after_epoch=told.after_epoch)
     told.ends(found)
     return found
 

@@ -14,9 +14,9 @@ from upmap.errors import InputError
 from upmap.options import Range, validate_ranges
 from upmap.segmentation.checkpoint import (
     PROGRAM,
-    as_kind,
     load_checkpoint,
     load_weights,
+    parse_value,
     validate_weights,
 )
 from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_model, shapes
@@ -58,7 +58,7 @@ def load_model(path: Path) -> TrainedModel:
     checkpoint = load_checkpoint(path)
     if checkpoint["program"] != PROGRAM:
         raise InputError(f"not of {PROGRAM}", path, "program")
-    saved = as_kind({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
+    saved = parse_value({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
     options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
     try:
         # Shapes cost nothing: what the file does not hold is refused before memory is asked for.

@@ -9,10 +9,9 @@ from upmap.segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.optimization import OptimizationOptions
+from upmap.segmentation.seeds import MAX_SEED
 
-__all__ = ["MAX_SEED", "TrainOptions"]
-
-MAX_SEED = 2**32 - 1  # times the multiplier of epochs, it fits the 63 bits of a generator's seed
+__all__ = ["TrainOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.train import train
+from upmap.segmentation.train import train_model
 from upmap.segmentation.training_options import TrainOptions
 
 
@@ -13,5 +13,5 @@ from upmap.segmentation.training_options import TrainOptions
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained")
     made = ModelOptions(width=4, depth=2)
-    train(TrainOptions(epochs=1, batch_size=50, factor=0.5, model=made, out=str(out)))
+    train_model(TrainOptions(epochs=1, batch_size=50, factor=0.5, model=made, out=str(out)))
     return out / "best.pt"

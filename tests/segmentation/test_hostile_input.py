@@ -29,6 +29,7 @@ from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
 from upmap.segmentation.predict import PredictOptions
+from upmap.segmentation.resuming import CHANGEABLE_OPTIONS, resume_state
 from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,14 +243,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
 @pytest.fixture(scope="module")
 def saved(options: TrainOptions) -> dict[str, Any]:
     """A checkpoint with averaged weights and a gradient scaler."""
-    train.train(options)
+    train.train_model(options)
     return load_checkpoint(Path(options.out) / "last.pt")
 
 
 def is_free(place: tuple[Any, ...], value: Any) -> bool:
     """Whether a training may go on with another value in that place."""
     if place[0] == "options":
-        return len(place) > 1 and place[1] in train.FREE_TO_CHANGE
+        return len(place) > 1 and place[1] in CHANGEABLE_OPTIONS
     if place[0] == "history" and len(place) == 3:
         return value == 10**30  # a number like others
     # Settings of an optimizer that another version of torch does not know.
@@ -264,7 +265,7 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
     data = open_dataset("shapes", None, "train")
     options = dataclasses.replace(options, model=dataclasses.replace(options.model, classes=6))
     torch.save(saved, path)
-    state = train._resume(options, device, data)
+    state = resume_state(options, device, data)
     assert state is not None
     assert state.epoch == 1
     count = 0
@@ -272,7 +273,7 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
         for value in spoilt(value_at(saved, place)):
             if not is_free(place, value):
                 write_changed(saved, place, value, path)
-                assert_refused(lambda: train._resume(options, device, data), "last.pt", place)
+                assert_refused(lambda: resume_state(options, device, data), "last.pt", place)
                 count += 1
     assert count > 300
 

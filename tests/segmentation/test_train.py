@@ -21,7 +21,7 @@ from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.evaluation import confusion
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.train import main, train
+from upmap.segmentation.train import main, train_model
 from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,9 +181,9 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("place", "time"),
     [
-        ("_one_step", 6),
-        ("_scores", 2),
-        ("_write", 1),
+        ("_train_step", 6),
+        ("_evaluate", 2),
+        ("_save_epoch", 1),
         ("save_checkpoint", 1),
         ("save_checkpoint", 2),
         ("save_checkpoint", 3),
@@ -351,6 +351,6 @@ def test_a_fused_loss_draws_the_same_curve(tmp_path: Path) -> None:
             model=ModelOptions(width=4, depth=2),
             loss=LossOptions(impl=impl),
         )
-        histories.append([row["loss"] for row in train(options).history])
+        histories.append([row["loss"] for row in train_model(options).history])
     assert histories[1] == pytest.approx(histories[0], rel=1e-3)  # sixteen steps of float32 apart
     assert histories[2] == pytest.approx(histories[0], rel=1e-3)
