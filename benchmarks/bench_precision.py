@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
 from upmap.segmentation.compare import CompareOptions
-from upmap.segmentation.comparison.measurement import Measured, measure_models
+from upmap.segmentation.comparison.measurement import Measurement, measure_models
 from upmap.segmentation.device import select_device
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import PRECISIONS
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measured]:
+def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measurement]:
     """Of the default U-Net, for a batch of 8, 192 x 256 px, channels last."""
     models = {
         name: build_model(ModelOptions(classes=6)).to(device).to(memory_format=torch.channels_last)
@@ -105,7 +105,7 @@ def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measure
 
 
 def _rows(
-    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Measured], device: torch.device
+    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Measurement], device: torch.device
 ) -> list[dict[str, str]]:
     made_with = provenance()
     is_gpu = device.type == "cuda"

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from upmap.segmentation.augmentation import Views
-from upmap.segmentation.datasets import Segmentation
+from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.evaluation import as_input, resize
 from upmap.segmentation.processes import rank, world_size
 from upmap.segmentation.seeds import derive_seed
@@ -32,7 +32,7 @@ def shuffle_batches(count: int, options: TrainOptions, epoch: int) -> list[list[
 
 
 def load_parts(
-    dataset: Segmentation, batches: list[list[int]], options: TrainOptions, epoch: int
+    dataset: SegmentationDataset, batches: list[list[int]], options: TrainOptions, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's share of every batch, in `accumulate` parts each.
 

@@ -24,7 +24,7 @@ from upmap.segmentation.checkpoint import (
     validate_tensor,
     validate_weights,
 )
-from upmap.segmentation.datasets import Segmentation
+from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import COLUMNS
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import TrainingState, create_state
@@ -81,7 +81,7 @@ class _ScalerState:
 
 
 def resume_state(
-    options: TrainOptions, device: torch.device, dataset: Segmentation
+    options: TrainOptions, device: torch.device, dataset: SegmentationDataset
 ) -> TrainingState | None:
     """The state in last.pt; sets torch's random state to the one stored there.
 
@@ -136,7 +136,9 @@ def _first_difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     return key, before, now
 
 
-def _validate_classes(checkpoint: Mapping[str, Any], dataset: Segmentation, path: Path) -> None:
+def _validate_classes(
+    checkpoint: Mapping[str, Any], dataset: SegmentationDataset, path: Path
+) -> None:
     classes = parse_value(checkpoint["classes"], list[str], path, "classes")
     palette = parse_value(checkpoint["palette"], list[list[int]], path, "palette")
     for key, stored, expected in (

@@ -30,7 +30,7 @@ from upmap.segmentation.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from upmap.segmentation.datasets import Segmentation, open_dataset, validate_dataset
+from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import confusion
 from upmap.segmentation.history import (
@@ -91,7 +91,7 @@ class TrainingResult:
 
     model: nn.Module
     epoch: int
-    data: Segmentation
+    data: SegmentationDataset
     scores: SemanticScores
     history: list[Row]
 
@@ -160,7 +160,7 @@ def train_model(
 
 def _open_splits(
     options: TrainOptions, *, show_progress: bool
-) -> tuple[Segmentation, Segmentation]:
+) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Opens the training and validation splits; validates every split, the test split too."""
     names = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
     splits = {
@@ -173,7 +173,7 @@ def _open_splits(
     return splits[options.train], splits[options.val]
 
 
-def _validate_sizes(options: TrainOptions, dataset: Segmentation) -> None:
+def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None:
     """Requires a weight for each class, and batches that can be divided among processes."""
     weights, classes = options.loss.class_weights, len(dataset.classes)
     if weights and len(weights) != classes:
@@ -203,7 +203,7 @@ def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:
 def _train_epoch(
     state: TrainingState,
     forward: nn.Module,
-    dataset: Segmentation,
+    dataset: SegmentationDataset,
     options: TrainOptions,
     *,
     show_progress: bool,
@@ -274,7 +274,7 @@ def _train_step(
 
 
 def _evaluate(
-    model: nn.Module, dataset: Segmentation, options: TrainOptions, *, show_progress: bool
+    model: nn.Module, dataset: SegmentationDataset, options: TrainOptions, *, show_progress: bool
 ) -> SemanticScores:
     """Scores over all processes, each of which evaluates its share of the images."""
     device = next(model.parameters()).device
@@ -302,7 +302,7 @@ def _history_row(state: TrainingState, loss: float, scores: SemanticScores, seco
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _save_epoch(state: TrainingState, options: TrainOptions, dataset: Segmentation) -> None:
+def _save_epoch(state: TrainingState, options: TrainOptions, dataset: SegmentationDataset) -> None:
     """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
     folder = Path(options.out)
     make_folder(folder)

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from upmap.errors import InputError
 from upmap.segmentation.checkpoint import PROGRAM, SCHEMA
-from upmap.segmentation.datasets import Segmentation
+from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
@@ -78,7 +78,7 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
 
 
 def collect_checkpoint(
-    state: TrainingState, options: TrainOptions, dataset: Segmentation
+    state: TrainingState, options: TrainOptions, dataset: SegmentationDataset
 ) -> dict[str, Any]:
     """What a checkpoint holds: the state, torch's random state, the options and the classes.
 

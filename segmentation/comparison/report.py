@@ -1,4 +1,4 @@
-"""A comparison in Markdown: the table, what its columns mean, the pictures beside it."""
+"""The report of a comparison in Markdown: a table, notes on its columns, and pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from upmap.text_tables import markdown_table
 
-__all__ = ["page", "table"]
+__all__ = ["format_report", "format_table"]
 
 HEADINGS = (
     "operator",
@@ -25,26 +25,30 @@ HEADINGS = (
 NOTES = """\
 mIoU and boundary IoU: mean ± standard deviation over {seeds} of the best epoch, chosen on {val},
 scored on {split}. Difference: of mIoU to {baseline}'s of the same seed, with its interval by
-Student's t; one that holds 0 tells no operators apart, and seeds say nothing of other data.
-Checkerboard: the share of energy at the stride's frequencies that constant features come out
-with, before -> after training. Multiply-adds of one image of {height} x {width} px, times and
+Student's t; if it holds 0, the operators cannot be told apart, and seeds say nothing of other data.
+Checkerboard: the share of the energy at the stride's frequencies in the output for constant
+features, before -> after training. Multiply-adds of one image of {height} x {width} px, times and
 memory of a batch of {batch}, on {device}; memory is {memory}.
 """
-MEMORY = {"cpu": "what the forward pass keeps for the backward pass", "cuda": "the peak allocated"}
+MEMORY = {"cpu": "what the forward pass stores for the backward pass", "cuda": "the peak allocated"}
 
 
-def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
-    """The whole report; `pictures` are file names."""
+def format_report(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    """The report.
+
+    Args:
+        results: The content of results.json.
+        pictures: File names beside the report.
+    """
     title = f"# Upsampling operators on {results['options']['training']['dataset']}"
-    shown = [f"![{name.partition('.')[0]}]({name})\n" for name in pictures]
-    return "\n".join([f"{title}\n", table(results), _notes(results), *shown])
+    images = [f"![{name.partition('.')[0]}]({name})\n" for name in pictures]
+    return "\n".join([f"{title}\n", format_table(results), _notes(results), *images])
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """A Markdown table whose columns are aligned, a row for each operator."""
-    found = results["operators"].items()
-    rows = [HEADINGS, *(_cells(name, one, results["baseline"]) for name, one in found)]
-    return markdown_table(rows)
+def format_table(results: Mapping[str, Any]) -> str:
+    """A Markdown table with a row for each operator; `results` is the content of results.json."""
+    operators, baseline = results["operators"].items(), results["baseline"]
+    return markdown_table([HEADINGS, *(_cells(name, row, baseline) for name, row in operators)])
 
 
 def _notes(results: Mapping[str, Any]) -> str:
@@ -62,19 +66,19 @@ def _notes(results: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(name: str, one: Mapping[str, Any], baseline: str) -> tuple[str, ...]:
+def _cells(name: str, row: Mapping[str, Any], baseline: str) -> tuple[str, ...]:
     return (
         name,
-        _spread(one["miou"]),
-        "" if name == baseline else _difference(one["miou_difference"]),
-        _spread(one["boundary_iou"]),
-        f"{_pattern(one['checkerboard_initial'])} -> {_pattern(one['checkerboard_trained'])}",
-        f"{one['parameters']:,}",
-        f"{one['macs'] / 1e6:.1f} M",
-        f"{1e3 * one['forward']:.1f} ms",
-        f"{1e3 * one['forward_backward']:.1f} ms",
-        f"{one['memory'] / 2**20:.1f} MiB",
-        f"{one['images_per_second']:.0f}",
+        _spread(row["miou"]),
+        "" if name == baseline else _difference(row["miou_difference"]),
+        _spread(row["boundary_iou"]),
+        f"{_pattern(row['checkerboard_initial'])} -> {_pattern(row['checkerboard_trained'])}",
+        f"{row['parameters']:,}",
+        f"{row['macs'] / 1e6:.1f} M",
+        f"{1e3 * row['forward']:.1f} ms",
+        f"{1e3 * row['forward_backward']:.1f} ms",
+        f"{row['memory'] / 2**20:.1f} MiB",
+        f"{row['images_per_second']:.0f}",
     )
 
 
@@ -84,10 +88,11 @@ def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
-def _difference(found: Mapping[str, float | None]) -> str:
-    low, high = found["low"], found["high"]
+def _difference(difference: Mapping[str, float | None]) -> str:
+    """The mean difference and its interval, n/a with a single seed."""
+    low, high = difference["low"], difference["high"]
     limits = "n/a" if low is None else f"{low:+.3f}, {high:+.3f}"
-    return f"{found['mean']:+.3f} [{limits}]"
+    return f"{difference['mean']:+.3f} [{limits}]"
 
 
 def _pattern(scores: Sequence[Mapping[str, float]]) -> str:

@@ -18,12 +18,12 @@ from upmap.segmentation.compare import (
 from upmap.segmentation.comparison.pictures import (
     Sample,
     _window,
-    curves,
+    draw_curves,
+    draw_predictions,
+    draw_scores,
     most_informative,
-    predictions,
-    scores,
 )
-from upmap.segmentation.comparison.report import page, table
+from upmap.segmentation.comparison.report import format_report, format_table
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.training_options import TrainOptions
 
@@ -82,19 +82,19 @@ def test_seeds_are_paired_and_repeat(two: Comparison, tmp_path: Path) -> None:
 
 
 def test_a_picture_shows_every_operator(two: Comparison) -> None:
-    figure = predictions(most_informative(two.samples, 2), two.palette)
+    figure = draw_predictions(most_informative(two.samples, 2), two.palette)
     titles = [axes.get_title() for axes in figure.axes[:4]]
     assert titles == ["image", "truth", "bilinear", "transposed"]
     assert len(figure.axes) == 2 * 2 * 4
-    assert len(scores(two.results).axes) == 6
-    assert [len(axes.lines) for axes in curves(two.results).axes] == [2, 2]
+    assert len(draw_scores(two.results).axes) == 6
+    assert [len(axes.lines) for axes in draw_curves(two.results).axes] == [2, 2]
 
 
 def test_the_report_has_a_row_for_every_operator(two: Comparison) -> None:
-    lines = table(two.results).splitlines()
+    lines = format_table(two.results).splitlines()
     assert [line.split()[1] for line in lines[2:]] == ["bilinear", "transposed"]
     assert len({len(line) for line in lines}) == 1
-    assert "![scores](scores.png)" in page(two.results, ["scores.png"])
+    assert "![scores](scores.png)" in format_report(two.results, ["scores.png"])
 
 
 def sample(predicted: Mapping[str, Any], label: Any) -> Sample:

@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader
 
 from upmap.data.shapes import CLASSES, scenes
 from upmap.errors import InputError
+from upmap.metrics.semantic import IGNORED
 from upmap.segmentation import datasets
 from upmap.segmentation.datasets import (
     DATASETS,
-    IGNORED,
-    Segmentation,
+    SegmentationDataset,
     open_dataset,
     validate_dataset,
 )
@@ -165,7 +165,7 @@ def test_every_data_set_gives_the_same_thing_also_after_pickling(tmp_path: Path,
         "shapes": lambda: None,
     }
     dataset = open_dataset(name, makers[name](), "val", count=2)
-    again: Segmentation = pickle.loads(pickle.dumps(dataset))
+    again: SegmentationDataset = pickle.loads(pickle.dumps(dataset))
     for image, label in (dataset[0], again[0], open_dataset(name, tmp_path, "val", count=2)[0]):
         assert image.shape == (3, *label.shape)
         assert (image.dtype, label.dtype) == (torch.uint8, torch.uint8)

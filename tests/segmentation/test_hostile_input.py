@@ -24,7 +24,7 @@ from upmap.options import add_flags, parse_options
 from upmap.segmentation import compare, export, predict, train
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
-from upmap.segmentation.datasets import image_pixels, open_dataset, whole_picture
+from upmap.segmentation.datasets import decode_picture, open_dataset, read_image
 from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
@@ -387,7 +387,7 @@ def test_an_image_of_another_format_is_refused_whatever_its_name(
 ) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content())
-    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+    for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
         with pytest.raises(InputError, match=rf"photo\.jpg: not a PNG or JPEG image: .*{named}"):
             read(path)
 
@@ -423,7 +423,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(60_000, 60_000))
-    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+    for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
         with pytest.raises(InputError, match=r"60000 x 60000 px are more than .*--max_pixels"):
             read(path)
 
@@ -431,11 +431,11 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: P
 def test_the_bound_on_pixels_can_be_moved(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.new("L", (40, 30)).save(path)
-    assert image_pixels(path, 1200).shape == (30, 40, 3)
+    assert read_image(path, 1200).shape == (30, 40, 3)
     with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
-        image_pixels(path, 1199)
+        read_image(path, 1199)
     with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
-        whole_picture(path.read_bytes(), path, 1199)
+        decode_picture(path.read_bytes(), path, 1199)
 
 
 @pytest.mark.filterwarnings("error")
@@ -445,4 +445,4 @@ def test_more_pixels_than_pillow_warns_of_may_be_asked_for(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "image.png"
     Image.new("L", (40, 30)).save(path)
-    assert whole_picture(path.read_bytes(), path, 1200).size == (40, 30)
+    assert decode_picture(path.read_bytes(), path, 1200).size == (40, 30)

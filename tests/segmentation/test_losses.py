@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.losses import (
-    IGNORED,
     LOSSES,
     LossOptions,
     compute_loss,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.segmentation.tiling import blend_windows, starts, weights
+from upmap.segmentation.tiling import blend_windows, window_starts, window_weights
 
 SIDES = st.integers(1, 40)
 OVERLAPS = st.floats(0, 0.9)
@@ -44,7 +44,7 @@ def test_blending_what_looks_at_no_neighbor_changes_nothing(
 @given(st.integers(1, 300), st.integers(1, 300), OVERLAPS)
 def test_windows_cover_a_side_and_overlap_enough(length: int, window: int, overlap: float) -> None:
     window = min(window, length)
-    found = starts(length, window, overlap)
+    found = window_starts(length, window, overlap)
     assert found[0] == 0
     assert found[-1] == length - window
     gaps = [later - earlier for earlier, later in pairwise(found)]
@@ -57,11 +57,11 @@ def test_blending_is_the_weighted_mean_of_windows() -> None:
     model = nn.Conv2d(3, count, 5, padding=2)  # sees the border of its window
     look = partial(functional.conv2d, weight=model.weight, bias=model.bias, padding=2)
     sums, covered = torch.zeros(count, 24, 31), torch.zeros(24, 31)
-    for top in starts(24, 10, 0.5):
-        for left in starts(31, 12, 0.5):
+    for top in window_starts(24, 10, 0.5):
+        for left in window_starts(31, 12, 0.5):
             place = (..., slice(top, top + 10), slice(left, left + 12))
-            sums[place] += look(image[place][None].float())[0] * weights(size)
-            covered[place] += weights(size)
+            sums[place] += look(image[place][None].float())[0] * window_weights(size)
+            covered[place] += window_weights(size)
     found = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
     torch.testing.assert_close(whole(list(found)), sums / covered)
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from upmap.detection import InputError
+from upmap.metrics.semantic import IGNORED
 from upmap.options import add_flags, parse_options
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.evaluation import as_input, confusion, confusion_matrix, logits_at
-from upmap.segmentation.losses import IGNORED
 from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,

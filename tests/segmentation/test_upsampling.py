@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from upmap.segmentation.comparison.checkerboard import checkerboard
+from upmap.segmentation.comparison.checkerboard import measure_checkerboard
 from upmap.segmentation.upsampling import (
     UPSAMPLERS,
     Upsampler,
@@ -225,7 +225,7 @@ def test_parameters_are_as_many_as_documented(name: str) -> None:
 
 def scores(name: str, **options: Any) -> Any:
     operator = made(name, channels=32, **options)
-    return checkerboard(operator, torch.Generator().manual_seed(1))
+    return measure_checkerboard(operator, torch.Generator().manual_seed(1))
 
 
 def test_k3s2_makes_a_checkerboard_by_its_geometry_and_k4s2_does_not() -> None:
