@@ -139,7 +139,7 @@ def test_classes_without_colors_get_those_of_voc(tmp_path: Path) -> None:
 
 
 def test_any_number_of_classes_gets_distinct_colors() -> None:
-    assert len(np.unique(datasets._colors(254), axis=0)) == 254
+    assert len(np.unique(datasets._default_palette(254), axis=0)) == 254
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "no folder of labels": (
         {A_LABEL: None, "labels/b.png": None},
-        r"labels: no such file or directory$",
+        r"labels: no such file or folder$",
     ),
     "only void": (
         {A_LABEL: encoded(IDS * 0 + 3, "P"), "labels/b.png": encoded(IDS * 0 + 3, "P")},
@@ -491,7 +491,7 @@ def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
     path = tmp_path_factory.getbasetemp() / "spoilt.png"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with suppress(InputError):
-        assert datasets._ids(path).dtype == np.uint8
+        assert datasets._read_ids(path).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", [A_LABEL, A_IMAGE, "images/b.jpg"])
