@@ -12,6 +12,6 @@ from upmap.segmentation.training_options import TrainOptions
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained")
-    made = ModelOptions(width=4, depth=2)
-    train_model(TrainOptions(epochs=1, batch_size=50, factor=0.5, model=made, out=str(out)))
+    model = ModelOptions(width=4, depth=2)
+    train_model(TrainOptions(epochs=1, batch_size=50, factor=0.5, model=model, out=str(out)))
     return out / "best.pt"

@@ -53,25 +53,25 @@ def test_the_paired_difference_is_that_of_the_paired_t_test() -> None:
     from scipy import stats
 
     generator = np.random.default_rng(0)
-    one, other = generator.random((2, 5))
-    found = paired_difference(one.tolist(), other.tolist())
-    wanted = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert [found["low"], found["high"]] == pytest.approx([wanted.low, wanted.high])
+    scores, baseline = generator.random((2, 5))
+    difference = paired_difference(scores.tolist(), baseline.tolist())
+    expected = stats.ttest_rel(scores, baseline).confidence_interval(0.95)
+    assert [difference["low"], difference["high"]] == pytest.approx([expected.low, expected.high])
 
 
 def test_results_hold_every_seed_of_every_operator(two: Comparison) -> None:
     assert list(two.results["operators"]) == ["bilinear", "transposed"]
-    for one in two.results["operators"].values():
-        assert all(0 < miou < 1 for miou in one["miou"])
+    for operator in two.results["operators"].values():
+        assert all(0 < miou < 1 for miou in operator["miou"])
         for key in ("miou", "boundary_iou", "checkerboard_initial", "best_epoch", "history"):
-            assert len(one[key]) == 2
-        assert min(one[key] for key in ("parameters", "macs", "forward", "memory")) > 0
+            assert len(operator[key]) == 2
+        assert min(operator[key] for key in ("parameters", "macs", "forward", "memory")) > 0
     assert two.results["operators"]["bilinear"]["miou_difference"]["high"] == 0
     json.dumps(two.results, allow_nan=False)
 
 
 def test_a_budget_matches_parameters(two: Comparison) -> None:
-    base, other = (one["parameters"] for one in two.results["operators"].values())
+    base, other = (operator["parameters"] for operator in two.results["operators"].values())
     assert abs(other / base - 1) < 0.05
 
 
@@ -168,7 +168,7 @@ def test_wrong_options_are_one_line_and_exit_2(
 def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
     from upmap.errors import InputError
 
-    made = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
-    options = CompareOptions(training=replace(TINY, model=made), operators="bilinear")
+    model = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
+    options = CompareOptions(training=replace(TINY, model=model), operators="bilinear")
     with pytest.raises(InputError, match="stride 8"):
         compare_operators(options)

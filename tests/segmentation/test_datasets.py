@@ -40,7 +40,7 @@ CLASS_NAMES = ["sky", "road", "tree"]
 JSON = {"classes": CLASS_NAMES, "ignore_index_in_files": 3}
 
 
-def encoded(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **more: Any) -> bytes:
+def encode(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **more: Any) -> bytes:
     image = Image.fromarray(pixels)
     if mode == "P":
         image.putpalette(RNG.permutation(768).astype(np.uint8).tobytes())
@@ -64,14 +64,14 @@ def gray_png(ids: NDArray[np.uint8], bits: int) -> bytes:
     )
 
 
-PALETTE_PNG = encoded(IDS, "P")
+PALETTE_PNG = encode(IDS, "P")
 FILES: dict[str, bytes] = {
     "classes.json": json.dumps(JSON).encode(),
     "train.txt": b"a\nb\n",
     "val.txt": b"b\n",
     "NOTES.txt": b"by hand\n",
-    "images/a.png": encoded(PHOTO),
-    "images/b.jpg": encoded(PHOTO, kind="JPEG"),
+    "images/a.png": encode(PHOTO),
+    "images/b.jpg": encode(PHOTO, kind="JPEG"),
     "labels/a.png": PALETTE_PNG,
     "labels/b.png": PALETTE_PNG,
 }
@@ -105,8 +105,8 @@ def as_voc(folder: Path, ids: NDArray[np.uint8]) -> Path:
     year = folder / "VOCdevkit" / "VOC2012"
     for name, content in {
         "ImageSets/Segmentation/val.txt": b"2007_000033\n",
-        "JPEGImages/2007_000033.jpg": encoded(PHOTO, kind="JPEG"),
-        "SegmentationClass/2007_000033.png": encoded(ids, "P"),
+        "JPEGImages/2007_000033.jpg": encode(PHOTO, kind="JPEG"),
+        "SegmentationClass/2007_000033.png": encode(ids, "P"),
     }.items():
         (year / name).parent.mkdir(parents=True)
         (year / name).write_bytes(content)
@@ -220,7 +220,7 @@ def test_a_count_gives_the_first_items(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [encoded(IDS), gray_png(IDS, 2), gray_png(IDS, 4), encoded(IDS, "P", bits=2), PALETTE_PNG],
+    [encode(IDS), gray_png(IDS, 2), gray_png(IDS, 4), encode(IDS, "P", bits=2), PALETTE_PNG],
     ids=["gray", "2-bit gray", "4-bit gray", "2-bit palette", "palette"],
 )
 def test_ids_are_the_same_in_every_kind_of_label(tmp_path: Path, content: bytes) -> None:
@@ -232,7 +232,7 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
     put(
         tmp_path,
         {
-            "labels/a.png": encoded(IDS == 1),
+            "labels/a.png": encode(IDS == 1),
             "labels/b.png": gray_png((IDS & 1).astype(np.uint8), 1),
         },
     )
@@ -244,8 +244,8 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
 def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
-    put(tmp_path, {"images/b.jpg": encoded(PHOTO, kind="JPEG", exif=exif)})
-    (tmp_path / "labels/b.png").write_bytes(encoded(IDS.T.copy(), "P"))
+    put(tmp_path, {"images/b.jpg": encode(PHOTO, kind="JPEG", exif=exif)})
+    (tmp_path / "labels/b.png").write_bytes(encode(IDS.T.copy(), "P"))
     assert open_dataset("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
 
 
@@ -253,7 +253,7 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
 def test_gray_images_and_those_with_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
-    dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encoded(pixels)}), "train")
+    dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encode(pixels)}), "train")
     expected = np.repeat(pixels[:, :, None], 3, 2) if pixels.ndim == 2 else PHOTO
     assert np.array_equal(dataset[0][0].numpy(), expected.transpose(2, 0, 1))
 
@@ -283,31 +283,31 @@ HUGE = HUGE[:29] + struct.pack(">I", zlib.crc32(HUGE[12:29])) + HUGE[33:]  # its
 A_LABEL, A_IMAGE = "labels/a.png", "images/a.png"
 BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     "an id of no class": (
-        {A_LABEL: encoded(IDS + 10, "P")},
+        {A_LABEL: encode(IDS + 10, "P")},
         r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\)$",
     ),
     "an id where there is no void": (
-        {A_LABEL: encoded(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
+        {A_LABEL: encode(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
         r"labels/a\.png: label 252 is not one of 3 classes \(0 \.\. 2\), and there is no void$",
     ),
     "a label of another size": (
-        {A_LABEL: encoded(IDS[:5], "P")},
+        {A_LABEL: encode(IDS[:5], "P")},
         r"labels/a\.png: the label has 8 x 5 px, its image a\.png has 8 x 6 px$",
     ),
     "an RGB label": (
-        {A_LABEL: encoded(PHOTO)},
+        {A_LABEL: encode(PHOTO)},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got RGB pixels$",
     ),
     "a label with alpha": (
-        {A_LABEL: encoded(np.dstack([IDS, IDS]))},
+        {A_LABEL: encode(np.dstack([IDS, IDS]))},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got LA pixels$",
     ),
     "a 16-bit label": (
-        {A_LABEL: encoded(IDS.astype(np.uint16))},
+        {A_LABEL: encode(IDS.astype(np.uint16))},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got 16-bit pixels$",
     ),
     "a JPEG as label": (
-        {A_LABEL: encoded(IDS, kind="JPEG")},
+        {A_LABEL: encode(IDS, kind="JPEG")},
         r"labels/a\.png: expected a PNG file of class ids, got JPEG$",
     ),
     "a text as label": ({A_LABEL: b"hello"}, r"labels/a\.png: not a PNG or JPEG image: it is .*$"),
@@ -348,7 +348,7 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         r"labels: no such file or folder$",
     ),
     "only void": (
-        {A_LABEL: encoded(IDS * 0 + 3, "P"), "labels/b.png": encoded(IDS * 0 + 3, "P")},
+        {A_LABEL: encode(IDS * 0 + 3, "P"), "labels/b.png": encode(IDS * 0 + 3, "P")},
         r"^no pixel of train has a class: all labels are void$",
     ),
     "an empty list": ({"train.txt": b" \n"}, r"train\.txt: the list of images is empty$"),
@@ -543,7 +543,7 @@ def test_the_pages_example_runs_on_a_folder_of_its_layout(
 ) -> None:
     page = (ROOT / "docs" / "datasets.md").read_text("utf-8")
     blocks = dict(re.findall(r"```(json|python)\n(.*?)```", page, re.DOTALL))
-    labels = {A_LABEL: encoded(IDS & 1), "labels/b.png": encoded(IDS | 255)}
+    labels = {A_LABEL: encode(IDS & 1), "labels/b.png": encode(IDS | 255)}
     put(tmp_path / "streets", {"classes.json": blocks["json"].encode(), **labels})
     monkeypatch.chdir(tmp_path)
     exec(blocks["python"], {})

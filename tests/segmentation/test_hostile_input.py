@@ -173,7 +173,7 @@ def test_programs_start_without_docstrings_and_have_their_help_with_them() -> No
 MISSING = object()
 
 
-def spoilt(value: Any) -> Iterator[Any]:
+def spoil(value: Any) -> Iterator[Any]:
     """What a checkpoint may have in place of a value."""
     yield MISSING
     yield "text" if isinstance(value, dict) else {"odd": [3]}
@@ -270,7 +270,7 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
     assert state.epoch == 1
     count = 0
     for place in places(saved):
-        for value in spoilt(value_at(saved, place)):
+        for value in spoil(value_at(saved, place)):
             if not is_free(place, value):
                 write_changed(saved, place, value, path)
                 assert_refused(lambda: resume_state(options, device, data), "last.pt", place)
@@ -290,7 +290,7 @@ def test_predictions_and_exports_take_no_checkpoint_with_a_key_spoilt_that_they_
             continue
         if is_option and place[1] not in ("model", "optimization", "factor"):
             continue
-        for value in spoilt(value_at(saved, place)):
+        for value in spoil(value_at(saved, place)):
             if value is MISSING and is_option and len(place) > 2:
                 continue  # has its default
             write_changed(saved, place, value, path)
@@ -341,7 +341,8 @@ def test_weights_that_the_file_has_no_bytes_for_are_refused(
     tree = dict(saved, options=dict(saved["options"], model=options))
     shape = shapes(ModelOptions(**options)).state_dict()
     tree["model"] = {  # strides of 0: a byte stands for a gigabyte
-        key: torch.zeros((), dtype=one.dtype).expand(one.shape) for key, one in shape.items()
+        key: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for key, tensor in shape.items()
     }
     torch.save(tree, tmp_path / "bad.pt")
     with pytest.raises(InputError, match=r"bad\.pt:model: .* bytes of tensors in a file of"):
@@ -360,7 +361,7 @@ def test_a_checkpoint_that_holds_itself_is_refused(saved: dict[str, Any], tmp_pa
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
 
-def encoded(kind: str) -> bytes:
+def encode(kind: str) -> bytes:
     file = BytesIO()
     Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(file, kind)
     return file.getvalue()
@@ -369,12 +370,12 @@ def encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (lambda: encoded("TIFF"), "TIFF"),
-        (lambda: encoded("WEBP"), "WebP"),
-        (lambda: encoded("GIF"), "GIF"),
-        (lambda: encoded("BMP"), "BMP"),
-        (lambda: encoded("PPM"), "PNM"),
-        (lambda: encoded("ICO"), "an icon"),
+        (lambda: encode("TIFF"), "TIFF"),
+        (lambda: encode("WEBP"), "WebP"),
+        (lambda: encode("GIF"), "GIF"),
+        (lambda: encode("BMP"), "BMP"),
+        (lambda: encode("PPM"), "PNM"),
+        (lambda: encode("ICO"), "an icon"),
         (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (lambda: b"%PDF-1.7\n", "PDF"),
         (lambda: POSTSCRIPT, "PostScript"),

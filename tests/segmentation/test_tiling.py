@@ -44,10 +44,10 @@ def test_blending_what_looks_at_no_neighbor_changes_nothing(
 @given(st.integers(1, 300), st.integers(1, 300), OVERLAPS)
 def test_windows_cover_a_side_and_overlap_enough(length: int, window: int, overlap: float) -> None:
     window = min(window, length)
-    found = window_starts(length, window, overlap)
-    assert found[0] == 0
-    assert found[-1] == length - window
-    gaps = [later - earlier for earlier, later in pairwise(found)]
+    starts = window_starts(length, window, overlap)
+    assert starts[0] == 0
+    assert starts[-1] == length - window
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert all(1 <= gap <= max(1, int(window * (1 - overlap))) for gap in gaps)
 
 
@@ -62,8 +62,8 @@ def test_blending_is_the_weighted_mean_of_windows() -> None:
             place = (..., slice(top, top + 10), slice(left, left + 12))
             sums[place] += look(image[place][None].float())[0] * window_weights(size)
             covered[place] += window_weights(size)
-    found = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
-    torch.testing.assert_close(whole(list(found)), sums / covered)
+    bands = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
+    torch.testing.assert_close(whole(list(bands)), sums / covered)
 
 
 def test_no_more_windows_than_asked_go_at_once() -> None:

@@ -68,8 +68,8 @@ def options(*words: str) -> Outer:
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     config = tmp_path / "some.toml"
     config.write_text('rate = 2\ndeep = true\n[inner]\nname = "file"\n')
-    found = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
-    assert found == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
+    parsed = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
+    assert parsed == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
     assert options() == Outer()
 
 
@@ -78,9 +78,9 @@ def test_help_has_the_docstrings_words_and_the_defaults(
 ) -> None:
     with pytest.raises(SystemExit):
         options("--help")
-    found = " ".join(capsys.readouterr().out.split())
-    assert "--rate VALUE A number, 100 % of it. [0.5]" in found
-    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in found
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--rate VALUE A number, 100 % of it. [0.5]" in text
+    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in text
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ CHECKPOINT: dict[str, Any] = {
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, CHECKPOINT)
-    found = load_checkpoint(path)
-    assert torch.equal(found.pop("model")["weight"], torch.arange(3.0))
-    assert found == {key: value for key, value in CHECKPOINT.items() if key != "model"}
+    checkpoint = load_checkpoint(path)
+    assert torch.equal(checkpoint.pop("model")["weight"], torch.arange(3.0))
+    assert checkpoint == {key: value for key, value in CHECKPOINT.items() if key != "model"}
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
@@ -251,13 +251,17 @@ def test_precision_is_what_convolutions_compute_in(precision: str, dtype: torch.
 def test_counting_skips_ignored_pixels_and_adds_up() -> None:
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.choice([0, 1, 2, IGNORED], (4, 9, 7)).astype(np.uint8))
-    found = torch.from_numpy(rng.integers(0, 3, (4, 9, 7)))
+    predictions = torch.from_numpy(rng.integers(0, 3, (4, 9, 7)))
     expected = torch.zeros(3, 3, dtype=torch.int64)
-    for target, prediction in zip(labels.flatten().tolist(), found.flatten().tolist(), strict=True):
+    for target, prediction in zip(
+        labels.flatten().tolist(), predictions.flatten().tolist(), strict=True
+    ):
         if target != IGNORED:
             expected[target, prediction] += 1
-    assert torch.equal(confusion_matrix(labels, found, 3), expected)
-    assert torch.equal(sum(confusion_matrix(labels[i], found[i], 3) for i in range(4)), expected)
+    assert torch.equal(confusion_matrix(labels, predictions, 3), expected)
+    assert torch.equal(
+        sum(confusion_matrix(labels[i], predictions[i], 3) for i in range(4)), expected
+    )
 
 
 def test_a_models_confusion_does_not_depend_on_batches() -> None:
