@@ -67,6 +67,7 @@ class Views(Dataset[Pair]):
 
     def __getitem__(self, item: int) -> Pair:
         image, label = self.dataset[item]
+        # Forked, so that views leave the random numbers of the training as they are.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, self.epoch, item))
             image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
@@ -85,6 +86,7 @@ def build_transform(options: AugmentationOptions) -> v2.Transform:
         ),
     ]
     if options.color:
+        # Only images: ColorJitter leaves masks as they are.
         strength = options.color
         steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
     return v2.Compose(steps)
@@ -99,6 +101,7 @@ class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no ty
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws the factor; returns the size of the scaled image."""
+        # Logarithmic, so that halving the size is as likely as doubling it.
         low, high = self.limits.tolist()
         factor = float(torch.empty(()).uniform_(low, high).exp())
         height, width = flat_inputs[0].shape[-2:]

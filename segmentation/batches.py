@@ -25,6 +25,7 @@ def shuffle_batches(count: int, options: TrainOptions, epoch: int) -> list[list[
         options: The options; the seed and the batch size count.
         epoch: The epoch, from 0.
     """
+    # A generator of its own: the order depends on no other random number.
     generator = torch.Generator().manual_seed(derive_seed(options.seed, epoch))
     order = torch.randperm(count, generator=generator).tolist()
     size = options.batch_size
@@ -46,6 +47,7 @@ def load_parts(
         Augmented images, uint8 [B, 3, h, w], and labels, uint8 [B, h, w].
     """
     shares = world_size() * options.accumulate
+    # Part i of a step takes every `shares`-th image, so that all parts have the same size.
     own_shares = range(rank(), shares, world_size())
     parts = [batch[share::shares] for batch in batches for share in own_shares]
     views = Views(dataset, options.augmentation, seed=options.seed, epoch=epoch)
@@ -68,5 +70,6 @@ def scale_batch(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     if options.full_labels or inputs.shape[2:] == labels.shape[1:]:
         return inputs, labels
+    # Nearest: a mean of class ids would be another class.
     size = [inputs.shape[2], inputs.shape[3]]
     return inputs, functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]

@@ -323,6 +323,7 @@ def _measure_result(
     result: TrainingResult, model: ModelOptions, training: TrainOptions, seed: int
 ) -> dict[str, Any]:
     """The scores of one training, and the checkerboards of its operators before and after it."""
+    # The seed of the training, so that this model has the initial weights of the trained one.
     torch.manual_seed(seed)
     return {
         "miou": result.scores.mIoU,
@@ -345,8 +346,10 @@ def _mean_boundary_iou(result: TrainingResult, training: TrainOptions) -> float:
     dataset, classes = result.data, len(result.data.classes)
     total = np.zeros((classes, 2), np.int64)
     for image, label in (dataset[i] for i in range(len(dataset))):
+        # As in all scores, at the full size of the label.
         labels = _predict_image(result.model, image, training)
         total += boundary_counts(label.numpy(), labels, classes)
+    # NaN: a class without a boundary in labels and predictions.
     return float(np.nanmean(boundary_iou(total)))
 
 
@@ -389,6 +392,7 @@ def _mean_checkerboard(model: nn.Module, seed: int) -> Checkerboard:
 def _example_batch(training: TrainOptions) -> Tensor:
     """A batch of the size and shape that a model is trained with, float32 [B, 3, H, W]."""
     count = training.batch_size // training.accumulate
+    # Times do not depend on the values.
     images = torch.zeros(
         count, 3, *training.augmentation.crop, device=select_device(training.device)
     )

@@ -98,6 +98,7 @@ def confusion(
         precision: See `logits_at`.
     """
     model.eval()
+    # Counted on the device, so that only K x K numbers are copied to the CPU.
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     for images, labels in _batches(items, batch_size):
         logits = _low_resolution_logits(model, images.to(device), factor, precision)

@@ -52,6 +52,7 @@ def create_epoch_logger(options: TrainOptions) -> Callable[[Row], None]:
         if writer is not None:
             for name, value in row.items():
                 writer.add_scalar(name, value, int(row["epoch"]))
+            # Flushed, so that TensorBoard can show the training while it runs.
             writer.flush()
 
     return log_epoch

@@ -190,6 +190,7 @@ class UnetStage(nn.Module):
         """Features at the size of `skip`; `indices` are those of the pooling of `skip`."""
         size = (skip.shape[2], skip.shape[3])
         guide = indices if self.upsampling.needs_indices else None
+        # "before" upsamples fewer channels; for interpolation both orders are equivalent.
         if self.placement == "before":
             upsampled = self.upsampling(self.reduction(coarse), size, guide)
         else:
@@ -242,6 +243,7 @@ class Fcn(nn.Module):
         features = features[-len(self.scoring) :]
         features[-1] = self.bottleneck(features[-1])
         scores = [scoring(stage) for scoring, stage in zip(self.scoring, features, strict=True)]
+        # From the coarsest to the finest scores, each upsampled and added to the next.
         coarse: Tensor = scores.pop()
         for operator, finer in zip(self.upsampling, reversed(scores), strict=True):
             coarse = finer + operator(coarse, (finer.shape[2], finer.shape[3]))
@@ -281,6 +283,7 @@ class PlainEncoder(nn.Module):
         for stage in self.stages:
             inputs = images
             if features:
+                # ceil_mode: 45 becomes 23, so that no row is lost.
                 inputs, index = functional.max_pool2d(
                     features[-1], 2, ceil_mode=True, return_indices=True
                 )
@@ -323,7 +326,7 @@ class ResNetEncoder(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all positions, added to the features; initially adds 0.
+    """Multi-head attention over all positions, added to the features.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
@@ -336,6 +339,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.inputs = nn.Conv2d(channels, 3 * channels, 1)
         self.output = nn.Conv2d(channels, channels, 1)
+        # The block starts as the identity but for the bias of its output.
         nn.init.zeros_(self.output.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -357,6 +361,7 @@ def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequenti
     """Two 3 x 3 convolutions, each with batch normalization and the activation."""
     layers: list[nn.Module] = []
     for channels in (before, after):
+        # No bias: the batch normalization has one.
         layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))
         layers.append(nn.BatchNorm2d(after))
         layers.append(ACTIVATIONS[options.activation]())

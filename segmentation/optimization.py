@@ -67,6 +67,7 @@ class OptimizationOptions:
 
 def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer:
     """The optimizer of a model's parameters; norms and biases have no weight decay."""
+    # Norms and biases are the parameters of one dimension.
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [

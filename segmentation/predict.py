@@ -194,6 +194,7 @@ def _predict(trained: TrainedModel, inputs: Sequence[Path], options: PredictOpti
             raise InputError("--out is a folder of images; name another", out)
     _validate_outputs(paths, out)
     check_folder(out)
+    # A broken image is reported before hours of work, not after them.
     for path in track_progress(paths, "checking", total=len(paths), show=True):
         # By Pillow: some versions of OpenCV accept truncated files.
         decode_picture(read_bytes(path), path, options.max_pixels)
@@ -254,6 +255,7 @@ def _label_image(
     labels = predict_labels(
         trained.model,
         channels_first.to(device),
+        # One number is a square window, 0 the whole image.
         window=window if isinstance(window, tuple) else (window, window) if window else None,
         overlap=options.overlap,
         flip=options.flip,

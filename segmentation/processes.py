@@ -24,6 +24,7 @@ __all__ = [
 def join_processes() -> None:
     """Joins the other processes, if torchrun started this one among several."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # NCCL communicates between GPUs, Gloo between CPUs.
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 

@@ -143,6 +143,7 @@ def train_model(
         _validate_new(Path(options.out))
         state = create_state(options, device)
     forward = _wrap_model(state.model, options)
+    # A resumed training continues after the last finished epoch.
     for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
         loss = _train_epoch(state, forward, dataset, options, show_progress=show_progress)
@@ -168,6 +169,7 @@ def _open_splits(
         for name in names
     }
     if rank() == 0:
+        # By process 0 alone: all processes read the same files.
         for dataset in splits.values():
             validate_dataset(dataset, show_progress=show_progress)
     return splits[options.train], splits[options.val]
@@ -217,6 +219,7 @@ def _train_epoch(
     skipped_in_a_row = 0
     show = show_progress and rank() == 0
     for batch in track_progress(batches, f"epoch {state.epoch + 1}", total=len(batches), show=show):
+        # The rate depends on the number of the step alone, so that resuming does not change it.
         rate = learning_rate(state.step, steps, options.optimization)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -253,15 +256,18 @@ def _train_step(
         full_size = inputs.shape[2:] != targets.shape[1:]
         with autocast(device, options.optimization.precision):
             logits = forward(inputs, full_size=full_size)
+            # Divided, so that the gradients of all parts add up to those of the mean.
             loss = compute_loss(logits, targets, options.loss) / options.accumulate
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+    # The limit is one on the true gradients, not on scaled ones.
     state.scaler.unscale_(state.optimizer)
     limit = options.optimization.clip or math.inf
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    # All processes must agree on whether to skip, or their weights would diverge.
     mean = mean_over_processes(total)
     is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(mean))
-    # An enabled GradScaler skips gradients that are not finite itself, and must see them.
+    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
     if is_finite or state.scaler.is_enabled():
         state.scaler.step(state.optimizer)
     state.scaler.update()
@@ -289,6 +295,7 @@ def _evaluate(
         factor=options.factor,
         precision=options.optimization.precision,
     )
+    # Counts add up over processes, scores do not.
     total = sum_over_processes(torch.from_numpy(counts).to(device))
     return semantic_scores(total.cpu().numpy())
 
@@ -320,6 +327,7 @@ def _score_best_epoch(
     """Scores the best epoch on the test split, or on the validation split if there is none."""
     wait_for_processes()  # until process 0 has written the files
     folder = Path(options.out)
+    # Read from the file, so that the scores are those of the model that others will load.
     checkpoint = load_checkpoint(folder / BEST)
     model = build_model(options.model)
     load_weights(model, checkpoint["model"], folder / BEST, "model")

@@ -66,6 +66,7 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
         raise InputError(f"model: {error}") from None
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    # use_buffers: running statistics are averaged like weights.
     averaged = None
     if options.ema:
         averaged = AveragedModel(

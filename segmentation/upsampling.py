@@ -243,6 +243,7 @@ class TransposedConvolution(Upsampler):
                 f"{scale}: expect a checkerboard",
                 stacklevel=2,
             )
+        # With these paddings the output has exactly s times the size of the input.
         padding = math.ceil((kernel - scale) / 2)
         self.convolution = nn.ConvTranspose2d(
             channels,
@@ -363,6 +364,7 @@ class MaxUnpooling(Upsampler):
             shape = "none" if guide is None else list(guide.shape)
             raise ValueError(f"max-unpooling needs indices of {list(features.shape)}, got {shape}")
         height, width = size
+        # Indices count through the H x W plane of each channel.
         flat = features.new_zeros(*features.shape[:2], height * width)
         placed = flat.scatter(2, guide.flatten(2), features.flatten(2))
         return torch.unflatten(placed, 2, (height, width))
@@ -405,8 +407,10 @@ class Carafe(Upsampler):
         height, width = features.shape[2:]
         encoded = self.encoder(self.compression(features))
         weights = torch.unflatten(encoded, 1, (self.kernel**2, self.scale**2)).softmax(1)
+        # [B, C k^2, h w]: the k x k neighborhood of each feature, zeros beyond the border.
         around = functional.unfold(features, self.kernel, padding=self.kernel // 2)
         neighbors = around.reshape(-1, self.channels, self.kernel**2, height, width)
+        # Each of the s^2 outputs of a feature is a sum over the same neighborhood.
         parts = torch.einsum("bckhw,bkshw->bcshw", neighbors, weights.to(neighbors.dtype))
         return functional.pixel_shuffle(parts.flatten(1, 2), self.scale)
 

@@ -51,6 +51,7 @@ def measure_checkerboard(
         draws: Number of random features.
     """
     response = _response(operator, generator, draws)
+    # [draws, C, cell row, phase row, cell column, phase column].
     cells = response.reshape(*response.shape[:2], -1, operator.scale, SIDE, operator.scale)
     cells = cells[:, :, MARGIN:-MARGIN, :, MARGIN:-MARGIN]
     phases = cells.mean(dim=(2, 4))
@@ -72,6 +73,7 @@ def _response(operator: Upsampler, generator: torch.Generator, draws: int) -> Te
     size = (operator.scale * SIDE, operator.scale * SIDE)
     guide = None
     if operator.needs_indices:
+        # Any indices that a pooling can have.
         pooled = torch.randn(*shape[:2], *size, generator=generator)
         _, guide = functional.max_pool2d(pooled, operator.scale, return_indices=True)
         guide = guide.to(parameter.device)

@@ -53,6 +53,7 @@ def measure_models(
         name: partial(_forward_backward, model, images, each[name])
         for name, model in models.items()
     }
+    # In turn, not one model after the other: load on the machine then affects all of them.
     for _ in range(rounds + 1):
         for name, call in calls.items():
             with torch.no_grad():
@@ -60,6 +61,7 @@ def measure_models(
             times[name].append((forward, _seconds(call, images.device)))
     measurements = {}
     for name, model in models.items():
+        # The first round is discarded: it includes compilation and allocation.
         forward, both = np.median(times[name][1:], axis=0).tolist()
         memory = _memory(calls[name], model, images.device)
         measurements[name] = Measurement(forward, both, len(images) / both, memory)
@@ -78,6 +80,7 @@ def _forward_backward(model: nn.Module, images: Tensor, precision: str) -> None:
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    # A GPU runs asynchronously: without waiting, only the launch would be timed.
     _synchronize(device)
     began = time.perf_counter()
     call()
@@ -97,6 +100,7 @@ def _memory(call: Callable[[], object], model: nn.Module, device: torch.device) 
         before = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
+    # Views share storage: each storage counts once, and those of weights not at all.
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     stored: dict[int, int] = {}  # bytes of each storage that autograd keeps, once
 

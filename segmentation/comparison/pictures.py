@@ -118,6 +118,7 @@ def _draw_seeds(axes: Axes, results: Results, key: str, name: str) -> None:
     """A dot for each seed, and the mean with the standard deviation."""
     for i, result in enumerate(results["operators"].values()):
         values = np.array(result[key])
+        # Side by side, so that seeds with the same score are visible.
         places = i + np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.array([i])
         axes.plot(places, values, "o", color=f"C{i}", alpha=0.5, markersize=4)
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
@@ -195,6 +196,7 @@ def _window(sample: Sample) -> tuple[int, int, int, int]:
 def _differences(sample: Sample) -> NDArray[np.float64]:
     """1 where predictions differ near an edge of the label, 0 elsewhere, [H, W]."""
     predictions = np.stack(list(sample.predictions.values()))
+    # Far from edges, differences are errors of the classifier, not of the upsampling.
     near = cv2.dilate(_edges(sample.label).astype(np.uint8), np.ones((EDGE_WIDTH, EDGE_WIDTH))) > 0
     differ = (predictions != predictions[0]).any(axis=0)
     return np.asarray(differ & (sample.label != IGNORED) & near, np.float64)
