@@ -204,7 +204,7 @@ def compare_operators(options: CompareOptions, *, show_progress: bool = False) -
         for seed in seeds:
             for name, model in models.items():
                 trained[name].append(_train_operator(options, model, seed, reporter))
-    test, images = trained[BASELINE][0].data, _example_batch(training)
+    test, images = trained[BASELINE][0].dataset, _example_batch(training)
     results = {
         "schema": 1,
         "program": PROGRAM,
@@ -343,7 +343,7 @@ def _nan_to_none(values: list[float]) -> list[float | None]:
 
 def _mean_boundary_iou(result: TrainingResult, training: TrainOptions) -> float:
     """Boundary IoU on the test images, mean over classes."""
-    dataset, classes = result.data, len(result.data.classes)
+    dataset, classes = result.dataset, len(result.dataset.classes)
     total = np.zeros((classes, 2), np.int64)
     for image, label in (dataset[i] for i in range(len(dataset))):
         # As in all scores, at the full size of the label.

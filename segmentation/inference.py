@@ -19,7 +19,7 @@ from upmap.segmentation.checkpoint import (
     parse_value,
     validate_weights,
 )
-from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_model, shapes
+from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_meta_model, build_model
 from upmap.segmentation.optimization import OptimizationOptions
 
 __all__ = ["TrainedModel", "load_model"]
@@ -62,7 +62,7 @@ def load_model(path: Path) -> TrainedModel:
     options = replace(saved.options.model, weights=None)  # the checkpoint has all weights
     try:
         # First on the device "meta", so that a wrong file is refused before memory is allocated.
-        validate_weights(shapes(options), checkpoint["model"], path, "model")
+        validate_weights(build_meta_model(options), checkpoint["model"], path, "model")
         with warnings.catch_warnings():  # training has warned of the operator
             warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
             model = build_model(options)

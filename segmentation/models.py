@@ -31,8 +31,8 @@ __all__ = [
     "ResNetEncoder",
     "SelfAttention",
     "Unet",
+    "build_meta_model",
     "build_model",
-    "shapes",
 ]
 
 Features = tuple[list[Tensor], list[Tensor]]  # feature maps and pooling indices of each stage
@@ -110,13 +110,13 @@ def build_model(options: ModelOptions) -> "Unet | Fcn":
     """
     if options.classes < 1:
         raise ValueError(f"classes must be at least 1, not {options.classes}")
-    count = sum(parameter.numel() for parameter in shapes(options).parameters())
+    count = sum(parameter.numel() for parameter in build_meta_model(options).parameters())
     if count > MAX_PARAMETERS:
         raise ValueError(f"{count:,} parameters; there may be {MAX_PARAMETERS:,} at most")
     return ARCHITECTURES[options.architecture](options)
 
 
-def shapes(options: ModelOptions) -> "Unet | Fcn":
+def build_meta_model(options: ModelOptions) -> "Unet | Fcn":
     """Builds the model on the device "meta": shapes without values, in no memory.
 
     Raises:

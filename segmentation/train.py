@@ -84,14 +84,14 @@ class TrainingResult:
     Attributes:
         model: The model of the best epoch, in evaluation mode.
         epoch: The number of the best epoch, from 1.
-        data: The test images, or the validation images if there are none.
-        scores: The scores of the model on `data`.
+        dataset: The test images, or the validation images if there are none.
+        scores: The scores of the model on `dataset`.
         history: A row for every epoch.
     """
 
     model: nn.Module
     epoch: int
-    data: SegmentationDataset
+    dataset: SegmentationDataset
     scores: SemanticScores
     history: list[Row]
 
@@ -341,7 +341,7 @@ def _score_best_epoch(
 
 def _print_scores(result: TrainingResult, options: TrainOptions) -> None:
     """Prints the IoU of each class, mIoU and pixel accuracy; n/a where undefined."""
-    dataset, scores = result.data, result.scores
+    dataset, scores = result.dataset, result.scores
     title = f"best epoch {result.epoch}, chosen on {options.val}"
     print(f"{title}; {dataset.split}: {len(dataset)} images\n")
     values = [*zip(dataset.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]

@@ -8,7 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from upmap.segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
+from upmap.segmentation.models import (
+    MAX_DECODER_WIDTH,
+    ModelOptions,
+    SelfAttention,
+    build_meta_model,
+)
 from upmap.segmentation.upsampling import Size, Upsampler
 
 __all__ = ["BUDGETS", "Budget", "macs", "match_budget", "parameters"]
@@ -119,11 +124,11 @@ def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOpti
 
 
 def _parameter_cost(options: ModelOptions, size: Size) -> int:
-    return parameters(shapes(options))
+    return parameters(build_meta_model(options))
 
 
 def _mac_cost(options: ModelOptions, size: Size) -> int:
-    return macs(shapes(options), size)
+    return macs(build_meta_model(options), size)
 
 
 BUDGETS: dict[Budget, Callable[[ModelOptions, Size], int] | None] = {

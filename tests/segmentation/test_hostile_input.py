@@ -27,7 +27,7 @@ from upmap.segmentation.compare import CompareOptions
 from upmap.segmentation.datasets import decode_picture, open_dataset, read_image
 from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
-from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
+from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_meta_model, build_model
 from upmap.segmentation.predict import PredictOptions
 from upmap.segmentation.resuming import CHANGEABLE_OPTIONS, resume_state
 from upmap.segmentation.training_options import TrainOptions
@@ -339,7 +339,7 @@ def test_weights_that_the_file_has_no_bytes_for_are_refused(
 ) -> None:
     options = dict(saved["options"]["model"], width=512, depth=4)
     tree = dict(saved, options=dict(saved["options"], model=options))
-    shape = shapes(ModelOptions(**options)).state_dict()
+    shape = build_meta_model(ModelOptions(**options)).state_dict()
     tree["model"] = {  # strides of 0: a byte stands for a gigabyte
         key: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
         for key, tensor in shape.items()

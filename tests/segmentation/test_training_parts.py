@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -24,6 +26,9 @@ from upmap.segmentation.optimization import (
     grad_scaler,
     learning_rate,
 )
+from upmap.segmentation.seeds import MAX_SEED, derive_seed
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,3 +323,27 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**changes)
+
+
+@given(
+    first=st.tuples(st.integers(0, MAX_SEED), st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1)),
+    second=st.tuples(
+        st.integers(0, MAX_SEED), st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1)
+    ),
+)
+def test_seeds_of_epochs_and_items_differ_and_generators_accept_them(
+    first: tuple[int, int, int], second: tuple[int, int, int]
+) -> None:
+    for length in (2, 3):
+        seeds = [derive_seed(*indices[:length]) for indices in (first, second)]
+        assert all(torch.Generator().manual_seed(seed).initial_seed() == seed for seed in seeds)
+    # Epochs and items below the multiplier: seed and epoch are the digits of a number.
+    if first[:2] != second[:2]:
+        assert derive_seed(*first[:2]) != derive_seed(*second[:2])
+
+
+@pytest.mark.parametrize("text", ['" - at "', "1_000_003", "IGNORED = 255"])
+def test_what_all_need_is_written_once(text: str) -> None:
+    files = [*(ROOT / "upmap").glob("*.py"), *(ROOT / "metrics").rglob("*.py")]
+    files += (ROOT / "segmentation").rglob("*.py")
+    assert sum(file.read_text("utf-8").count(text) for file in files) == 1
