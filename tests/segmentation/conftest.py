@@ -1,4 +1,4 @@
-"""A checkpoint of a short training, which several tests look at."""
+"""A checkpoint of a short training, for several tests."""
 
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Tests of comparisons of operators: results, budgets, pictures and the program."""
+
 import json
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Data sets give images and labels alike, and one clear line where a file is bad."""
+"""Tests of data sets: formats of images and labels, and errors that name the file."""
 
 import json
 import pickle
@@ -52,7 +52,7 @@ def encode(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **m
 
 
 def gray_png(ids: NDArray[np.uint8], bits: int) -> bytes:
-    """A grayscale PNG of few bits, which PIL does not write."""
+    """A grayscale PNG of less than 8 bits, which Pillow cannot write."""
     height, width = ids.shape
     planes = np.unpackbits(ids[:, :, None], axis=2)[:, :, 8 - bits :].reshape(height, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(planes, axis=1))

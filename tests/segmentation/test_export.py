@@ -1,3 +1,5 @@
+"""Tests of the export to ONNX, with onnxruntime."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def test_every_operator_can_be_exported(upsampling: str, tmp_path: Path) -> None
 
 
 def export_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[float, list[Size]]:
-    """What the installed torch can do: releases differ in what they export for any size.
+    """Exports for any size if the installed torch can: releases differ.
 
     Returns:
         The difference that was seen, and sizes of images that the file must be right for.
@@ -94,7 +96,7 @@ def test_what_cannot_be_exported_for_any_size_says_so_and_leaves_nothing(
 
 
 class Constant(nn.Module):
-    """Logits that are one value, whatever the images are."""
+    """A model whose logits are all one value."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -140,7 +142,7 @@ def test_an_exported_checkpoint_takes_pixels_of_any_size_and_knows_its_classes(
 
 
 class Counting(nn.Module):
-    """Says something else each time that it is called."""
+    """A model whose logits change with every call."""
 
     calls = 0
 

@@ -1,4 +1,4 @@
-"""Options, checkpoints and images that nobody means well with end in one line and status 2."""
+"""Hostile options, checkpoints and images end in one line and status 2."""
 
 import argparse
 import copy
@@ -174,7 +174,7 @@ MISSING = object()
 
 
 def spoil(value: Any) -> Iterator[Any]:
-    """What a checkpoint may have in place of a value."""
+    """Wrong values in place of a value of a checkpoint."""
     yield MISSING
     yield "text" if isinstance(value, dict) else {"odd": [3]}
     yield 10**30
@@ -191,7 +191,7 @@ def spoil(value: Any) -> Iterator[Any]:
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every key of a checkpoint; of those that are alike (weights, rows), the first."""
+    """The path of every key of a checkpoint; of similar ones (weights, rows) only the first."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree))[:1]
     alike: set[str] = set()
     for key in keys:
@@ -248,7 +248,7 @@ def saved(options: TrainOptions) -> dict[str, Any]:
 
 
 def is_free(place: tuple[Any, ...], value: Any) -> bool:
-    """Whether a training may go on with another value in that place."""
+    """Whether a training may be resumed with another value in that place."""
     if place[0] == "options":
         return len(place) > 1 and place[1] in CHANGEABLE_OPTIONS
     if place[0] == "history" and len(place) == 3:
@@ -412,7 +412,7 @@ def test_postscript_starts_no_ghostscript(
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is, and has nothing to show for it."""
+    """A PNG with a large size in its header, and hardly any data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + b"".join(

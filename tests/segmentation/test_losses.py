@@ -1,4 +1,4 @@
-"""Losses equal torch's and the written-out formula, and pixels without a label do not count."""
+"""Tests of losses, against torch and against the formulas; ignored pixels do not count."""
 
 import math
 from dataclasses import replace

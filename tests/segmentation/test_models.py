@@ -1,4 +1,4 @@
-"""Models take any operator and any size; what they cost can be counted and matched."""
+"""Tests of models with every operator and odd sizes, and of their costs."""
 
 import warnings
 from dataclasses import replace

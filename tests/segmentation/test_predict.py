@@ -1,3 +1,5 @@
+"""Tests of predictions: windows, flips, files and errors."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""Tests of blending overlapping windows."""
+
 from functools import partial
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Training from the command line: it learns, resumes bit for bit, and stops with one clear line."""
+"""Tests of training from the command line: learning, bit-exact resuming, and errors."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def history(out: Path) -> list[dict[str, str]]:
 
 
 def assert_same(first: Any, second: Any) -> None:
-    """The same to the last bit, whatever it is made of."""
+    """Equality to the last bit of tensors and containers of them."""
     assert type(first) is type(second)
     if isinstance(first, dict):
         assert first.keys() == second.keys()
@@ -94,7 +94,7 @@ def assert_same_training(first_out: Path, second_out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training that nothing disturbed."""
+    """A training that was not interrupted."""
     out = tmp_path_factory.mktemp("whole")
     assert main(words(squares, out, "--ema", "0.9")) == 0
     return out
@@ -175,7 +175,7 @@ def test_after_kill_9_it_resumes_bit_for_bit(squares: Path, whole: Path, tmp_pat
 
 
 class Killed(BaseException):
-    """Stands for a kill at a place of one's choice."""
+    """Stands for a kill at a chosen place."""
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
 
 
 def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """The line that a misuse ends with."""
+    """The last line on stderr of a run that ends with status 2."""
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err

@@ -1,4 +1,4 @@
-"""Options, checkpoints, views, schedules and counting: what a training is put together from."""
+"""Tests of the parts of a training: options, checkpoints, views, schedules and evaluation."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -174,7 +174,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: Any, message: str) -
 
 
 class Numbered(Dataset[tuple[Tensor, Tensor]]):
-    """Items whose labels tell where each pixel came from."""
+    """Items whose labels show where each pixel comes from."""
 
     def __len__(self) -> int:
         return 6

@@ -1,4 +1,4 @@
-"""Every upsampling operator keeps the one signature, its gradient, its cost and its beginning."""
+"""Tests of upsampling operators: signature, gradients, costs and initial weights."""
 
 import copy
 import warnings
@@ -32,7 +32,7 @@ def build(name: str, channels: int = 8, scale: int = 2, **options: Any) -> Upsam
 
 
 def guide_of(operator: Upsampler, features: Tensor, size: tuple[int, int]) -> Tensor | None:
-    """Indices as an encoder would hand them over, from pooling a tensor of `size`."""
+    """Indices as of an encoder that pools a tensor of `size`."""
     if not operator.needs_indices:
         return None
     high = torch.randn(*features.shape[:2], *size, dtype=features.dtype)
