@@ -13,7 +13,7 @@ from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.models import Fcn, Unet
 from upmap.segmentation.optimization import autocast
 
-__all__ = ["as_input", "confusion", "confusion_matrix", "logits_at", "resize"]
+__all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
@@ -76,7 +76,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
 
 
 @torch.no_grad()
-def confusion(
+def evaluate_model(
     model: nn.Module,
     items: Iterable[Item],
     classes: int,
@@ -86,7 +86,7 @@ def confusion(
     factor: float = 1.0,
     precision: str = "fp32",
 ) -> NDArray[np.int64]:
-    """The confusion matrix of a model over a data set, int64 [K, K], target by prediction.
+    """Evaluates a model on a data set: its confusion matrix, int64 [K, K], target by prediction.
 
     Args:
         model: See `logits_at`; in evaluation mode afterwards.

@@ -32,7 +32,7 @@ from upmap.segmentation.checkpoint import (
 )
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
 from upmap.segmentation.device import select_device
-from upmap.segmentation.evaluation import confusion
+from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.history import (
     COLUMNS,
     Row,
@@ -286,7 +286,7 @@ def _evaluate(
     device = next(model.parameters()).device
     items = range(rank(), len(dataset), world_size())
     show = show_progress and rank() == 0
-    counts = confusion(
+    counts = evaluate_model(
         model,
         (dataset[i] for i in track_progress(items, "evaluation", total=len(items), show=show)),
         len(dataset.classes),

@@ -57,10 +57,10 @@ def test_a_folder_is_labeled(
 
 def test_predictions_on_a_test_set_have_the_scores_of_the_training(checkpoint: Path) -> None:
     from upmap.metrics.semantic import semantic_scores
-    from upmap.segmentation.evaluation import confusion, confusion_matrix
+    from upmap.segmentation.evaluation import confusion_matrix, evaluate_model
 
     trained, data = load_model(checkpoint), open_dataset("shapes", None, "test", count=6)
-    whole = confusion(trained.model, data, 6, device=torch.device("cpu"), factor=0.5)
+    whole = evaluate_model(trained.model, data, 6, device=torch.device("cpu"), factor=0.5)
     total = torch.zeros(6, 6, dtype=torch.int64)
     for i in range(len(data)):
         image, label = data[i]

@@ -18,7 +18,7 @@ import torch
 from upmap.segmentation import train as program
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.datasets import open_dataset
-from upmap.segmentation.evaluation import confusion
+from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.train import main, train_model
@@ -245,7 +245,7 @@ def test_two_processes_train_alike_and_score_exactly_alike(
     net.load_state_dict(checkpoint["model"])
     val = open_dataset("folder", squares, "val")
     items = (val[i] for i in range(len(val)))
-    single = confusion(net, items, 2, device=torch.device("cpu"), factor=factor)
+    single = evaluate_model(net, items, 2, device=torch.device("cpu"), factor=factor)
     assert program.semantic_scores(single).mIoU == checkpoint["history"][-1]["val_mIoU"]
 
 

@@ -18,7 +18,7 @@ from upmap.metrics.semantic import IGNORED
 from upmap.options import add_flags, parse_options
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
-from upmap.segmentation.evaluation import as_input, confusion, confusion_matrix, logits_at
+from upmap.segmentation.evaluation import as_input, confusion_matrix, evaluate_model, logits_at
 from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,
@@ -281,8 +281,8 @@ def test_a_models_confusion_does_not_depend_on_batches() -> None:
         for size in [(8, 9), (8, 9), (8, 9), (5, 7), (8, 9)]
     ]
     device = torch.device("cpu")
-    single = confusion(net, items, 4, device=device, batch_size=1)
-    assert np.array_equal(confusion(net, items, 4, device=device, batch_size=3), single)
+    single = evaluate_model(net, items, 4, device=device, batch_size=1)
+    assert np.array_equal(evaluate_model(net, items, 4, device=device, batch_size=3), single)
     assert single.sum() == 4 * 72 + 35
 
 
