@@ -16,11 +16,12 @@ import torch
 
 from benchmarks.harness import ROOT, BenchmarkError, append_rows, provenance
 from upmap.segmentation.compare import CompareOptions
+from upmap.segmentation.comparison.measurement import Measurement, measure_models
 from upmap.segmentation.device import select_device
-from upmap.segmentation.measurement import Measured, measure_models
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import PRECISIONS
-from upmap.segmentation.train import TrainOptions, train
+from upmap.segmentation.train import train_model
+from upmap.segmentation.training_options import TrainOptions
 
 __all__ = ["COLUMNS", "main", "refuse_apart", "scored"]
 
@@ -51,7 +52,7 @@ def scored(
             step = replace(training.optimization, precision=name)
             out = str(folder / f"{name}-{seed}")
             one = replace(training, optimization=step, seed=seed, out=out)
-            found[name].append(train(one).scores.mIoU)
+            found[name].append(train_model(one).scores.mIoU)
             print(f"{name}, seed {seed}: mIoU {found[name][-1]:.4f}", file=sys.stderr)
     return found
 
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measured]:
+def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measurement]:
     """Of the default U-Net, for a batch of 8, 192 x 256 px, channels last."""
     models = {
         name: build_model(ModelOptions(classes=6)).to(device).to(memory_format=torch.channels_last)
@@ -104,7 +105,7 @@ def _costs(precisions: Sequence[str], device: torch.device) -> dict[str, Measure
 
 
 def _rows(
-    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Measured], device: torch.device
+    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Measurement], device: torch.device
 ) -> list[dict[str, str]]:
     made_with = provenance()
     is_gpu = device.type == "cuda"

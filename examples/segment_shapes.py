@@ -14,7 +14,8 @@ import upmap
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.predict import predict_labels
-from upmap.segmentation.train import TrainOptions, train
+from upmap.segmentation.train import train_model
+from upmap.segmentation.training_options import TrainOptions
 
 OUT = Path("shapes-model")
 PHOTO = Path(upmap.__file__).parent / "data/sample/voc/JPEGImages/shape_000001.jpg"
@@ -31,7 +32,7 @@ def main() -> None:
         out=str(OUT),
         model=ModelOptions(width=8, depth=2, upsampling="pixelshuffle"),
     )
-    result = train(options, after_epoch=lambda row: print(f"loss {row['loss']:.3f}"))
+    result = train_model(options, after_epoch=lambda row: print(f"loss {row['loss']:.3f}"))
     print(f"mIoU {result.scores.mIoU:.3f}, epoch {result.epoch}")
 
     # In another program, only the checkpoint is needed.

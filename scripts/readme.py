@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from upmap.segmentation.report import table
+from upmap.segmentation.comparison.report import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.csv"
@@ -204,7 +204,7 @@ def slope(row: Row, base: Row, column: str, detections: int) -> str:
 
 def comparison_table() -> str:
     """The comparison whose folder is docs/comparison."""
-    return table(json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8")))
+    return format_table(json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8")))
 
 
 def precision_table() -> str:

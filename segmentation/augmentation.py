@@ -1,7 +1,7 @@
-"""Random views of a data set for training, by torchvision's transforms v2.
+"""Random augmentation of a data set, by torchvision's transforms v2.
 
-A view depends on the seed, the epoch and the item alone: not on the number of workers or
-processes, nor on what was drawn before. So a resumed training sees what it would have seen.
+A view depends only on the seed, the epoch and the item, not on the number of workers or processes,
+nor on earlier views. So a resumed training sees the same views.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_ranges
-from upmap.segmentation.losses import IGNORED
+from upmap.segmentation.seeds import derive_seed
 
-__all__ = ["AugmentationOptions", "Views", "transform"]
+__all__ = ["AugmentationOptions", "Views", "build_transform"]
 
 Pair = tuple[Tensor, Tensor]
-MULTIPLIER = 1_000_003  # keeps the seeds of epochs and items apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationOptions:
-    """How an image and its labels are varied.
+    """Options of augmentation.
 
     Attributes:
         crop: Height and width of what is trained on, px; larger than an image, it is padded.
@@ -52,27 +52,29 @@ class Views(Dataset[Pair]):
     def __init__(
         self, dataset: Dataset[Pair], options: AugmentationOptions, *, seed: int, epoch: int
     ) -> None:
-        """Chooses the views.
+        """Sets the data set, and what views depend on.
 
         Args:
             dataset: Items (image uint8 [3, H, W], label uint8 [H, W]).
-            options: How they vary.
-            seed: Of the training.
-            epoch: Which of them.
+            options: The options.
+            seed: The seed of the training.
+            epoch: The epoch, from 0.
         """
         self.dataset = dataset
-        self.transform = transform(options)
-        self.seed = (seed * MULTIPLIER + epoch) * MULTIPLIER
+        self.transform = build_transform(options)
+        self.seed = seed
+        self.epoch = epoch
 
     def __getitem__(self, item: int) -> Pair:
         image, label = self.dataset[item]
+        # Forked, so that views leave the random numbers of the training as they are.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed + item) % 2**63)
+            torch.manual_seed(derive_seed(self.seed, self.epoch, item))
             image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
         return image.as_subclass(Tensor), label.as_subclass(Tensor)
 
 
-def transform(options: AugmentationOptions) -> v2.Transform:
+def build_transform(options: AugmentationOptions) -> v2.Transform:
     """The transform of an image (tv_tensors.Image) and its labels (tv_tensors.Mask)."""
     steps: list[v2.Transform] = [
         v2.RandomHorizontalFlip(options.flip),
@@ -84,20 +86,22 @@ def transform(options: AugmentationOptions) -> v2.Transform:
         ),
     ]
     if options.color:
+        # Only images: ColorJitter leaves masks as they are.
         strength = options.color
         steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
     return v2.Compose(steps)
 
 
 class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """Both sides by one factor, drawn evenly on a logarithmic scale."""
+    """Scales both sides by one factor, drawn uniformly on a logarithmic scale."""
 
     def __init__(self, smallest: float, largest: float) -> None:
         super().__init__()
         self.limits = torch.tensor([smallest, largest]).log()
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws the factor, and says the size that it makes."""
+        """Draws the factor; returns the size of the scaled image."""
+        # Logarithmic, so that halving the size is as likely as doubling it.
         low, high = self.limits.tolist()
         factor = float(torch.empty(()).uniform_(low, high).exp())
         height, width = flat_inputs[0].shape[-2:]

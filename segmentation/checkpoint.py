@@ -1,7 +1,6 @@
-"""Checkpoints: written whole or not at all, read without running what is in them.
+"""Checkpoint files: written completely or not at all, read without running code in them.
 
-A checkpoint that is read may come from anyone: nothing in it is used before it was seen to be of
-the kind and size that it should be.
+A file may come from anyone: each value in it is validated before it is used.
 """
 
 import os
@@ -10,42 +9,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
+from upmap.conversion import convert_value
 from upmap.errors import InputError
 from upmap.files import create_file, require_path
 from upmap.options import describe_value
 
 __all__ = [
+    "BEST",
+    "LAST",
     "PROGRAM",
     "SCHEMA",
-    "as_kind",
     "load_checkpoint",
     "load_weights",
+    "parse_value",
     "save_checkpoint",
     "validate_tensor",
     "validate_weights",
 ]
 
-PROGRAM = "segmentation.train"  # whose checkpoints these are
-SCHEMA = 1  # a change that breaks readers adds one
+PROGRAM = "segmentation.train"  # the program that writes checkpoints
+SCHEMA = 1  # raised by a change that older versions cannot read
+LAST, BEST = "last.pt", "best.pt"  # the files of a training: its state, and its best model
 KEYS = ("schema", "program", "options", "classes", "palette", "model")
-PLAIN = (str, int, float, bool, type(None))
+PLAIN_TYPES = (str, int, float, bool, type(None))
 
-Kind = TypeVar("Kind")
+T = TypeVar("T")
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Writes a checkpoint beside `path`, then takes its place, so that a kill leaves the old one.
+    """Writes a checkpoint beside `path` and renames it, so that a kill leaves the old file.
 
     Args:
         path: The file.
         checkpoint: Tensors, numbers, strings, and dicts and lists of these; KEYS among them.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: If the file cannot be written.
     """
     with create_file(path) as beside, beside.open("wb") as file:
         torch.save(checkpoint, file)
@@ -57,128 +59,127 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint in a file, on the CPU.
 
     Raises:
-        InputError: If it is no checkpoint of this program's, is truncated, or holds code.
+        InputError: If the file is not a checkpoint of this program, is truncated, or holds code.
     """
     require_path(path)
     try:
-        with warnings.catch_warnings():  # of odd tensors, which are refused below
-            warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch raise whatever they like at a foreign file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about unusual tensors, which are refused later
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile raise many types for a foreign file
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"not a checkpoint: {reason}", path) from None
-    missing = [key for key in KEYS if not isinstance(found, dict) or key not in found]
+    missing = [key for key in KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise InputError(f"not a checkpoint of upmap: it has no {', '.join(missing)}", path)
-    if type(found["schema"]) is not int or found["schema"] != SCHEMA:
-        message = f"a checkpoint of schema {describe_value(found['schema'])}, expected {SCHEMA}"
+    schema = checkpoint["schema"]
+    if type(schema) is not int or schema != SCHEMA:
+        message = f"a checkpoint of schema {describe_value(schema)}, expected {SCHEMA}"
         raise InputError(message, path, "schema")
-    if not isinstance(found["program"], str):
+    if not isinstance(checkpoint["program"], str):
         raise InputError("expected the name of a program", path, "program")
-    return dict(found)
+    return dict(checkpoint)
 
 
-def as_kind(value: object, kind: type[Kind], path: str | Path, key: str) -> Kind:
-    """What a checkpoint has for `key`, as a dataclass, list and so on of numbers and strings.
+def parse_value(value: object, kind: type[T], path: str | Path, key: str) -> T:
+    """A value of a checkpoint as a dataclass, a list and so on of numbers and strings.
 
     Args:
-        value: What was loaded.
-        kind: What `msgspec.convert` makes of it.
+        value: A value of plain types, or of types that are refused, such as tensors.
+        kind: The type that the value must fit.
         path: The file, for errors.
-        key: Likewise; empty where `value` has the names of keys.
+        key: The key of the value, for errors; empty if `value` is a dict of several keys.
 
     Raises:
-        InputError: If it is of another kind; names the file and the key.
+        InputError: If the value does not fit, or holds other types; names the file and the key.
     """
     for name, part in value.items() if isinstance(value, dict) and not key else [(key, value)]:
-        _refuse_foreign(part, path, name)
-    try:
-        return msgspec.convert(value, kind)
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        message, _, place = str(error).partition(" - at ")
-        below = place.strip("`$.")
-        raise InputError(message, path, ".".join(filter(None, [key, below])) or None) from None
+        _validate_plain(part, path, name)
+    return convert_value(value, kind, path, key)
 
 
 def load_weights(module: nn.Module, state: object, path: str | Path, key: str = "") -> None:
-    """Loads the values of a module, once each is seen to fit it and to be finite.
+    """Loads the values of a module, after they are validated.
 
     Args:
-        module: What takes the values.
-        state: What was loaded as its state_dict.
+        module: The module whose values are set.
+        state: A state_dict from a file.
         path: The file, for errors.
-        key: What the file calls the state_dict, for errors.
+        key: The key of the state_dict in the file, for errors.
 
     Raises:
         InputError: See `validate_weights`.
     """
     validate_weights(module, state, path, key)
-    module.load_state_dict(state)  # type: ignore[arg-type]  # a mapping, as was just seen
+    module.load_state_dict(state)  # type: ignore[arg-type]  # validated to be a mapping
 
 
 def validate_weights(module: nn.Module, state: object, path: str | Path, key: str = "") -> None:
-    """Refuses a state_dict whose tensors are not those of the module, or hold NaN or infinity.
+    """Requires the names, shapes and dtypes of a module's tensors, and finite values.
 
     Args:
-        module: What takes the values; may be without values, on the device "meta".
-        state: What was loaded as its state_dict.
+        module: The module that the values are for; may be on the device "meta".
+        state: A state_dict from a file.
         path: The file, for errors.
-        key: What the file calls the state_dict, for errors.
+        key: The key of the state_dict in the file, for errors.
 
     Raises:
-        InputError: If a tensor is missing, left over, of another shape or dtype, or not finite;
-            names it. If together they have more bytes than the file.
+        InputError: If a tensor is missing, superfluous, of another shape or dtype, or not finite;
+            names it. If all tensors together have more bytes than the file.
     """
     if not isinstance(state, Mapping):
-        raise InputError(
-            f"expected tensors by name, got {describe_value(state)}", path, key or None
-        )
-    # Strides of 0 make much of few bytes, which a model would then be made for.
-    size, tensors = Path(path).stat().st_size, [v for v in state.values() if isinstance(v, Tensor)]
-    if (total := sum(one.numel() * one.element_size() for one in tensors)) > size:
-        message = f"{total:,} bytes of tensors in a file of {size:,}"
+        message = f"expected tensors by name, got {describe_value(state)}"
         raise InputError(message, path, key or None)
+    _validate_size(state, path, key)
     expected = module.state_dict()
-    place = f"{key}." if key else ""
+    prefix = f"{key}." if key else ""
     for name in state:
         if name not in expected:
             raise InputError(f"the model has no {describe_value(name)}", path, key or None)
     for name, tensor in expected.items():
         if name not in state:
-            raise InputError("missing", path, place + name)
-        validate_tensor(state[name], tensor, path, place + name)
+            raise InputError("missing", path, prefix + name)
+        validate_tensor(state[name], tensor, path, prefix + name)
         if name.endswith("running_var") and bool((state[name] < 0).any()):
-            raise InputError("a variance below 0", path, place + name)  # its root would be NaN
+            raise InputError("a variance below 0", path, prefix + name)  # its root would be NaN
 
 
 def validate_tensor(value: object, expected: Tensor, path: str | Path, key: str) -> None:
-    """Refuses what is no dense, finite tensor of the shape and dtype of `expected`.
+    """Requires a dense, finite tensor of the shape and dtype of `expected`.
 
     Raises:
-        InputError: Names the file and the key.
+        InputError: If the value is anything else; names the file and the key.
     """
     if not isinstance(value, Tensor):
         raise InputError(f"expected a tensor, got {describe_value(value)}", path, key)
     if value.layout != torch.strided or value.device.type != "cpu":
         raise InputError(f"expected a dense tensor with values, got {value.layout}", path, key)
-    for name in ("dtype", "shape"):
-        have, want = getattr(value, name), getattr(expected, name)
-        if have != want:
-            shown = [str(list(one) if name == "shape" else one) for one in (have, want)]
-            raise InputError(f"{name} {shown[0]}, expected {shown[1]}", path, key)
+    if value.dtype != expected.dtype:
+        raise InputError(f"dtype {value.dtype}, expected {expected.dtype}", path, key)
+    if value.shape != expected.shape:
+        raise InputError(f"shape {[*value.shape]}, expected {[*expected.shape]}", path, key)
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise InputError("not finite: it holds NaN or infinity", path, key)
 
 
-def _refuse_foreign(value: object, path: str | Path, key: str) -> None:
-    """Refuses all but numbers, strings, None, and dicts, lists and tuples of these."""
-    waiting, seen = [value], set()
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict | list | tuple):
-            if id(one) not in seen:  # what holds itself would never end
-                seen.add(id(one))
-                waiting.extend([*one, *one.values()] if isinstance(one, dict) else one)
-        elif not isinstance(one, PLAIN):
-            kind = type(one).__name__
+def _validate_size(state: Mapping[Any, object], path: str | Path, key: str) -> None:
+    """Refuses tensors that strides of 0 make larger than the file that they come from."""
+    size = Path(path).stat().st_size
+    tensors = [value for value in state.values() if isinstance(value, Tensor)]
+    if (total := sum(tensor.numel() * tensor.element_size() for tensor in tensors)) > size:
+        message = f"{total:,} bytes of tensors in a file of {size:,}"
+        raise InputError(message, path, key or None)
+
+
+def _validate_plain(value: object, path: str | Path, key: str) -> None:
+    """Requires numbers, strings, None, and dicts, lists and tuples of these."""
+    pending, seen = [value], set()
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict | list | tuple):
+            if id(part) not in seen:  # a container that holds itself would never end
+                seen.add(id(part))
+                pending.extend([*part, *part.values()] if isinstance(part, dict) else part)
+        elif not isinstance(part, PLAIN_TYPES):
+            kind = type(part).__name__
             raise InputError(f"expected numbers and strings, got a {kind}", path, key or None)

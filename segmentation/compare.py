@@ -1,6 +1,7 @@
 """Compares upsampling operators: `python -m segmentation.compare` trains each with several seeds.
 
-All operators see the same images, views, order and schedule for a seed, so differences are paired.
+With the same seed, all operators are trained on the same views in the same order under the same
+schedule, so that differences are paired.
 """
 
 import json
@@ -28,26 +29,29 @@ from upmap.options import (
     parse_options,
     validate_ranges,
 )
-from upmap.segmentation import pictures
 from upmap.segmentation.augmentation import AugmentationOptions
-from upmap.segmentation.checkerboard import Checkerboard, checkerboard
-from upmap.segmentation.cost import BUDGETS, Budget, macs, match_budget, parameters
-from upmap.segmentation.datasets import Segmentation, open_dataset
+from upmap.segmentation.comparison import pictures
+from upmap.segmentation.comparison.checkerboard import Checkerboard, measure_checkerboard
+from upmap.segmentation.comparison.cost import BUDGETS, Budget, macs, match_budget, parameters
+from upmap.segmentation.comparison.measurement import measure_models
+from upmap.segmentation.comparison.report import format_report, format_table
+from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at, resize
-from upmap.segmentation.measurement import measure_models
+from upmap.segmentation.history import Row
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import OptimizationOptions
-from upmap.segmentation.report import page, table
-from upmap.segmentation.train import MAX_SEED, Diverged, Row, TrainingResult, TrainOptions, train
+from upmap.segmentation.seeds import MAX_SEED
+from upmap.segmentation.train import Diverged, TrainingResult, train_model
+from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
 
 __all__ = ["CompareOptions", "Comparison", "compare_operators", "main", "paired_difference"]
 
 PROGRAM = "segmentation.compare"
 BASELINE = "bilinear"
-CONFIDENCE = 0.95
-SAMPLE_POOL_SIZE = 40  # images that those to be shown are chosen from
+CONFIDENCE = 0.95  # of intervals
+SAMPLE_POOL_SIZE = 40  # test images that the most informative ones are chosen from
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
@@ -123,12 +127,12 @@ class CompareOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
-        results: What results.json holds: "operators" has, for each name, the costs, and lists with
-            an entry for each seed.
-        samples: What each operator's model of the first seed made of the first images.
+        results: The content of results.json: "operators" has, for each name, the costs, and lists
+            with an entry for each seed.
+        samples: The first test images with the predictions of each operator's first model.
         palette: uint8 [K, 3], RGB.
     """
 
@@ -153,50 +157,54 @@ def _program(options: CompareOptions) -> None:
     if (folder / RESULTS).exists() and not options.resume:
         raise InputError("exists already: name a new --out", folder / RESULTS)
     check_folder(folder)
-    found = compare_operators(options, show_progress=True)
-    _write(found, folder)
-    print(f"{table(found.results)}\nthe report and its pictures: {folder / 'report.md'}")
+    comparison = compare_operators(options, show_progress=True)
+    _write_files(comparison, folder)
+    table = format_table(comparison.results)
+    print(f"{table}\nthe report and its pictures: {folder / 'report.md'}")
 
 
-def _write(found: Comparison, folder: Path) -> None:
+def _write_files(comparison: Comparison, folder: Path) -> None:
     """Writes the pictures, the report that shows them, and last, when all is there, the results."""
-    drawn = {
-        "scores.png": pictures.scores(found.results),
-        "curves.png": pictures.curves(found.results),
-        "predictions.png": pictures.predictions(
-            pictures.most_informative(found.samples), found.palette
-        ),
+    results = comparison.results
+    samples = pictures.most_informative(comparison.samples)
+    figures = {
+        "scores.png": pictures.draw_scores(results),
+        "curves.png": pictures.draw_curves(results),
+        "predictions.png": pictures.draw_predictions(samples, comparison.palette),
     }
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         with create_file(folder / name) as beside:
             figure.savefig(beside, format="png", dpi=100)
     with create_file(folder / "report.md") as beside:
-        beside.write_text(page(found.results, list(drawn)), "utf-8")
+        beside.write_text(format_report(results, list(figures)), "utf-8")
     with create_file(folder / RESULTS) as beside:
-        beside.write_text(json.dumps(found.results, indent=1, allow_nan=False) + "\n", "utf-8")
+        beside.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def compare_operators(options: CompareOptions, *, show_progress: bool = False) -> Comparison:
-    """Trains every operator with every seed, and says what came of it.
+    """Trains a model with each operator and each seed, and compares scores and costs.
 
     Args:
         options: The options.
-        show_progress: Whether to tell of each training on stderr, with a bar on a terminal.
+        show_progress: Whether to print the score of each training on stderr, with a progress bar
+            on a terminal.
 
     Raises:
         InputError: If the options or the data cannot be used.
         Diverged: If a training diverged.
     """
     training = options.training
-    data = open_dataset(training.dataset, training.root, training.train)
-    models = {name: _model(options, name, len(data.classes)) for name in options.names}
+    dataset = open_dataset(training.dataset, training.root, training.train)
+    models = {name: _match_model(options, name, len(dataset.classes)) for name in options.names}
     seeds = range(training.seed, training.seed + options.seeds)
-    found: dict[str, list[TrainingResult]] = {name: [] for name in options.names}
-    with _Told(len(seeds) * len(models) * training.epochs, show_progress) as told:
+    trained: dict[str, list[TrainingResult]] = {name: [] for name in options.names}
+    epochs = len(seeds) * len(models) * training.epochs
+    with _ProgressReporter(epochs, show=show_progress) as reporter:
+        # Seeds in the outer loop: results of all operators exist early.
         for seed in seeds:
-            for name, one in models.items():
-                found[name].append(_train_operator(options, one, seed, told))
-    test, images = found[BASELINE][0].data, _batch(training)
+            for name, model in models.items():
+                trained[name].append(_train_operator(options, model, seed, reporter))
+    test, images = trained[BASELINE][0].dataset, _example_batch(training)
     results = {
         "schema": 1,
         "program": PROGRAM,
@@ -208,21 +216,21 @@ def compare_operators(options: CompareOptions, *, show_progress: bool = False) -
         "split": f"{len(test)} images of {test.split}",
         "seeds": list(seeds),
         "baseline": BASELINE,
-        "operators": _operators(models, found, images, training),
+        "operators": _compare_results(models, trained, images, training),
     }
-    firsts = {name: trained[0].model for name, trained in found.items()}
-    return Comparison(results, _samples(firsts, test, training), test.palette)
+    first_models = {name: runs[0].model for name, runs in trained.items()}
+    return Comparison(results, _predict_samples(first_models, test, training), test.palette)
 
 
 def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[str, float | None]:
     """The mean difference of pairs and its confidence interval by Student's t.
 
     Args:
-        values: One for each seed.
-        base: Likewise.
+        values: The score of each seed.
+        base: The score of the baseline for each seed.
 
     Returns:
-        "mean", "low" and "high", of 95 % confidence; None for limits that one pair cannot give.
+        "mean", and the limits "low" and "high" of the 95 % interval; these are None for one pair.
 
     >>> paired_difference([0.5, 0.75], [0.25, 0.5])
     {'mean': 0.25, 'low': 0.25, 'high': 0.25}
@@ -238,136 +246,142 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[st
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def _model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
-    given = replace(options.training.model, classes=classes, upsampling=name)
-    budget: Budget = options.budget  # type: ignore[assignment]  # __post_init__ has looked
+def _match_model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
+    """The model with an operator, its decoder as wide as the budget says."""
+    model = replace(options.training.model, classes=classes, upsampling=name)
+    budget: Budget = options.budget  # type: ignore[assignment]  # validated in __post_init__
     try:
-        return match_budget(given, budget, options.training.augmentation.crop)
+        return match_budget(model, budget, options.training.augmentation.crop)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
 
 
 def _train_operator(
-    options: CompareOptions, made: ModelOptions, seed: int, told: "_Told"
+    options: CompareOptions, model: ModelOptions, seed: int, reporter: "_ProgressReporter"
 ) -> TrainingResult:
-    out = str(Path(options.out) / f"{made.upsampling}-{seed}")
-    one = replace(options.training, model=made, seed=seed, out=out, resume=options.resume)
-    told.begins(f"{made.upsampling}, seed {seed}")
-    found = train(one, after_epoch=told.after_epoch)
-    told.ends(found)
-    return found
+    out = str(Path(options.out) / f"{model.upsampling}-{seed}")
+    training = replace(options.training, model=model, seed=seed, out=out, resume=options.resume)
+    reporter.start(f"{model.upsampling}, seed {seed}")
+    result = train_model(training, after_epoch=reporter.after_epoch)
+    reporter.finish(result)
+    return result
 
 
-class _Told:
-    """Tells on stderr of trainings: a bar over all epochs, a line for what each came to."""
+class _ProgressReporter:
+    """Shows the progress of trainings on stderr: a bar over epochs, a line for each training."""
 
-    def __init__(self, epochs: int, show: bool) -> None:
+    def __init__(self, epochs: int, *, show: bool) -> None:
         from tqdm import tqdm
 
         self.show = show
         self.bar = tqdm(total=epochs, unit="epoch", disable=None if show else True, leave=False)
         self.name = ""
 
-    def __enter__(self) -> "_Told":
+    def __enter__(self) -> "_ProgressReporter":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
 
-    def begins(self, name: str) -> None:
+    def start(self, name: str) -> None:
         self.name = name
         self.bar.set_description(name)
 
     def after_epoch(self, row: Row) -> None:
         self.bar.update()
 
-    def ends(self, found: TrainingResult) -> None:
-        seconds = sum(row["seconds"] for row in found.history)
-        line = f"{self.name}: mIoU {found.scores.mIoU:.4f}, {seconds:.0f} s"
+    def finish(self, result: TrainingResult) -> None:
+        seconds = sum(row["seconds"] for row in result.history)
+        line = f"{self.name}: mIoU {result.scores.mIoU:.4f}, {seconds:.0f} s"
         if self.show:
             self.bar.write(line, file=sys.stderr)
 
 
-def _operators(
+def _compare_results(
     models: dict[str, ModelOptions],
-    found: dict[str, list[TrainingResult]],
+    trained: dict[str, list[TrainingResult]],
     images: Tensor,
     training: TrainOptions,
 ) -> dict[str, Any]:
     """For each operator, lists with an entry for each seed, differences to the baseline, costs."""
-    costs = _costs(models, images, training)
+    costs = _measure_costs(models, images, training)
     operators: dict[str, Any] = {}
-    for name, trained in found.items():
+    for name, results in trained.items():
         rows = [
-            _row(one, models[name], training, training.seed + i) for i, one in enumerate(trained)
+            _measure_result(result, models[name], training, training.seed + i)
+            for i, result in enumerate(results)
         ]
         operators[name] = {key: [row[key] for row in rows] for key in rows[0]} | costs[name]
-    for one in operators.values():
+    for columns in operators.values():
         for score in ("miou", "boundary_iou"):
-            base = operators[BASELINE][score]
-            one[f"{score}_difference"] = paired_difference(one[score], base)
+            baseline = operators[BASELINE][score]
+            columns[f"{score}_difference"] = paired_difference(columns[score], baseline)
     return operators
 
 
-def _row(
-    found: TrainingResult, made: ModelOptions, training: TrainOptions, seed: int
+def _measure_result(
+    result: TrainingResult, model: ModelOptions, training: TrainOptions, seed: int
 ) -> dict[str, Any]:
-    """What one training came to."""
+    """The scores of one training, and the checkerboards of its operators before and after it."""
+    # The seed of the training, so that this model has the initial weights of the trained one.
     torch.manual_seed(seed)
     return {
-        "miou": found.scores.mIoU,
-        "iou": _or_none(found.scores.iou.tolist()),
-        "pixel_accuracy": found.scores.pixel_accuracy,
-        "boundary_iou": _boundary_iou(found, training),
-        "checkerboard_initial": asdict(_checkerboard(build_model(made), seed)),
-        "checkerboard_trained": asdict(_checkerboard(found.model, seed)),
-        "best_epoch": found.epoch,
-        "history": found.history,
+        "miou": result.scores.mIoU,
+        "iou": _nan_to_none(result.scores.iou.tolist()),
+        "pixel_accuracy": result.scores.pixel_accuracy,
+        "boundary_iou": _mean_boundary_iou(result, training),
+        "checkerboard_initial": asdict(_mean_checkerboard(build_model(model), seed)),
+        "checkerboard_trained": asdict(_mean_checkerboard(result.model, seed)),
+        "best_epoch": result.epoch,
+        "history": result.history,
     }
 
 
-def _or_none(values: list[float]) -> list[float | None]:
+def _nan_to_none(values: list[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
 
 
-def _boundary_iou(found: TrainingResult, training: TrainOptions) -> float:
+def _mean_boundary_iou(result: TrainingResult, training: TrainOptions) -> float:
     """Boundary IoU on the test images, mean over classes."""
-    classes = len(found.data.classes)
+    dataset, classes = result.dataset, len(result.dataset.classes)
     total = np.zeros((classes, 2), np.int64)
-    for image, label in (found.data[i] for i in range(len(found.data))):
-        total += boundary_counts(label.numpy(), _labels(found.model, image, training), classes)
+    for image, label in (dataset[i] for i in range(len(dataset))):
+        # As in all scores, at the full size of the label.
+        labels = _predict_image(result.model, image, training)
+        total += boundary_counts(label.numpy(), labels, classes)
+    # NaN: a class without a boundary in labels and predictions.
     return float(np.nanmean(boundary_iou(total)))
 
 
 @torch.no_grad()
-def _labels(made: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
+def _predict_image(model: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
     """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
-    images = image[None].to(next(made.parameters()).device)
+    images = image[None].to(next(model.parameters()).device)
     precision = training.optimization.precision
-    logits = logits_at(made, images, factor=training.factor, precision=precision)
+    logits = logits_at(model, images, factor=training.factor, precision=precision)
     return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
 
 
-def _samples(
-    models: dict[str, nn.Module], data: Segmentation, training: TrainOptions
+def _predict_samples(
+    models: dict[str, nn.Module], dataset: SegmentationDataset, training: TrainOptions
 ) -> list[pictures.Sample]:
-    """What each model makes of the first images."""
+    """The first images of a data set with the predictions of each model."""
     samples = []
-    for i in range(min(len(data), SAMPLE_POOL_SIZE)):
-        image, label = data[i]
-        found = {name: _labels(one, image, training) for name, one in models.items()}
-        seen = image.permute(1, 2, 0).numpy()
-        samples.append(pictures.Sample(data.names[i], seen, label.numpy(), found))
+    for i in range(min(len(dataset), SAMPLE_POOL_SIZE)):
+        image, label = dataset[i]
+        labels = {name: _predict_image(model, image, training) for name, model in models.items()}
+        pixels = image.permute(1, 2, 0).numpy()
+        samples.append(pictures.Sample(dataset.names[i], pixels, label.numpy(), labels))
     return samples
 
 
-def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
-    """The mean over a model's operators."""
+def _mean_checkerboard(model: nn.Module, seed: int) -> Checkerboard:
+    """The mean over the upsampling operators of a model."""
     generator = torch.Generator().manual_seed(seed)
     scores = [
-        checkerboard(operator, generator)
-        for operator in made.modules()
-        if isinstance(operator, Upsampler)
+        measure_checkerboard(module, generator)
+        for module in model.modules()
+        if isinstance(module, Upsampler)
     ]
     return Checkerboard(
         pattern=sum(score.pattern for score in scores) / len(scores),
@@ -375,31 +389,35 @@ def _checkerboard(made: nn.Module, seed: int) -> Checkerboard:
     )
 
 
-def _batch(training: TrainOptions) -> Tensor:
-    """What a model is given at once in training: images of the size that it sees."""
+def _example_batch(training: TrainOptions) -> Tensor:
+    """A batch of the size and shape that a model is trained with, float32 [B, 3, H, W]."""
     count = training.batch_size // training.accumulate
+    # Times do not depend on the values.
     images = torch.zeros(
         count, 3, *training.augmentation.crop, device=select_device(training.device)
     )
     return resize(images, training.factor)
 
 
-def _costs(
+def _measure_costs(
     models: dict[str, ModelOptions], images: Tensor, training: TrainOptions
 ) -> dict[str, dict[str, Any]]:
-    """Parameters, multiply-adds, times and memory of models, in training's form and precision."""
+    """Parameters, multiply-adds, times and memory, in the memory format that training uses."""
     layout = torch.channels_last if training.channels_last else torch.contiguous_format
-    made: dict[str, nn.Module] = {
-        name: build_model(one).to(images.device).to(memory_format=layout)
-        for name, one in models.items()
+    modules: dict[str, nn.Module] = {
+        name: build_model(model).to(images.device).to(memory_format=layout)
+        for name, model in models.items()
     }
-    taken = measure_models(
-        made, images.contiguous(memory_format=layout), precision=training.optimization.precision
-    )
+    images = images.contiguous(memory_format=layout)
+    measurements = measure_models(modules, images, precision=training.optimization.precision)
     size = (images.shape[2], images.shape[3])
     return {
-        name: {"parameters": parameters(one), "macs": macs(one, size), **asdict(taken[name])}
-        for name, one in made.items()
+        name: {
+            "parameters": parameters(module),
+            "macs": macs(module, size),
+            **asdict(measurements[name]),
+        }
+        for name, module in modules.items()
     }
 
 

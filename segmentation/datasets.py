@@ -1,7 +1,7 @@
-"""The data sets of semantic segmentation: images, and the class of each of their pixels.
+"""Data sets of semantic segmentation: images, and the class of each of their pixels.
 
-Labels are PNG files of class ids, as in the VOC2012 development kit, whose colors
-(VOClabelcolormap.m) also stand for classes that have none of their own.
+Labels are PNG files of class ids, as in the VOC2012 development kit. Its colors
+(VOClabelcolormap.m) are used for data sets that come without colors.
 """
 
 import re
@@ -25,50 +25,45 @@ from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from upmap.conversion import decode_json
 from upmap.data.shapes import CLASSES, Scene, scenes
 from upmap.detection.formats.voc_xml import read_image_list
 from upmap.errors import InputError
-from upmap.files import (
-    is_file,
-    read_bytes,
-    read_text,
-    require_path,
-)
+from upmap.files import is_file, list_folder, read_bytes, read_text, require_path
+from upmap.metrics.semantic import IGNORED
 from upmap.progress import track_progress
-from upmap.segmentation.losses import IGNORED
 
 __all__ = [
     "DATASETS",
-    "IGNORED",
     "IMAGES",
     "LARGEST_IMAGE",
     "MAX_PIXELS",
-    "Segmentation",
-    "Source",
-    "image_pixels",
+    "DatasetFormat",
+    "SegmentationDataset",
+    "decode_picture",
     "open_dataset",
+    "read_image",
     "validate_dataset",
-    "whole_picture",
 ]
 
 IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
-MAX_PIXELS = 89_478_485  # of an image, unless another number is asked for; 256 MB of RGB
-LARGEST_IMAGE = 2**30  # pixels; OpenCV decodes no more
+MAX_PIXELS = 89_478_485  # of an image by default; 256 MB of RGB, where Pillow warns
+LARGEST_IMAGE = 2**30  # pixels; the most that OpenCV decodes
 DESCRIPTION = "classes.json"
-UNKNOWN = 254  # what an id that is neither a class nor void is read as
-GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor that makes 255 of the largest
-SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # the seed, and how many scenes
+UNKNOWN = 254  # stands for ids that are neither a class nor void
+GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor by which Pillow scales it
+SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # seed, number of scenes
 VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
 
-FORMATS: dict[bytes, Callable[[BytesIO], ImageFile.ImageFile]] = {  # by how a file begins
+FORMATS: dict[bytes, Callable[[BytesIO], ImageFile.ImageFile]] = {  # by the first bytes of a file
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
 }
-FOREIGN = (  # how files of other formats begin, so that an error can name them
+FOREIGN = (  # the first bytes of other formats, so that an error can name them
     (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"%!|\xc5\xd0\xd3\xc6", "PostScript"),
@@ -94,29 +89,29 @@ ClassName = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation(Dataset[Pair]):
+class SegmentationDataset(Dataset[Pair]):
     """Item i is an image, uint8 [3, H, W], RGB, and its label, uint8 [H, W].
 
-    A label is a class, 0 .. K - 1, or IGNORED for void. Reading an item raises InputError where a
-    file is bad; names it.
+    A label is a class, 0 .. K - 1, or IGNORED for void. Indexing raises an InputError that names
+    the file if a file cannot be used.
 
     Attributes:
-        split: Which part of the data set.
+        split: The name of the split, such as train.
         classes: The names of the K classes.
-        palette: uint8 [K, 3], RGB, the color that each is drawn in.
-        names: Of the items; the file names without folder and ending.
-        pixels: Of an item: the image, uint8 [H, W, 3], RGB, and the label, uint8 [H, W].
-        images: The files of the images; empty for images that are drawn.
-        size: Height and width, px, of the middle that is given, void beyond the image; None for
-            the whole image.
-        max_pixels: Files of more pixels are refused.
+        palette: uint8 [K, 3], RGB, the color of each class in pictures.
+        names: The names of the items: file names without folder and suffix.
+        read_item: Maps an item to its image, uint8 [H, W, 3], RGB, and its label, uint8 [H, W].
+        images: The files of the images; empty if images are drawn.
+        size: Height and width, px, of a crop of the center, void beyond the image; None for the
+            whole image.
+        max_pixels: Files with more pixels are refused.
     """
 
     split: str
     classes: tuple[str, ...]
     palette: Pixels
     names: tuple[str, ...]
-    pixels: Callable[[int], tuple[Pixels, Pixels]]
+    read_item: Callable[[int], tuple[Pixels, Pixels]]
     images: tuple[Path, ...] = ()
     size: tuple[int, int] | None = None
     max_pixels: int = MAX_PIXELS
@@ -125,24 +120,26 @@ class Segmentation(Dataset[Pair]):
         return len(self.names)
 
     def __getitem__(self, item: int) -> Pair:
-        image, label = self.pixels(item)
+        image, label = self.read_item(item)
         if self.size is not None:
-            image, label = _middle(image, self.size, 0), _middle(label, self.size, IGNORED)
+            image = _crop_center(image, self.size, fill=0)
+            label = _crop_center(label, self.size, fill=IGNORED)
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
         return torch.from_numpy(channels_first), torch.from_numpy(label)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """How one data set is opened.
+class DatasetFormat:
+    """A row of DATASETS.
 
     Attributes:
         description: One line for --help.
-        open: (folder, split, at most so many items, of at most so many pixels) to data set.
+        open: Maps folder, split, maximum number of items (None for all) and `max_pixels` to a
+            data set.
     """
 
     description: str
-    open: Callable[[str | Path | None, str, int | None, int], Segmentation]
+    open: Callable[[str | Path | None, str, int | None, int], SegmentationDataset]
 
 
 def open_dataset(
@@ -153,16 +150,17 @@ def open_dataset(
     count: int | None = None,
     size: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Segmentation:
-    """A split of a data set; the lists of files are read, the files themselves are not.
+) -> SegmentationDataset:
+    """Opens a split of a data set: reads its lists of files, but not the images and labels.
 
     Args:
         name: A key of DATASETS.
-        root: The folder of the data set; None where the images are drawn.
-        split: Its part, such as train.
-        count: At most the first so many items; None for all, or as many scenes as are usual.
-        size: See Segmentation.
-        max_pixels: Images and labels of more pixels are refused when they are read.
+        root: The folder of the data set; None if the images are drawn.
+        split: The name of the split, such as train.
+        count: Maximum number of items, from the first; None for all, or of scenes for the usual
+            number.
+        size: See SegmentationDataset.
+        max_pixels: Images and labels with more pixels are refused when they are read.
 
     Raises:
         InputError: If there is no such data set, folder, split or file, or a list or the
@@ -181,12 +179,17 @@ def open_dataset(
     return replace(DATASETS[name].open(root, split, count, max_pixels), size=size)
 
 
-def validate_dataset(dataset: Segmentation, *, show_progress: bool = False) -> NDArray[np.int64]:
-    """The pixels of each class, int64 [K], after a walk over all items that refuses bad files.
+def validate_dataset(
+    dataset: SegmentationDataset, *, show_progress: bool = False
+) -> NDArray[np.int64]:
+    """Reads every image and label, and counts the pixels of each class.
 
     Args:
-        dataset: What to look through.
+        dataset: The data set.
         show_progress: Whether to draw a progress bar on a terminal.
+
+    Returns:
+        int64 [K], the number of pixels of each class.
 
     Raises:
         InputError: If a file is missing or broken, an image and its label differ in size, a label
@@ -197,53 +200,56 @@ def validate_dataset(dataset: Segmentation, *, show_progress: bool = False) -> N
     for item in track_progress(
         items, f"checking {dataset.split}", total=len(dataset), show=show_progress
     ):
-        if dataset.images:  # some versions of OpenCV pass over what is truncated
+        if dataset.images:  # Pillow, too: some versions of OpenCV accept truncated files
             path = dataset.images[item]
-            whole_picture(read_bytes(path), path, dataset.max_pixels)
+            decode_picture(read_bytes(path), path, dataset.max_pixels)
         label = dataset[item][1].numpy()
         counts += np.bincount(label.ravel(), minlength=len(counts))
-    found = counts[: len(dataset.classes)]
-    if not found.any():
+    class_counts = counts[: len(dataset.classes)]
+    if not class_counts.any():
         raise InputError(f"no pixel of {dataset.split} has a class: all labels are void")
-    return found
+    return class_counts
 
 
-def _middle(pixels: Pixels, size: tuple[int, int], fill: int) -> Pixels:
-    """The middle of [H, W, ...], at another size; `fill` where that is the larger."""
+def _crop_center(pixels: Pixels, size: tuple[int, int], *, fill: int) -> Pixels:
+    """The center of [H, W, ...] at `size`, filled with `fill` beyond the image."""
     result = np.full((*size, *pixels.shape[2:]), fill, np.uint8)
     inner = [min(sides) for sides in zip(size, pixels.shape, strict=False)]
-    result[_central(result, inner)] = pixels[_central(pixels, inner)]
+    result[_center_slices(result, inner)] = pixels[_center_slices(pixels, inner)]
     return result
 
 
-def _central(pixels: Pixels, size: list[int]) -> tuple[slice, ...]:
-    starts = [(have - want) // 2 for have, want in zip(pixels.shape, size, strict=False)]
-    return tuple(slice(start, start + want) for start, want in zip(starts, size, strict=True))
+def _center_slices(pixels: Pixels, size: list[int]) -> tuple[slice, ...]:
+    starts = [(side - part) // 2 for side, part in zip(pixels.shape, size, strict=False)]
+    return tuple(slice(start, start + part) for start, part in zip(starts, size, strict=True))
 
 
-def _draw(root: str | Path | None, split: str, count: int | None, max_pixels: int) -> Segmentation:
-    """The scenes of data.shapes; `root` and `max_pixels` are of no use."""
+def _open_shapes(
+    root: str | Path | None, split: str, count: int | None, max_pixels: int
+) -> SegmentationDataset:
+    """Draws the scenes of data.shapes; needs neither `root` nor `max_pixels`."""
     if split not in SHAPES:
-        raise _unknown_split(split, list(SHAPES))
-    seed, usual = SHAPES[split]
-    made = _scenes(count or usual, seed)
+        raise _split_error(split, list(SHAPES))
+    seed, usual_count = SHAPES[split]
+    drawings = _draw_scenes(count or usual_count, seed)
     classes = ("background", *CLASSES)
-    names = tuple(f"shape_{i:06d}" for i in range(1, len(made) + 1))
-    return Segmentation(split, classes, _colors(len(classes)), names, partial(_scene, made))
+    names = tuple(f"shape_{i:06d}" for i in range(1, len(drawings) + 1))
+    palette = _default_palette(len(classes))
+    return SegmentationDataset(split, classes, palette, names, partial(_scene_pixels, drawings))
 
 
 @lru_cache(maxsize=8)  # a comparison opens the same scenes for each of its trainings
-def _scenes(count: int, seed: int) -> list[Scene]:
+def _draw_scenes(count: int, seed: int) -> list[Scene]:
     return scenes(count, seed, colored=True)
 
 
-def _scene(made: list[Scene], item: int) -> tuple[Pixels, Pixels]:
-    return made[item].image, made[item].mask
+def _scene_pixels(drawings: list[Scene], item: int) -> tuple[Pixels, Pixels]:
+    return drawings[item].image, drawings[item].mask
 
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """The classes of a data set: what classes.json holds."""
+    """The content of classes.json."""
 
     classes: Annotated[tuple[ClassName, ...], msgspec.Meta(min_length=1, max_length=UNKNOWN)]
     ignore_index_in_files: Byte | None = None
@@ -252,7 +258,7 @@ class _Description:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the files of a data set lie, under the first of `roots` that has the lists."""
+    """The places of a data set's files, below the first of `roots` that has the lists."""
 
     lists: str = "{split}.txt"
     images: str = "images"
@@ -261,29 +267,29 @@ class _Layout:
     description: _Description | None = None  # None: DESCRIPTION beside the lists
 
 
-def _from_files(
+def _open_files(
     layout: _Layout, root: str | Path | None, split: str, count: int | None, max_pixels: int
-) -> Segmentation:
+) -> SegmentationDataset:
     if root is None:
         raise InputError("root: expected the folder of the data set; only shapes needs none")
-    folder = _base(layout, require_path(Path(root)))
-    description = layout.description or _description(folder / DESCRIPTION)
+    folder = _find_root(layout, require_path(Path(root)))
+    description = layout.description or _read_description(folder / DESCRIPTION)
     names = tuple(_read_list(layout, folder, split)[:count])
-    images = _paths(folder / layout.images.format(split=split), names, IMAGES)
-    labels = _paths(folder / layout.labels.format(split=split), names, LABELS)
-    palette = description.palette_rgb or _colors(len(description.classes))
-    return Segmentation(
+    images = _find_files(folder / layout.images.format(split=split), names, IMAGES)
+    labels = _find_files(folder / layout.labels.format(split=split), names, LABELS)
+    palette = description.palette_rgb or _default_palette(len(description.classes))
+    return SegmentationDataset(
         split=split,
         classes=description.classes,
         palette=np.array(palette[: len(description.classes)], np.uint8),
         names=names,
-        pixels=partial(_read, images, labels, description, max_pixels),
+        read_item=partial(_read_item, images, labels, description, max_pixels),
         images=images,
         max_pixels=max_pixels,
     )
 
 
-def _base(layout: _Layout, root: Path) -> Path:
+def _find_root(layout: _Layout, root: Path) -> Path:
     if not root.is_dir():
         raise InputError("not a folder", root)
     lists = PurePath(layout.lists).parent
@@ -293,24 +299,20 @@ def _base(layout: _Layout, root: Path) -> Path:
     raise InputError(f"no folder {lists} in it", root)
 
 
-def _description(path: Path) -> _Description:
-    try:
-        found = msgspec.json.decode(read_text(path), type=_Description)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
-        raise InputError(message, path, place.strip("`$.") or None) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"malformed JSON: {error}", path) from None
-    _refuse_contradictions(found, path)
-    return found
+def _read_description(path: Path) -> _Description:
+    description = decode_json(read_text(path), _Description, path)
+    _validate_description(description, path)
+    return description
 
 
-def _refuse_contradictions(found: _Description, path: Path) -> None:
-    count, void, palette = len(found.classes), found.ignore_index_in_files, found.palette_rgb
-    if repeated := [name for name in found.classes if found.classes.count(name) > 1]:
+def _validate_description(description: _Description, path: Path) -> None:
+    """Refuses a class that occurs twice or is void, too, and colors that are not one per class."""
+    classes, void = description.classes, description.ignore_index_in_files
+    count, palette = len(classes), description.palette_rgb
+    if repeated := [name for name in classes if classes.count(name) > 1]:
         raise InputError(f"duplicate class {repeated[0]}", path, "classes")
     if void is not None and void < count:
-        message = f"{void} is the class {found.classes[void]}, so it cannot be void"
+        message = f"{void} is the class {classes[void]}, so it cannot be void"
         raise InputError(message, path, "ignore_index_in_files")
     if palette is not None and len(palette) not in (count, count + 1):
         message = f"{len(palette)} colors for {count} classes"
@@ -320,9 +322,9 @@ def _refuse_contradictions(found: _Description, path: Path) -> None:
 def _read_list(layout: _Layout, folder: Path, split: str) -> list[str]:
     path = folder / layout.lists.format(split=split)
     if not is_file(path):
-        found = sorted(folder.glob(layout.lists.format(split="*")))
-        known = [file.stem for file in found if _is_list(layout, folder, file)]
-        raise _unknown_split(split, known, folder)
+        candidates = sorted(folder.glob(layout.lists.format(split="*")))
+        splits = [file.stem for file in candidates if _is_list(layout, folder, file)]
+        raise _split_error(split, splits, folder)
     return read_image_list(path)
 
 
@@ -336,44 +338,43 @@ def _is_list(layout: _Layout, folder: Path, path: Path) -> bool:
     return any(images.glob(f"{escape(first)}.*"))
 
 
-def _unknown_split(split: str, known: list[str], folder: Path | None = None) -> InputError:
-    there_are = f"there are {', '.join(known)}" if known else "there are none"
+def _split_error(split: str, splits: list[str], folder: Path | None = None) -> InputError:
+    there_are = f"there are {', '.join(splits)}" if splits else "there are none"
     return InputError(f"no split called {split!r}; {there_are}", folder)
 
 
-def _paths(folder: Path, names: tuple[str, ...], endings: tuple[str, ...]) -> tuple[Path, ...]:
-    """The file of each name, with any of `endings`."""
-    found: defaultdict[str, list[Path]] = defaultdict(list)
-    try:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in endings:
-                found[path.stem].append(path)
-    except OSError as error:
-        raise InputError((error.strerror or str(error)).lower(), folder) from None
+def _find_files(
+    folder: Path, names: tuple[str, ...], suffixes: tuple[str, ...]
+) -> tuple[Path, ...]:
+    """The file of each name, with any of `suffixes`."""
+    files: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in list_folder(folder):
+        if path.suffix.lower() in suffixes:
+            files[path.stem].append(path)
     for name in names:
-        if not found[name]:
-            others = "".join(f", nor {ending}" for ending in endings[1:])
-            path = folder / f"{name}{endings[0]}"
+        if not files[name]:
+            others = "".join(f", nor {suffix}" for suffix in suffixes[1:])
+            path = folder / f"{name}{suffixes[0]}"
             raise InputError(f"no such file{others}, but it is listed", path)
-        if len(found[name]) > 1:
-            both = " and ".join(path.name for path in found[name][:2])
+        if len(files[name]) > 1:
+            both = " and ".join(path.name for path in files[name][:2])
             raise InputError(f"{both} have the same name; keep one", folder)
-    return tuple(found[name][0] for name in names)
+    return tuple(files[name][0] for name in names)
 
 
-def _read(
+def _read_item(
     images: tuple[Path, ...],
     labels: tuple[Path, ...],
     description: _Description,
     max_pixels: int,
     item: int,
 ) -> tuple[Pixels, Pixels]:
-    image, ids = image_pixels(images[item], max_pixels), _ids(labels[item], max_pixels)
+    image, ids = read_image(images[item], max_pixels), _read_ids(labels[item], max_pixels)
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
         raise InputError(message, labels[item])
-    label = _remapping(description)[ids]
+    label = _label_table(description)[ids]
     if (unknown := label == UNKNOWN).any():
         count, void = len(description.classes), description.ignore_index_in_files
         or_void = f" or void ({void})" if void is not None else ", and there is no void"
@@ -382,12 +383,12 @@ def _read(
     return image, label
 
 
-def image_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, rotated as its EXIF data says.
 
     Args:
         path: The file.
-        max_pixels: An image of more pixels is refused; at most LARGEST_IMAGE.
+        max_pixels: An image with more pixels is refused; at most LARGEST_IMAGE.
 
     Raises:
         InputError: If it cannot be read, is of another format, or is too large.
@@ -395,73 +396,73 @@ def image_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     import cv2
 
     data = read_bytes(path)
-    _header(data, path, max_pixels)  # OpenCV goes by the content, and knows many formats
+    _read_header(data, path, max_pixels)  # OpenCV would decode other formats, too
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # whatever is wrong with it
+    except cv2.error:
         decoded = None
     if decoded is None:
         raise InputError("cannot be decoded as an image", path)
     return np.asarray(decoded, np.uint8)[:, :, ::-1]
 
 
-def _ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The class ids of a label file, uint8 [H, W].
 
-    OpenCV is not asked: it makes colors of a palette's indices.
+    Not by OpenCV, which converts the indices of a palette to colors.
     """
     data = read_bytes(path)
-    picture = whole_picture(data, path, max_pixels)
+    picture = decode_picture(data, path, max_pixels)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
         kind = "16-bit" if picture.mode.startswith("I") else picture.mode
-        found = f"expected class ids (a palette or 8-bit gray), got {kind} pixels"
-        raise InputError(found, path)
+        message = f"expected class ids (a palette or 8-bit gray), got {kind} pixels"
+        raise InputError(message, path)
     ids = np.asarray(picture).astype(np.uint8)
     bits = data[24]  # PNG specification: in the header, after width and height
     return ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids
 
 
-def whole_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in the bytes of a PNG or JPEG file, all of it decoded.
+def decode_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes the bytes of a PNG or JPEG file with Pillow, to the last of them.
 
     Args:
-        data: The bytes.
+        data: The bytes of the file.
         path: The file, for errors.
-        max_pixels: A picture of more pixels is refused before it is decoded.
+        max_pixels: A picture with more pixels is refused before it is decoded.
 
     Raises:
         InputError: If it is broken, truncated, of another format, or too large; names `path`.
     """
     try:
-        _header(data, path, max_pixels).verify()  # checksums, to the end of the file
-        picture = _header(data, path, max_pixels)
+        _read_header(data, path, max_pixels).verify()  # checksums, to the end of the file
+        picture = _read_header(data, path, max_pixels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture.load()
     except InputError:
         raise
     except Exception as error:  # decoders raise almost anything at broken bytes
-        raise InputError(f"cannot be decoded: {_line(error)}", path) from None
+        raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     return picture
 
 
-def _header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
-    """A picture of which only the header was read.
+def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
+    """A picture of which only the header is read.
 
-    The format's own reader is called, because Image.open tries all: its one for PostScript starts
-    Ghostscript.
+    The reader of the format is called directly: Image.open tries all of Pillow's readers, and the
+    one for PostScript starts Ghostscript.
     """
-    reader = next((one for start, one in FORMATS.items() if data.startswith(start)), None)
+    reader = next((reader for start, reader in FORMATS.items() if data.startswith(start)), None)
     if reader is None:
-        raise InputError(f"not a PNG or JPEG image: {_looks_like(data)}", path)
+        raise InputError(f"not a PNG or JPEG image: {_guess_format(data)}", path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = reader(BytesIO(data))
     except Exception as error:  # as above
-        raise InputError(f"cannot be decoded: {_line(error)}", path) from None
+        raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     width, height = picture.size
     if width * height > max_pixels:
         message = f"{width} x {height} px are more than {max_pixels} pixels (--max_pixels)"
@@ -469,8 +470,8 @@ def _header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
     return picture
 
 
-def _looks_like(data: bytes) -> str:
-    """What a file is by its first bytes, as far as that is known."""
+def _guess_format(data: bytes) -> str:
+    """Says which format a file has, by its first bytes."""
     if not data:
         return "it is empty"
     for start, name in FOREIGN:
@@ -479,12 +480,12 @@ def _looks_like(data: bytes) -> str:
     return "it is of no format that is known"
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _remapping(description: _Description) -> Pixels:
-    """What each id of a file is read as, uint8 [256]."""
+def _label_table(description: _Description) -> Pixels:
+    """The label for each id in a file, uint8 [256]: a class, IGNORED or UNKNOWN."""
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(description.classes)] = np.arange(len(description.classes))
     if description.ignore_index_in_files is not None:
@@ -492,22 +493,22 @@ def _remapping(description: _Description) -> Pixels:
     return table
 
 
-def _colors(count: int) -> Pixels:
+def _default_palette(count: int) -> Pixels:
     """Distinct colors, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
     bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of color c
     return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
 
 
 DATASETS = {
-    "shapes": Source("drawn scenes of colored shapes, which need no files", _draw),
-    "camvid": Source(
+    "shapes": DatasetFormat("drawn scenes of colored shapes, which need no files", _open_shapes),
+    "camvid": DatasetFormat(
         "CamVid in SegNet's split: <split>.txt, <split>/images, <split>/labels, classes.json",
-        partial(_from_files, _Layout(images="{split}/images", labels="{split}/labels")),
+        partial(_open_files, _Layout(images="{split}/images", labels="{split}/labels")),
     ),
-    "voc2012": Source(
+    "voc2012": DatasetFormat(
         "VOCdevkit/VOC2012: ImageSets/Segmentation, JPEGImages, SegmentationClass",
         partial(
-            _from_files,
+            _open_files,
             _Layout(
                 lists="ImageSets/Segmentation/{split}.txt",
                 images="JPEGImages",
@@ -517,7 +518,7 @@ DATASETS = {
             ),
         ),
     ),
-    "folder": Source(
-        "your own: <split>.txt, images, labels, classes.json", partial(_from_files, _Layout())
+    "folder": DatasetFormat(
+        "your own: <split>.txt, images, labels, classes.json", partial(_open_files, _Layout())
     ),
 }

@@ -1,4 +1,4 @@
-"""Where models run."""
+"""Selects the device that models run on."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from upmap.options import describe_value
 __all__ = ["select_device"]
 
 KNOWN = ("cpu", "cuda", "mps")
-NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # what a line repeats as it is
+NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # names that errors repeat without quotes
 
 
 def select_device(name: str) -> torch.device:
@@ -37,10 +37,10 @@ def select_device(name: str) -> torch.device:
         raise InputError(f"--device {shown}: no such device; there are {', '.join(KNOWN)}, auto")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # there may be fewer GPUs
+        torch.zeros(1, device=device).item()  # fails if there is no GPU of that number
         if device.type == "cuda":
             torch.cuda.set_device(device)
-    except Exception as error:  # backends raise whatever they like
+    except Exception as error:  # backends raise many types
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"--device {shown}: {reason}") from None
     return device

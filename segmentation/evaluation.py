@@ -1,4 +1,4 @@
-"""A model's predictions on a data set, counted in one confusion matrix on the device."""
+"""Evaluates a model on a data set, in one confusion matrix on the model's device."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from upmap.kernels.upsample_ce import upsample_confusion
-from upmap.segmentation.losses import IGNORED
+from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.models import Fcn, Unet
 from upmap.segmentation.optimization import autocast
 
-__all__ = ["as_input", "confusion", "confusion_matrix", "logits_at", "resize"]
+__all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, which torchvision's weights expect
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
 Item = tuple[Tensor, Tensor]
 
 
 def as_input(images: Tensor) -> Tensor:
-    """What a model takes, float32 [B, 3, H, W], of images uint8 [B, 3, H, W], RGB.
+    """A model's input, float32 [B, 3, H, W], from images uint8 [B, 3, H, W], RGB.
 
     >>> as_input(torch.full((1, 3, 1, 1), 124, dtype=torch.uint8)).abs().max() < 0.4
     tensor(True)
@@ -33,7 +33,7 @@ def as_input(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, factor: float) -> Tensor:
-    """Images float [B, 3, H, W] with sides times `factor`, at least 1 px, antialiased."""
+    """Images float [B, 3, H, W] with sides scaled by `factor`, at least 1 px, antialiased."""
     if factor == 1:
         return images
     size = [max(1, round(factor * side)) for side in images.shape[2:]]
@@ -48,7 +48,7 @@ def logits_at(
     Args:
         model: Maps float [B, 3, h, w] to logits [B, K, h, w].
         images: uint8 [B, 3, H, W], on the model's device.
-        factor: Of the size that the model sees.
+        factor: Scale of the images at the model's input.
         precision: A key of PRECISIONS.
     """
     with autocast(images.device, precision):
@@ -76,7 +76,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tenso
 
 
 @torch.no_grad()
-def confusion(
+def evaluate_model(
     model: nn.Module,
     items: Iterable[Item],
     classes: int,
@@ -86,34 +86,38 @@ def confusion(
     factor: float = 1.0,
     precision: str = "fp32",
 ) -> NDArray[np.int64]:
-    """The confusion matrix of a model over a data set, int64 [K, K].
+    """Evaluates a model on a data set: its confusion matrix, int64 [K, K], target by prediction.
 
     Args:
         model: See `logits_at`; in evaluation mode afterwards.
         items: (image uint8 [3, H, W], label uint8 [H, W]); neighbors of one size share a batch.
         classes: K.
-        device: The model's.
-        batch_size: At most so many in a batch.
+        device: The device of the model.
+        batch_size: Maximum number of images in a batch.
         factor: See `logits_at`.
         precision: See `logits_at`.
     """
     model.eval()
+    # Counted on the device, so that only K x K numbers are copied to the CPU.
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     for images, labels in _batches(items, batch_size):
-        logits = _coarse(model, images.to(device), factor, precision)
+        logits = _low_resolution_logits(model, images.to(device), factor, precision)
         total += _batch_confusion(logits, labels.to(device))
-    found: NDArray[np.int64] = total.cpu().numpy()
-    return found
+    counts: NDArray[np.int64] = total.cpu().numpy()
+    return counts
 
 
-def _coarse(model: nn.Module, images: Tensor, factor: float, precision: str) -> Tensor:
+def _low_resolution_logits(
+    model: nn.Module, images: Tensor, factor: float, precision: str
+) -> Tensor:
     """Logits that, interpolated to the size of the images, are those of `logits_at`."""
     inputs = resize(as_input(images), factor)
     with autocast(images.device, precision):
-        # After a factor, the model's own interpolation would have to be followed by another.
-        is_last = factor == 1 and isinstance(model, (Unet, Fcn))
-        found: Tensor = model(inputs, full_size=False) if is_last else model(inputs)
-    return found.float()
+        # With another factor, the model's interpolation to its input's size cannot be left out:
+        # a second one, to the size of the images, follows it.
+        is_single = factor == 1 and isinstance(model, (Unet, Fcn))
+        logits: Tensor = model(inputs, full_size=False) if is_single else model(inputs)
+    return logits.float()
 
 
 def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
@@ -122,16 +126,16 @@ def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
     return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
-def _batches(items: Iterable[Item], most: int) -> Iterator[Item]:
-    """Neighbouring items of one size, stacked."""
-    waiting: list[Item] = []
+def _batches(items: Iterable[Item], batch_size: int) -> Iterator[Item]:
+    """Stacks consecutive items of the same size."""
+    batch: list[Item] = []
     for item in items:
-        if waiting and (len(waiting) == most or item[0].shape != waiting[0][0].shape):
-            yield _stack(waiting)
-            waiting = []
-        waiting.append(item)
-    if waiting:
-        yield _stack(waiting)
+        if batch and (len(batch) == batch_size or item[0].shape != batch[0][0].shape):
+            yield _stack(batch)
+            batch = []
+        batch.append(item)
+    if batch:
+        yield _stack(batch)
 
 
 def _stack(items: list[Item]) -> Item:

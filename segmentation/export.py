@@ -1,6 +1,6 @@
 """Exports a trained model to ONNX: `python -m segmentation.export CHECKPOINT FILE.onnx`.
 
-The file is run by onnxruntime before it gets its name, and must say what the model says.
+Before the file gets its name, onnxruntime runs it, and must get the same logits as the model.
 """
 
 import json
@@ -26,8 +26,8 @@ from upmap.segmentation.tiling import Size
 __all__ = ["ExportMismatchError", "ExportOptions", "export_onnx", "main"]
 
 PROGRAM = "segmentation.export"
-OPSET = 20  # the first whose GridSample is like torch's in every mode
-EXAMPLE = (45, 62)  # height and width, px: what a model for any size is traced with
+OPSET = 20  # the first whose GridSample equals torch's in every mode
+EXAMPLE_SIZE = (45, 62)  # height and width, px, of the images that a model is traced with
 VERIFIED_SHAPES = ((1, (45, 62)), (3, (96, 130)), (2, (61, 37)))  # batch and size that are compared
 EXAMPLES = """\
 examples:
@@ -58,7 +58,7 @@ class ExportOptions:
 
 
 class ExportMismatchError(RuntimeError):
-    """A model cannot be exported, or says something else once it is."""
+    """A model cannot be exported, or its ONNX file gives other logits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,38 +87,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(program, ExportMismatchError)
 
 
-def export_onnx(found: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
-    """Writes an ONNX file, having seen that onnxruntime gets the same from it.
+def export_onnx(trained: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
+    """Writes an ONNX file, after onnxruntime has got the same logits from it.
 
     Args:
-        found: The model.
+        trained: The model.
         path: The file.
-        options: The options.
+        options: The options; None for the defaults.
 
     Returns:
-        The largest difference of logits that was seen, as a share of the largest logit.
+        The largest difference between logits, as a share of the largest logit.
 
     Raises:
         InputError: If the file cannot be written, or onnx or onnxruntime are not installed.
         ExportMismatchError: If torch cannot export the model for the sizes that are asked for, or
-            onnxruntime cannot run what it wrote, or gets something else. What can be exported for
-            any size depends on torch's release, so it is found out by trying.
+            onnxruntime cannot run the file, or gets other logits. Which models can be exported for
+            any size depends on torch's release, so there is no list of them.
     """
     options = options or ExportOptions()
     _require("onnx", "onnxruntime", "onnxscript")
-    module = PixelInputModel(found.model).eval()
+    module = PixelInputModel(trained.model).eval()
     program = _trace(module, options.size)
     program.model.metadata_props.update(
         {
-            "classes": json.dumps(found.classes),
-            "palette": json.dumps(found.palette.tolist()),
-            "factor": json.dumps(found.factor),
-            "upsampling": found.upsampling,
+            "classes": json.dumps(trained.classes),
+            "palette": json.dumps(trained.palette.tolist()),
+            "factor": json.dumps(trained.factor),
+            "upsampling": trained.upsampling,
         }
     )
     with create_file(path) as beside:
         program.save(beside)
-        difference = _difference(module, beside, options.size)
+        difference = _largest_difference(module, beside, options.size)
         if not difference <= options.tolerance:
             raise ExportMismatchError(
                 f"onnxruntime's logits differ by {difference:.1e} of the largest, more than "
@@ -128,7 +128,7 @@ def export_onnx(found: TrainedModel, path: Path, options: ExportOptions | None =
 
 
 class PixelInputModel(nn.Module):
-    """A model that takes pixels as they are in files: RGB, 0 to 255."""
+    """A model that takes pixels as files store them: RGB, 0 to 255."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -149,12 +149,12 @@ def _require(*names: str) -> None:
 
 def _trace(module: nn.Module, size: Size | None) -> Any:
     """The ONNX program, for a batch of any length and, unless `size` is given, any size."""
-    images = torch.zeros(2, 3, *(size or EXAMPLE))
+    images = torch.zeros(2, 3, *(size or EXAMPLE_SIZE))
     free = (0,) if size else (0, 2, 3)
     shapes = {"images": {axis: torch.export.Dim.DYNAMIC for axis in free}}
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch's own parts, about each other
+            warnings.simplefilter("ignore")  # torch warns of its own deprecations
             return torch.onnx.export(
                 module,
                 (images,),
@@ -165,13 +165,13 @@ def _trace(module: nn.Module, size: Size | None) -> Any:
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # torch raises whatever its many parts do
+    except Exception as error:  # the exporter raises many types
         raise ExportMismatchError(
             f"torch cannot export it ({type(error).__name__})" + _advice(size)
         ) from error
 
 
-def _difference(module: nn.Module, path: Path, size: Size | None) -> float:
+def _largest_difference(module: nn.Module, path: Path, size: Size | None) -> float:
     """The largest difference of onnxruntime's logits, as a share of the largest logit.
 
     Raises:
@@ -183,24 +183,24 @@ def _difference(module: nn.Module, path: Path, size: Size | None) -> float:
         images = torch.rand(batch, 3, *(size or sides), generator=generator) * 255
         with torch.no_grad():
             expected = module(images).numpy()
-        logits = _logits(path, images, size)
+        logits = _run_onnx(path, images, size)
         if logits.shape != expected.shape:
             shapes = f"{list(logits.shape)}, not {list(expected.shape)}"
             raise ExportMismatchError(f"onnxruntime's logits are {shapes}" + _advice(size))
         largest = float(np.abs(expected).max()) or 1.0  # logits that are all 0 must be 0 again
-        with np.errstate(invalid="ignore"):  # infinities differ by nan, which nobody tolerates
+        with np.errstate(invalid="ignore"):  # infinity - infinity is NaN, above any tolerance
             shares.append(float(np.abs(logits - expected).max() / largest))
-    return float(np.max(shares))  # nan where one is, which Python's max may pass over
+    return float(np.max(shares))  # unlike Python's max, NaN if one is NaN
 
 
-def _logits(path: Path, images: Tensor, size: Size | None) -> Any:
-    """What onnxruntime makes of images, float32 [B, 3, H, W]."""
+def _run_onnx(path: Path, images: Tensor, size: Size | None) -> Any:
+    """The logits that onnxruntime computes for images, float32 [B, 3, H, W]."""
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return session.run(["logits"], {"images": images.numpy()})[0]
-    except Exception as error:  # onnxruntime's exceptions have no base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base
         sides = " x ".join(map(str, images.shape[2:]))
         raise ExportMismatchError(
             f"onnxruntime cannot run it for images of {sides} ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""The model in a checkpoint, for those who do not train it: predictions, exports."""
+"""Loads a trained model from a checkpoint, for prediction or export."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from upmap.errors import InputError
 from upmap.options import Range, validate_ranges
 from upmap.segmentation.checkpoint import (
     PROGRAM,
-    as_kind,
     load_checkpoint,
     load_weights,
+    parse_value,
     validate_weights,
 )
-from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_model, shapes
+from upmap.segmentation.models import MAX_CLASSES, ModelOptions, build_meta_model, build_model
 from upmap.segmentation.optimization import OptimizationOptions
 
 __all__ = ["TrainedModel", "load_model"]
@@ -30,15 +30,15 @@ Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """What a training came to, as far as predictions need it.
+    """A trained model and the properties of it that predictions need.
 
     Attributes:
-        model: On the CPU, in evaluation mode.
+        model: The model, on the CPU, in evaluation mode.
         classes: The names of the K classes.
-        palette: uint8 [K, 3], RGB, the color that each is drawn in.
-        factor: Of the size that the model sees images at.
-        precision: That it was trained in.
-        upsampling: The name of its operator.
+        palette: uint8 [K, 3], RGB, the color of each class in pictures.
+        factor: Scale of images at the model's input.
+        precision: The precision of the training, a key of PRECISIONS.
+        upsampling: The name of the upsampling operator.
     """
 
     model: nn.Module
@@ -50,30 +50,30 @@ class TrainedModel:
 
 
 def load_model(path: Path) -> TrainedModel:
-    """The model in a checkpoint, and what belongs to it.
+    """Loads the model in a checkpoint.
 
     Raises:
-        InputError: If it is no checkpoint of a training, or holds a model that there is not.
+        InputError: If the file is not the checkpoint of a training, or its model cannot be built.
     """
     checkpoint = load_checkpoint(path)
     if checkpoint["program"] != PROGRAM:
         raise InputError(f"not of {PROGRAM}", path, "program")
-    saved = as_kind({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
-    options = replace(saved.options.model, weights=None)  # the encoder's are in the checkpoint
+    saved = parse_value({key: checkpoint[key] for key in _Saved.__slots__}, _Saved, path, "")
+    options = replace(saved.options.model, weights=None)  # the checkpoint has all weights
     try:
-        # Shapes cost nothing: what the file does not hold is refused before memory is asked for.
-        validate_weights(shapes(options), checkpoint["model"], path, "model")
-        with warnings.catch_warnings():  # what an operator is known for is said when it is trained
+        # First on the device "meta", so that a wrong file is refused before memory is allocated.
+        validate_weights(build_meta_model(options), checkpoint["model"], path, "model")
+        with warnings.catch_warnings():  # training has warned of the operator
             warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
-            made = build_model(options)
-        load_weights(made, checkpoint["model"], path, "model")
+            model = build_model(options)
+        load_weights(model, checkpoint["model"], path, "model")
     except InputError:
         raise
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         message = f"not a model that can be made: {_describe_mismatch(error)}"
         raise InputError(message, path, "options.model") from None
     return TrainedModel(
-        model=made.eval(),
+        model=model.eval(),
         classes=saved.classes,
         palette=np.array(saved.palette, np.uint8),
         factor=saved.options.factor,
@@ -84,7 +84,7 @@ def load_model(path: Path) -> TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """The options of a training that say what its model sees and is."""
+    """The options of a training that predictions need."""
 
     factor: Annotated[float, Range(0, 4, above=True)]
     model: ModelOptions
@@ -96,7 +96,7 @@ class _Training:
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """What predictions need of a checkpoint, but for the weights."""
+    """The keys of a checkpoint that predictions need, but for the weights."""
 
     classes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_CLASSES)]
     palette: tuple[tuple[Byte, Byte, Byte], ...]

@@ -1,6 +1,6 @@
 """Losses of semantic segmentation over logits [B, K, h, w] and labels [B, H, W].
 
-Where sizes differ, the loss is that of the logits upsampled bilinearly to the labels' size.
+Where h x w is not H x W, the logits are first upsampled to H x W by bilinear interpolation.
 
 Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice).
 """
@@ -17,15 +17,15 @@ from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_ranges
 
-__all__ = ["IGNORED", "LOSSES", "LossOptions", "compute_loss", "cross_entropy", "dice"]
+__all__ = ["LOSSES", "LossOptions", "compute_loss", "cross_entropy", "dice"]
 
 MAX_WEIGHT = 1e6  # of a class or a loss
-SMOOTH = 1.0  # pixels; a class that is nowhere and found nowhere then has no loss
+SMOOTH = 1.0  # px; Laplace smoothing: a class absent from target and prediction adds 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossOptions:
-    """How a model is told what is wrong.
+    """Loss options.
 
     Attributes:
         loss: A key of LOSSES.
@@ -46,8 +46,10 @@ class LossOptions:
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if self.impl and IMPLEMENTATIONS.get(self.impl) is None:
-            able = ", ".join(name for name, found in IMPLEMENTATIONS.items() if found)
-            raise ValueError(f"impl must be one of {able}, not {self.impl!r}")
+            names = ", ".join(
+                name for name, implementation in IMPLEMENTATIONS.items() if implementation
+            )
+            raise ValueError(f"impl must be one of {names}, not {self.impl!r}")
         validate_ranges(self)
 
 
@@ -61,13 +63,13 @@ def compute_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor
 
     Raises:
         ValueError: If labels are not integers of B images, or class_weights are not K.
-        IndexError, RuntimeError: If a label is out of range, as torch says so.
+        IndexError, RuntimeError: If a label is out of range, as torch raises them.
     """
     return LOSSES[options.loss](logits, labels, options)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    """The mean over the pixels that count, weighted by class; 0 where the weights add up to none.
+    """The mean over pixels that are not ignored, weighted by class; 0 if the weights sum to 0.
 
     Args:
         logits: float [B, K, H, W].
@@ -82,20 +84,22 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     classes = logits.shape[1]
     if len(options.class_weights) not in (0, classes):
         raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
-    kind = torch.promote_types(logits.dtype, torch.float32)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
     weights = None
     if options.class_weights:
-        weights = torch.tensor(options.class_weights, dtype=kind, device=logits.device)
-    losses = _losses(logits, labels, weights, options)
+        weights = torch.tensor(options.class_weights, dtype=dtype, device=logits.device)
+    losses = _pixel_losses(logits, labels, weights, options)
     labels = labels.long()
     counts = labels != IGNORED
     total = (counts if weights is None else weights[labels.where(counts, 0)] * counts).sum()
-    # Where nothing counts torch's mean would be NaN; asking whether would wait for the device.
+    # If all pixels are ignored torch's mean is NaN. `where` does not wait for the GPU, `if` would.
     return (losses.sum() / total.where(total > 0, 1)).where(total > 0, 0)
 
 
-def _losses(logits: Tensor, labels: Tensor, weights: Tensor | None, options: LossOptions) -> Tensor:
-    """Cross-entropy of each pixel; torch's own mean adds in any order on a GPU."""
+def _pixel_losses(
+    logits: Tensor, labels: Tensor, weights: Tensor | None, options: LossOptions
+) -> Tensor:
+    """Cross-entropy of each pixel; torch's own mean is not deterministic on a GPU."""
     if logits.shape[2:] != labels.shape[1:]:
         return upsample_cross_entropy(
             logits,
@@ -117,31 +121,31 @@ def _losses(logits: Tensor, labels: Tensor, weights: Tensor | None, options: Los
 
 
 def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    """One less the mean over classes of the soft Dice coefficient over the batch.
+    """1 minus the mean over classes of the soft Dice coefficient of the batch.
 
-    The coefficient is (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), p the softmax, t the labels, both
-    over the pixels that count.
+    The coefficient is (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), p the softmax, t the one-hot
+    labels, summed over the pixels that are not ignored.
 
     Args:
         logits: float [B, K, H, W].
         labels: integer [B, H, W].
-        options: Not used.
+        options: Not used; all losses have the same signature.
 
     >>> labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
     >>> float(dice(torch.full((1, 1, 2, 2), 5.0), labels, LossOptions()))
     0.0
     """
-    logits, labels = _validate_labels(logits, labels)
+    logits, labels = _align(logits, labels)
     counts = labels != IGNORED
-    found = logits.softmax(1) * counts.unsqueeze(1)
-    wanted = functional.one_hot(labels.where(counts, 0), logits.shape[1])
-    wanted = wanted.permute(0, 3, 1, 2).to(found.dtype) * counts.unsqueeze(1)
-    both = (found * wanted).sum(dim=(0, 2, 3))
-    sizes = (found + wanted).sum(dim=(0, 2, 3))
-    return 1 - ((2 * both + SMOOTH) / (sizes + SMOOTH)).mean()
+    probability = logits.softmax(1) * counts.unsqueeze(1)
+    target = functional.one_hot(labels.where(counts, 0), logits.shape[1])
+    target = target.permute(0, 3, 1, 2).to(probability.dtype) * counts.unsqueeze(1)
+    intersection = (probability * target).sum(dim=(0, 2, 3))
+    sizes = (probability + target).sum(dim=(0, 2, 3))
+    return 1 - ((2 * intersection + SMOOTH) / (sizes + SMOOTH)).mean()
 
 
-def _validate_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _align(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits in float32 or float64, at the size of the labels, and labels in int64."""
     _validate_shapes(logits, labels)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -152,12 +156,13 @@ def _validate_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _validate_shapes(logits: Tensor, labels: Tensor) -> None:
     if labels.ndim != 3 or len(labels) != len(logits) or labels.is_floating_point():
-        given = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
-        raise ValueError(f"labels must be integer [{len(logits)}, H, W], not {given}")
+        dtype = str(labels.dtype).removeprefix("torch.")
+        shape = f"{dtype} {list(labels.shape)}"
+        raise ValueError(f"labels must be integer [{len(logits)}, H, W], not {shape}")
 
 
-def _sum_of_both(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    logits, labels = _validate_labels(logits, labels)  # once, so that gradients add in float32
+def _cross_entropy_and_dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    logits, labels = _align(logits, labels)  # once, so that gradients add in float32
     entropy = cross_entropy(logits, labels, options)
     return entropy + options.dice_weight * dice(logits, labels, options)
 
@@ -165,5 +170,5 @@ def _sum_of_both(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor
 LOSSES: dict[str, Callable[[Tensor, Tensor, LossOptions], Tensor]] = {
     "cross_entropy": cross_entropy,
     "dice": dice,
-    "cross_entropy+dice": _sum_of_both,
+    "cross_entropy+dice": _cross_entropy_and_dice,
 }

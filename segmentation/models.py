@@ -1,4 +1,4 @@
-"""FCN and U-Net, small by default, whose decoder takes its upsampling operator as a part.
+"""FCN and U-Net with an exchangeable upsampling operator; small by default.
 
 Sources: Shelhamer et al., "Fully Convolutional Networks for Semantic Segmentation", PAMI 2017;
 Ronneberger et al., "U-Net", MICCAI 2015.
@@ -31,11 +31,11 @@ __all__ = [
     "ResNetEncoder",
     "SelfAttention",
     "Unet",
+    "build_meta_model",
     "build_model",
-    "shapes",
 ]
 
-Features = tuple[list[Tensor], list[Tensor]]  # per stage: what it made, and where pooling took from
+Features = tuple[list[Tensor], list[Tensor]]  # feature maps and pooling indices of each stage
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -44,16 +44,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": lambda: nn.SiLU(inplace=True),
 }
 RESNETS = {"resnet18": 1, "resnet34": 1, "resnet50": 4}  # name to expansion of the channels
-HEAD_CHANNELS = 32  # of one attention head, at least
-COUNTER = "num_batches_tracked"  # which files of older versions of torchvision lack
-MAX_CLASSES = 256  # that a label of 8 bits can tell apart
+HEAD_CHANNELS = 32  # minimum number of channels of an attention head
+COUNTER = "num_batches_tracked"  # a buffer that files of older versions of torchvision lack
+MAX_CLASSES = 256  # the labels have 8 bits
 MAX_DECODER_WIDTH = 64.0
 MAX_PARAMETERS = 10**9  # 4 GB in float32, and training takes at least three times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """What a model is made of.
+    """Options of a model.
 
     Attributes:
         classes: K; 0 is as many as the data set has.
@@ -97,12 +97,12 @@ class ModelOptions:
 
 
 def build_model(options: ModelOptions) -> "Unet | Fcn":
-    """The model that `options` describe.
+    """Builds the model that `options` describe.
 
     Its input is float [B, 3, H, W] of any size from one pixel, its output float [B, K, H, W].
 
     Raises:
-        ValueError: If options do not go together, or ask for more than MAX_PARAMETERS.
+        ValueError: If options contradict each other, or the model has more than MAX_PARAMETERS.
         InputError: If the file of weights cannot be read or does not fit.
 
     >>> build_model(ModelOptions(classes=6))(torch.zeros(1, 3, 45, 60)).shape
@@ -110,31 +110,31 @@ def build_model(options: ModelOptions) -> "Unet | Fcn":
     """
     if options.classes < 1:
         raise ValueError(f"classes must be at least 1, not {options.classes}")
-    count = sum(parameter.numel() for parameter in shapes(options).parameters())
+    count = sum(parameter.numel() for parameter in build_meta_model(options).parameters())
     if count > MAX_PARAMETERS:
         raise ValueError(f"{count:,} parameters; there may be {MAX_PARAMETERS:,} at most")
     return ARCHITECTURES[options.architecture](options)
 
 
-def shapes(options: ModelOptions) -> "Unet | Fcn":
-    """The model that `options` describe, without values: on the device "meta", of any size.
+def build_meta_model(options: ModelOptions) -> "Unet | Fcn":
+    """Builds the model on the device "meta": shapes without values, in no memory.
 
     Raises:
-        ValueError: If options do not go together.
+        ValueError: If options contradict each other.
     """
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said when the model is made
+        warnings.simplefilter("ignore")  # build_model warns
         try:
             return ARCHITECTURES[options.architecture](replace(options, weights=None))
-        except RuntimeError as error:  # of a size beyond 64 bits
+        except RuntimeError as error:  # sizes beyond 64 bits
             raise ValueError(f"no such sizes: {str(error).splitlines()[0]}") from None
 
 
 class Unet(nn.Module):
-    """Every stage upsamples, joins the encoder's features of that size, and convolves twice."""
+    """U-Net: each stage upsamples, appends the encoder's features, and convolves twice."""
 
     def __init__(self, options: ModelOptions) -> None:
-        """Makes the encoder, a stage for each of its features but the last, and the head."""
+        """Builds the encoder, a stage for each of its features but the last, and the head."""
         super().__init__()
         self.encoder = _encoder(options)
         widths = self.encoder.widths
@@ -149,8 +149,8 @@ class Unet(nn.Module):
     def forward(self, images: Tensor, *, full_size: bool = True) -> Tensor:
         """Logits [B, K, H, W] of images [B, 3, H, W].
 
-        Without `full_size` what they are interpolated from, [B, K, h, w]: the encoder's first
-        features may be smaller than the images.
+        Without `full_size`, the logits before the last interpolation, [B, K, h, w]: the encoder's
+        first features may be smaller than the images.
         """
         scores = self._scores(images)
         return _at_size(scores, images) if full_size else scores
@@ -158,55 +158,56 @@ class Unet(nn.Module):
     def _scores(self, images: Tensor) -> Tensor:
         """Logits at the size of the encoder's first features, [B, K, h, w]."""
         features, indices = self.encoder(images)
-        found = self.bottleneck(features[-1])
+        decoded = self.bottleneck(features[-1])
         for stage, skip, index in zip(
             self.stages, reversed(features[:-1]), reversed(indices), strict=True
         ):
-            found = stage(found, skip, index)
-        result: Tensor = self.head(found)
+            decoded = stage(decoded, skip, index)
+        result: Tensor = self.head(decoded)
         return result
 
 
 class UnetStage(nn.Module):
-    """One stage of the decoder.
+    """One stage of a U-Net's decoder.
 
     Attributes:
-        channels: How many come out.
+        channels: The number of output channels.
     """
 
     def __init__(self, coarse: int, skip: int, options: ModelOptions) -> None:
-        """Makes a stage from `coarse` channels, to be joined with `skip` of the encoder's."""
+        """Builds a stage for `coarse` input channels and `skip` channels of the encoder."""
         super().__init__()
         self.placement = options.placement
         self.channels = max(1, round(skip * options.decoder_width))
-        upsampled = self.channels if self.placement == "before" else coarse
+        channels = self.channels if self.placement == "before" else coarse
         self.reduction = nn.Conv2d(coarse, self.channels, 1)
-        self.upsampling = _upsampler(options, upsampled, 2)
-        if self.upsampling.needs_indices and upsampled != skip:
+        self.upsampling = _upsampler(options, channels, 2)
+        if self.upsampling.needs_indices and channels != skip:
             raise ValueError(f'{options.upsampling} needs placement "before", decoder_width 1')
         self.convolutions = _convolutions(self.channels + skip, self.channels, options)
 
     def forward(self, coarse: Tensor, skip: Tensor, indices: Tensor) -> Tensor:
-        """Features at the size of `skip`, whose pooling `indices` tell of."""
+        """Features at the size of `skip`; `indices` are those of the pooling of `skip`."""
         size = (skip.shape[2], skip.shape[3])
         guide = indices if self.upsampling.needs_indices else None
+        # "before" upsamples fewer channels; for interpolation both orders are equivalent.
         if self.placement == "before":
-            found = self.upsampling(self.reduction(coarse), size, guide)
+            upsampled = self.upsampling(self.reduction(coarse), size, guide)
         else:
-            found = self.reduction(self.upsampling(coarse, size, guide))
-        result: Tensor = self.convolutions(torch.cat([found, skip], dim=1))
+            upsampled = self.reduction(self.upsampling(coarse, size, guide))
+        result: Tensor = self.convolutions(torch.cat([upsampled, skip], dim=1))
         return result
 
 
 class Fcn(nn.Module):
-    """Scores of the coarsest features, refined by those of finer ones, upsampled in one step."""
+    """FCN: scores of the coarsest features, refined by finer ones, upsampled in one step."""
 
     def __init__(self, options: ModelOptions, stride: int) -> None:
-        """Makes the encoder, a 1 x 1 convolution and an operator for each stage that takes part.
+        """Builds the encoder, and a 1 x 1 convolution and an operator for each scored stage.
 
         Args:
             options: The options.
-            stride: Of the finest features that take part, 8, 16 or 32.
+            stride: Stride of the finest scored features, 8, 16 or 32.
         """
         super().__init__()
         self.encoder = _encoder(options)
@@ -227,8 +228,8 @@ class Fcn(nn.Module):
     def forward(self, images: Tensor, *, full_size: bool = True) -> Tensor:
         """Logits [B, K, H, W] of images [B, 3, H, W].
 
-        Without `full_size` what they are interpolated from, [B, K, h, w], where the last operator
-        does no more than that.
+        Without `full_size`, the logits before the last operator, [B, K, h, w], if that is bilinear
+        interpolation.
         """
         scores, size = self._scores(images), (images.shape[2], images.shape[3])
         if not full_size and self.last.is_bilinear_to(scores, size):
@@ -237,16 +238,16 @@ class Fcn(nn.Module):
         return result
 
     def _scores(self, images: Tensor) -> Tensor:
-        """Logits at the finest stride that takes part, [B, K, h, w]."""
+        """Logits at the stride of the finest scored features, [B, K, h, w]."""
         features, _ = self.encoder(images)
         features = features[-len(self.scoring) :]
         features[-1] = self.bottleneck(features[-1])
-        scores = [scoring(one) for scoring, one in zip(self.scoring, features, strict=True)]
-        found = scores.pop()
+        scores = [scoring(stage) for scoring, stage in zip(self.scoring, features, strict=True)]
+        # From the coarsest to the finest scores, each upsampled and added to the next.
+        coarse: Tensor = scores.pop()
         for operator, finer in zip(self.upsampling, reversed(scores), strict=True):
-            found = finer + operator(found, (finer.shape[2], finer.shape[3]))
-        result: Tensor = found
-        return result
+            coarse = finer + operator(coarse, (finer.shape[2], finer.shape[3]))
+        return coarse
 
 
 ARCHITECTURES: dict[str, Callable[[ModelOptions], Unet | Fcn]] = {
@@ -262,11 +263,11 @@ class PlainEncoder(nn.Module):
 
     Attributes:
         widths: The channels of each stage.
-        strides: Of each stage, 1, 2, 4 ...
+        strides: The stride of each stage, 1, 2, 4 ...
     """
 
     def __init__(self, options: ModelOptions) -> None:
-        """Makes depth + 1 stages."""
+        """Builds depth + 1 stages."""
         super().__init__()
         self.widths = [options.width * 2**stage for stage in range(options.depth + 1)]
         self.strides = [2**stage for stage in range(options.depth + 1)]
@@ -276,16 +277,18 @@ class PlainEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Features:
-        """Features of each stage, and the indices of the pooling between them, as many less one."""
+        """The features of each stage, and the indices of the pooling between stages."""
         features: list[Tensor] = []
         indices: list[Tensor] = []
-        found = images
         for stage in self.stages:
+            inputs = images
             if features:
-                found, taken = functional.max_pool2d(found, 2, ceil_mode=True, return_indices=True)
-                indices.append(taken)
-            found = stage(found)
-            features.append(found)
+                # ceil_mode: 45 becomes 23, so that no row is lost.
+                inputs, index = functional.max_pool2d(
+                    features[-1], 2, ceil_mode=True, return_indices=True
+                )
+                indices.append(index)
+            features.append(stage(inputs))
         return features, indices
 
 
@@ -294,11 +297,11 @@ class ResNetEncoder(nn.Module):
 
     Attributes:
         widths: The channels of each stage.
-        strides: Of each stage, 2, 4, 8, 16, 32.
+        strides: The stride of each stage, 2, 4, 8, 16, 32.
     """
 
     def __init__(self, options: ModelOptions) -> None:
-        """Makes the ResNet and, if a file is named, loads its weights."""
+        """Builds the ResNet and, if a file is named, loads its weights."""
         super().__init__()
         import torchvision
 
@@ -309,13 +312,13 @@ class ResNetEncoder(nn.Module):
         self.strides = [2, 4, 8, 16, 32]
         resnet = torchvision.models.get_model(options.encoder, weights=None)
         if options.weights is not None:
-            _load(resnet, options.weights)
+            _load_resnet(resnet, options.weights)
         stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu)
         first = nn.Sequential(resnet.maxpool, resnet.layer1)
         self.stages = nn.ModuleList([stem, first, resnet.layer2, resnet.layer3, resnet.layer4])
 
     def forward(self, images: Tensor) -> Features:
-        """Features of each stage; in place of indices, which there are none of, the features."""
+        """The features of each stage; ResNets have no indices, so features stand in for them."""
         features: list[Tensor] = []
         for stage in self.stages:
             features.append(stage(features[-1] if features else images))
@@ -323,29 +326,30 @@ class ResNetEncoder(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every position attends to all, added to what was there; it begins as nothing added.
+    """Multi-head attention over all positions, added to the features.
 
-    Source: Vaswani et al., "Attention Is All You Need", 2017, by scaled_dot_product_attention.
+    Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
 
     def __init__(self, channels: int) -> None:
-        """Makes the projections of `channels` in and out."""
+        """Builds the projections of `channels` in and out."""
         super().__init__()
-        most = max(1, channels // HEAD_CHANNELS)
-        self.heads = max(heads for heads in range(1, most + 1) if channels % heads == 0)
+        max_heads = max(1, channels // HEAD_CHANNELS)
+        self.heads = max(heads for heads in range(1, max_heads + 1) if channels % heads == 0)
         self.norm = nn.GroupNorm(1, channels)
         self.inputs = nn.Conv2d(channels, 3 * channels, 1)
         self.output = nn.Conv2d(channels, channels, 1)
+        # The block starts as the identity but for the bias of its output.
         nn.init.zeros_(self.output.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, C, h, w] likewise."""
+        """Features [B, C, h, w] of features [B, C, h, w]."""
         batch, channels, height, width = features.shape
         parts = self.inputs(self.norm(features)).reshape(batch, 3, self.heads, -1, height * width)
         query, key, value = parts.transpose(3, 4).unbind(1)
-        found = functional.scaled_dot_product_attention(query, key, value)
-        joined = found.transpose(2, 3).reshape(batch, channels, height, width)
-        result: Tensor = features + self.output(joined)
+        heads = functional.scaled_dot_product_attention(query, key, value)
+        attended = heads.transpose(2, 3).reshape(batch, channels, height, width)
+        result: Tensor = features + self.output(attended)
         return result
 
 
@@ -357,6 +361,7 @@ def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequenti
     """Two 3 x 3 convolutions, each with batch normalization and the activation."""
     layers: list[nn.Module] = []
     for channels in (before, after):
+        # No bias: the batch normalization has one.
         layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))
         layers.append(nn.BatchNorm2d(after))
         layers.append(ACTIVATIONS[options.activation]())
@@ -366,27 +371,27 @@ def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequenti
 def _upsampler(options: ModelOptions, channels: int, scale: int) -> Upsampler:
     try:
         return build_upsampler(options.upsampling, channels, scale, **options.upsampling_options)
-    except TypeError as error:  # of "scale" and what else is not for a file to say
+    except TypeError as error:  # an option that is set already, such as "scale"
         raise ValueError(f"upsampling_options: {error}") from None
 
 
 def _at_size(scores: Tensor, images: Tensor) -> Tensor:
-    """Scores by bilinear interpolation at the images' size, where they are not yet."""
+    """Scores at the size of the images, interpolated bilinearly if they have another size."""
     size: Size = (images.shape[2], images.shape[3])
     if scores.shape[2:] == images.shape[2:]:
         return scores
     return functional.interpolate(scores, size=size, mode="bilinear")
 
 
-def _load(resnet: nn.Module, path: str) -> None:
-    """Loads a state_dict; the classifier's entries may be missing or left over."""
+def _load_resnet(resnet: nn.Module, path: str) -> None:
+    """Loads a state_dict of torchvision's ResNet, with or without the classifier's entries."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError("no such file or folder", path) from None
-    except Exception as error:  # pickle, zip and torch raise whatever they like at a foreign file
+    except Exception as error:  # torch, pickle and zipfile raise many types for a foreign file
         raise InputError(f"not a file of weights: {str(error).splitlines()[0]}", path) from None
-    resnet.fc = nn.Identity()  # the classifier is of no use
+    resnet.fc = nn.Identity()  # the encoder has no classifier
     if isinstance(state, Mapping):
         counters = {k: v for k, v in resnet.state_dict().items() if k.endswith(COUNTER)}
         state = counters | {k: v for k, v in state.items() if not str(k).startswith("fc.")}

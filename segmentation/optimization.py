@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and precision of training, each a row of a dict.
+"""Optimizers, learning rate schedules and precisions of training.
 
 Sources: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; Micikevicius et
 al., "Mixed Precision Training", ICLR 2018; Chen et al., "DeepLab", PAMI 2018 (poly).
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from upmap.options import Range, describe_value, validate_ranges
 
 __all__ = [
-    "OPTIMISERS",
+    "OPTIMIZERS",
     "PRECISIONS",
     "SCHEDULES",
     "OptimizationOptions",
@@ -33,7 +33,7 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizationOptions:
-    """How weights are learned.
+    """Options of the optimizer.
 
     Attributes:
         optimizer: adamw, adam or sgd.
@@ -54,70 +54,66 @@ class OptimizationOptions:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name, among in (
-            ("optimizer", OPTIMISERS),
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
         ):
-            if (value := getattr(self, name)) not in among:
-                names = ", ".join(among)
+            if (value := getattr(self, name)) not in choices:
+                names = ", ".join(choices)
                 raise ValueError(f"{name} must be one of {names}, not {describe_value(value)}")
         validate_ranges(self)
 
 
 def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer:
-    """The optimizer of a model's parameters, in two groups: weights, and what does not decay.
-
-    Args:
-        model: The model.
-        options: The options.
-    """
+    """The optimizer of a model's parameters; norms and biases have no weight decay."""
+    # Norms and biases are the parameters of one dimension.
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": options.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return OPTIMISERS[options.optimizer](groups, options.learning_rate)
+    return OPTIMIZERS[options.optimizer](groups, options.learning_rate)
 
 
 def learning_rate(step: int, steps: int, options: OptimizationOptions) -> float:
     """The learning rate of one step.
 
     Args:
-        step: From 0.
-        steps: How many there are.
+        step: The number of the step, from 0.
+        steps: The number of steps of the training.
         options: The options.
 
     >>> [learning_rate(i, 4, OptimizationOptions(schedule="cosine", warmup=0.5)) for i in range(4)]
     [0.001, 0.002, 0.002, 0.001]
     """
-    warm = round(options.warmup * steps)
-    if step < warm:
-        return options.learning_rate * (step + 1) / warm
-    share = (step - warm) / max(1, steps - warm)
+    warmup = round(options.warmup * steps)
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
     return options.learning_rate * SCHEDULES[options.schedule](share)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a model is called."""
-    kind = PRECISIONS[precision]
-    if kind is None:
+    """The context in which a model is called; `precision` is a key of PRECISIONS."""
+    dtype = PRECISIONS[precision]
+    if dtype is None:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=kind)
+    return torch.autocast(device.type, dtype=dtype)
 
 
 def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """What scales the loss so that small gradients survive float16; does nothing otherwise."""
+    """Scales the loss so that small gradients do not vanish in float16; else does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-OPTIMISERS: dict[str, Callable[[Iterable[dict[str, Any]], float], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Iterable[dict[str, Any]], float], Optimizer]] = {
     "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate),
     "adam": lambda groups, rate: torch.optim.Adam(groups, lr=rate),
     "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM),
 }
-SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of steps that is done
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of steps taken to share of the rate
     "poly": lambda share: (1 - share) ** POLY_POWER,
     "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
     "constant": lambda share: 1.0,

@@ -1,6 +1,6 @@
 """Labels images with a trained model: `python -m segmentation.predict CHECKPOINT IMAGES...`.
 
-An image of any size is seen through windows that slide over it, see `upmap.segmentation.tiling`.
+Large images are labeled window by window, see `upmap.segmentation.tiling`.
 """
 
 import sys
@@ -20,6 +20,8 @@ from upmap.errors import InputError, printable
 from upmap.files import (
     check_folder,
     create_file,
+    list_folder,
+    make_folder,
     read_bytes,
     require_path,
 )
@@ -35,14 +37,15 @@ from upmap.segmentation.datasets import (
     IMAGES,
     LARGEST_IMAGE,
     MAX_PIXELS,
-    image_pixels,
-    whole_picture,
+    decode_picture,
+    read_image,
 )
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import logits_at
 from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.optimization import PRECISIONS
 from upmap.segmentation.tiling import MOST_OVERLAP, Size, blend_windows
+from upmap.text_tables import align_columns
 
 __all__ = ["PredictOptions", "main", "overlay_labels", "predict_labels"]
 
@@ -138,11 +141,11 @@ def predict_labels(
         model: Maps float [B, 3, h, w] to logits [B, K, h, w], K up to 256; in evaluation mode
             afterwards.
         image: uint8 [3, H, W], RGB, on the model's device.
-        window: Height and width, px, of what goes through the model; None for the whole image.
-        overlap: The share of a window that its neighbor covers too, at least; up to 0.9.
+        window: Maximum height and width of a window, px; None for the whole image.
+        overlap: Minimum share of a window that its neighbor covers, too; up to 0.9.
         flip: Whether logits are the mean over the image and its mirror image.
-        batch_size: At most so many windows at once.
-        factor: Of the size that the model sees.
+        batch_size: Maximum number of windows that go through the model at once.
+        factor: Scale of the image at the model's input.
         precision: A key of PRECISIONS.
 
     Raises:
@@ -155,18 +158,18 @@ def predict_labels(
     model.eval()
 
     def logits(images: Tensor) -> Tensor:
-        found = logits_at(model, images, factor=factor, precision=precision)
+        upright = logits_at(model, images, factor=factor, precision=precision)
         if not flip:
-            return found
+            return upright
         mirrored = logits_at(model, images.flip(3), factor=factor, precision=precision)
-        return (found + mirrored.flip(3)) / 2
+        return (upright + mirrored.flip(3)) / 2
 
     bands = blend_windows(logits, image, window=window, overlap=overlap, batch_size=batch_size)
     return torch.cat([band.argmax(0).to(torch.uint8) for band in bands])
 
 
 def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
-    """An image half covered by the colors of its classes, uint8 [H, W, 3], RGB.
+    """The mean of an image and the colors of its classes, uint8 [H, W, 3], RGB.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -181,60 +184,58 @@ def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
     return mixed
 
 
-def _predict(found: TrainedModel, given: Sequence[Path], options: PredictOptions) -> None:
+def _predict(trained: TrainedModel, inputs: Sequence[Path], options: PredictOptions) -> None:
     """Labels every image, and prints the share of each class."""
     device = select_device(options.device)
-    paths = [path for one in given for path in _images(one)]
+    paths = [path for place in inputs for path in _list_images(place)]
     out = Path(options.out)
-    for path in given:
-        if _is_same_folder(path, out):
+    for place in inputs:
+        if _is_same_folder(place, out):
             raise InputError("--out is a folder of images; name another", out)
-    _refuse_clashes(paths, out)
+    _validate_outputs(paths, out)
     check_folder(out)
+    # A broken image is reported before hours of work, not after them.
     for path in track_progress(paths, "checking", total=len(paths), show=True):
-        # Some versions of OpenCV pass over what is truncated.
-        whole_picture(read_bytes(path), path, options.max_pixels)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be made: {error.strerror}", out) from None
-    found.model.to(device)
-    counts = np.zeros((len(paths), len(found.classes)), np.int64)
+        # By Pillow: some versions of OpenCV accept truncated files.
+        decode_picture(read_bytes(path), path, options.max_pixels)
+    make_folder(out)
+    trained.model.to(device)
+    counts = np.zeros((len(paths), len(trained.classes)), np.int64)
     for i, path in enumerate(track_progress(paths, "predicting", total=len(paths), show=True)):
-        image = image_pixels(path, options.max_pixels)
-        labels = _labels(found, image, options, device)
-        _write(image, labels, found.palette, out / path.stem, options.overlay)
-        counts[i] = np.bincount(labels.ravel(), minlength=len(found.classes))
-    _print_shares(found, counts, out)
+        image = read_image(path, options.max_pixels)
+        labels = _label_image(trained, image, options, device)
+        _write_labels(labels, trained.palette, out / path.stem)
+        if options.overlay:
+            _write_overlay(overlay_labels(image, labels, trained.palette), out / path.stem)
+        counts[i] = np.bincount(labels.ravel(), minlength=len(trained.classes))
+    _print_shares(trained, counts, out)
 
 
-def _images(path: Path) -> list[Path]:
+def _list_images(path: Path) -> list[Path]:
     """The file, or the images in the folder, by name."""
     if not require_path(path).is_dir():
         return [path]
-    try:
-        found = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGES)
-    except OSError as error:
-        raise InputError((error.strerror or str(error)).lower(), path) from None
-    if not found:
+    images = [file for file in list_folder(path) if file.suffix.lower() in IMAGES]
+    if not images:
         raise InputError(f"no images ({', '.join(IMAGES)}) in it", path)
-    return found
+    return images
 
 
-def _refuse_clashes(paths: list[Path], out: Path) -> None:
-    """Refuses images that would be written to one file, or over something that is there."""
-    taken: dict[str, Path] = {}
+def _validate_outputs(paths: list[Path], out: Path) -> None:
+    """Refuses two images with the same output, and outputs that exist."""
+    sources: dict[str, Path] = {}
     for path in paths:
-        if path.stem in taken:
-            raise InputError(f"{path.stem}.png would be written for {taken[path.stem]} too", path)
-        taken[path.stem] = path
-        for written in (_label_path(out / path.stem), _overlay_path(out / path.stem)):
-            if written.exists():
-                raise InputError("exists already; name a new --out", written)
+        if path.stem in sources:
+            message = f"{path.stem}.png would be written for {sources[path.stem]} too"
+            raise InputError(message, path)
+        sources[path.stem] = path
+        for output in (_label_path(out / path.stem), _overlay_path(out / path.stem)):
+            if output.exists():
+                raise InputError("exists already; name a new --out", output)
 
 
-def _is_same_folder(one: Path, other: Path) -> bool:
-    return one.is_dir() and other.is_dir() and one.samefile(other)
+def _is_same_folder(first: Path, second: Path) -> bool:
+    return first.is_dir() and second.is_dir() and first.samefile(second)
 
 
 def _label_path(base: Path) -> Path:
@@ -245,50 +246,47 @@ def _overlay_path(base: Path) -> Path:
     return base.with_name(f"{base.name}_overlay.jpg")
 
 
-def _labels(
-    found: TrainedModel, image: Pixels, options: PredictOptions, device: torch.device
+def _label_image(
+    trained: TrainedModel, image: Pixels, options: PredictOptions, device: torch.device
 ) -> Pixels:
+    """The class of each pixel of an image, uint8 [H, W], as the options say."""
     window = options.window
     channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    labels: Pixels = (
-        predict_labels(
-            found.model,
-            channels_first.to(device),
-            window=window if isinstance(window, tuple) else (window, window) if window else None,
-            overlap=options.overlap,
-            flip=options.flip,
-            batch_size=options.batch_size,
-            factor=found.factor,
-            precision=options.precision or found.precision,
-        )
-        .cpu()
-        .numpy()
+    labels = predict_labels(
+        trained.model,
+        channels_first.to(device),
+        # One number is a square window, 0 the whole image.
+        window=window if isinstance(window, tuple) else (window, window) if window else None,
+        overlap=options.overlap,
+        flip=options.flip,
+        batch_size=options.batch_size,
+        factor=trained.factor,
+        precision=options.precision or trained.precision,
     )
-    return labels
+    pixels: Pixels = labels.cpu().numpy()
+    return pixels
 
 
-def _write(image: Pixels, labels: Pixels, palette: Pixels, base: Path, overlay: bool) -> None:
-    indexed = Image.fromarray(labels)
-    indexed.putpalette(palette.tobytes())  # makes gray values indices, and leaves them as they are
+def _write_labels(labels: Pixels, palette: Pixels, base: Path) -> None:
+    indices = Image.fromarray(labels)
+    indices.putpalette(palette.tobytes())  # turns gray values into indices of the same value
     with create_file(_label_path(base)) as beside:
-        indexed.save(beside, format="PNG", bits=8)
-    if overlay:
-        covered = Image.fromarray(overlay_labels(image, labels, palette))
-        with create_file(_overlay_path(base)) as beside:
-            covered.save(beside, format="JPEG", quality=90)
+        indices.save(beside, format="PNG", bits=8)
 
 
-def _print_shares(found: TrainedModel, counts: NDArray[np.int64], out: Path) -> None:
-    """A line for each class: its color, its share of all pixels, the images that have it."""
+def _write_overlay(pixels: Pixels, base: Path) -> None:
+    with create_file(_overlay_path(base)) as beside:
+        Image.fromarray(pixels).save(beside, format="JPEG", quality=90)
+
+
+def _print_shares(trained: TrainedModel, counts: NDArray[np.int64], out: Path) -> None:
+    """Prints for each class its color, its share of all pixels, and the images that have it."""
     print(f"labels of {len(counts)} images in {printable(str(out))}\n")
-    width = max(len(printable(name)) for name in ["class", *found.classes])
-    print(f"{'class':<{width}}  color    share  images")
-    shares = counts.sum(axis=0) / counts.sum()
-    having = np.count_nonzero(counts, axis=0)
-    for name, color, share, images in zip(
-        found.classes, found.palette.tolist(), shares.tolist(), having.tolist(), strict=True
-    ):
-        print(f"{printable(name):<{width}}  #{bytes(color).hex()}  {share:.4f}  {images:6}")
+    colors = [f"#{bytes(color).hex()}" for color in trained.palette.tolist()]
+    shares = [f"{share:.4f}" for share in (counts.sum(axis=0) / counts.sum()).tolist()]
+    images = map(str, np.count_nonzero(counts, axis=0).tolist())
+    rows = zip(trained.classes, colors, shares, images, strict=True)
+    print(align_columns([("class", "color", "share", "images"), *rows], left=2), end="")
 
 
 if __name__ == "__main__":

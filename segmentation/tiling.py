@@ -1,8 +1,8 @@
-"""Windows that slide over an image, and the mean of what a model says in them, seam by seam.
+"""Blends the logits of overlapping windows, so that large images need little memory.
 
-A pixel's logits are the weighted mean over the windows that it lies in. The weight, a raised cosine
-of the pixel's place in the window, is highest in the middle, where a model sees most around it, and
-above 0 everywhere: every pixel lies in a window, so no sum of weights vanishes.
+The logits of a pixel are the weighted mean over the windows that contain it. The weight is a raised
+cosine of the pixel's position in the window: highest in the center, where the model sees most of
+the surroundings, and positive everywhere, so that sums of weights are never 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["MOST_OVERLAP", "blend_windows", "starts", "weights"]
+__all__ = ["MOST_OVERLAP", "blend_windows", "window_starts", "window_weights"]
 
-MOST_OVERLAP = 0.9  # beyond it the number of windows explodes
+MOST_OVERLAP = 0.9  # the number of windows grows as 1 / (1 - overlap)^2
 
 Size = tuple[int, int]
 
@@ -25,17 +25,17 @@ def blend_windows(
     overlap: float = 0.25,
     batch_size: int = 1,
 ) -> Iterator[Tensor]:
-    """Logits of an image, in bands from top to bottom that together have its height.
+    """Yields the logits of an image in bands of rows, from top to bottom.
 
-    A band is given as soon as no other window reaches it, so that what is held at a time is the
-    logits of a window's height of the image, not of all of it.
+    A band is complete once all windows that reach it are done, so that the logits in memory are
+    those of one row of windows, not of the whole image.
 
     Args:
         logits: Maps uint8 [B, 3, h, w] to float32 [B, K, h, w].
         image: uint8 [3, H, W].
-        window: Height and width, px, at most; None for the whole image.
-        overlap: The share of a window that its neighbor covers too, at least; up to MOST_OVERLAP.
-        batch_size: At most so many windows at once.
+        window: Maximum height and width of a window, px; None for the whole image.
+        overlap: Minimum share of a window that its neighbor covers, too; up to MOST_OVERLAP.
+        batch_size: Maximum number of windows that are passed to `logits` at once.
 
     Yields:
         float32 [K, rows, W].
@@ -50,32 +50,34 @@ def blend_windows(
     >>> bool(torch.allclose(torch.cat(bands, dim=1), image.float()))
     True
     """
-    _refuse_out_of_range(window, overlap, batch_size)
+    _validate_window(window, overlap, batch_size)
     height, width = image.shape[1:]
     size = (height, width) if window is None else (min(height, window[0]), min(width, window[1]))
-    tops, lefts = starts(height, size[0], overlap), starts(width, size[1], overlap)
-    weight = weights(size).to(image.device)
-    summed, covered = torch.zeros(0), torch.zeros(0)
-    for top, following in zip(tops, [*tops[1:], height], strict=True):
-        row = image[:, top : top + size[0]]
-        below, below_covered = _row(logits, row, lefts, weight, batch_size)
+    tops = window_starts(height, size[0], overlap)
+    lefts = window_starts(width, size[1], overlap)
+    weight = window_weights(size).to(image.device)
+    # The sums of the rows that the next windows reach, too.
+    pending, pending_weights = torch.zeros(0), torch.zeros(0)
+    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+        rows = image[:, top : top + size[0]]
+        sums, weights = _sum_row(logits, rows, lefts, weight, batch_size)
         if top:
-            below[:, : summed.shape[1]] += summed
-            below_covered[: len(covered)] += covered
-        done = following - top
-        yield below[:, :done] / below_covered[:done]
-        summed, covered = below[:, done:], below_covered[done:]
+            sums[:, : pending.shape[1]] += pending
+            weights[: len(pending_weights)] += pending_weights
+        complete = next_top - top
+        yield sums[:, :complete] / weights[:complete]
+        pending, pending_weights = sums[:, complete:], weights[complete:]
 
 
-def starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin along a side, px: evenly spread, the first at 0, the last at the end.
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """The first pixel of each window along a side of an image, evenly spaced from 0 to the end.
 
     Args:
-        length: Of the side, px.
-        window: Of a window, px, at most `length`.
-        overlap: The share of a window that the next covers too, at least.
+        length: Length of the side, px.
+        window: Length of a window, px, at most `length`.
+        overlap: Minimum share of a window that the next one covers, too.
 
-    >>> starts(100, 40, 0.25)
+    >>> window_starts(100, 40, 0.25)
     [0, 30, 60]
     """
     span = length - window
@@ -83,41 +85,41 @@ def starts(length: int, window: int, overlap: float) -> list[int]:
     return [i * span // max(1, gaps) for i in range(gaps + 1)]
 
 
-def weights(size: Size) -> Tensor:
+def window_weights(size: Size) -> Tensor:
     """The weight of each pixel of a window, float32 [h, w], above 0.
 
-    >>> weights((1, 4))
+    >>> window_weights((1, 4))
     tensor([[0.1464, 0.8536, 0.8536, 0.1464]])
     """
     rows, columns = (
         torch.sin(torch.pi * (torch.arange(side) + 0.5) / side) ** 2 for side in size
-    )  # at pixels' centers, so that none is 0
+    )  # at the centers of pixels, so that no weight is 0
     return torch.outer(rows, columns)
 
 
-def _row(
+def _sum_row(
     logits: Callable[[Tensor], Tensor],
-    row: Tensor,
+    rows: Tensor,
     lefts: list[int],
     weight: Tensor,
     batch_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """The weighted sum of logits, [K, h, W], of windows side by side, and of weights, [h, W]."""
+    """Sums over windows side by side: weighted logits, [K, h, W], and weights, [h, W]."""
     width = weight.shape[1]
-    covered = torch.zeros(row.shape[1:], device=row.device)
-    summed = torch.zeros(0)
+    weights = torch.zeros(rows.shape[1:], device=rows.device)
+    sums = torch.zeros(0)
     for first in range(0, len(lefts), batch_size):
         places = [slice(left, left + width) for left in lefts[first : first + batch_size]]
-        found = logits(torch.stack([row[:, :, place] for place in places]))
+        batch = logits(torch.stack([rows[:, :, place] for place in places]))
         if not first:
-            summed = torch.zeros(found.shape[1], *row.shape[1:], device=row.device)
-        for place, one in zip(places, found, strict=True):
-            summed[:, :, place] += one * weight
-            covered[:, place] += weight
-    return summed, covered
+            sums = torch.zeros(batch.shape[1], *rows.shape[1:], device=rows.device)
+        for place, window_logits in zip(places, batch, strict=True):
+            sums[:, :, place] += window_logits * weight
+            weights[:, place] += weight
+    return sums, weights
 
 
-def _refuse_out_of_range(window: Size | None, overlap: float, batch_size: int) -> None:
+def _validate_window(window: Size | None, overlap: float, batch_size: int) -> None:
     if window is not None and min(window) < 1:
         raise ValueError(f"window must be at least 1 x 1, not {window[0]} x {window[1]}")
     if not 0 <= overlap <= MOST_OVERLAP:

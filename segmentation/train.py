@@ -1,86 +1,65 @@
 """Trains a segmentation model: `python -m segmentation.train --config FILE.toml --key value`.
 
-Under `torchrun --nproc-per-node N -m segmentation.train ...` every process takes its share of each
-batch. A training that was killed goes on with `--resume`, bit for bit the same on a CPU.
+Under `torchrun --nproc-per-node N -m segmentation.train ...` every process computes its share of
+each batch. A training that was killed goes on with `--resume`, on a CPU bit for bit the same.
 """
 
-import copy
-import csv
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
-from torch import distributed as processes
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from upmap.console import Parser, run
-from upmap.errors import InputError, printable
-from upmap.files import (
-    check_folder,
-    create_file,
-)
+from upmap.errors import InputError
+from upmap.files import check_folder, make_folder
 from upmap.metrics.semantic import SemanticScores, semantic_scores
-from upmap.options import (
-    Range,
-    add_flags,
-    describe_value,
-    parse_options,
-    validate_ranges,
-)
+from upmap.options import add_flags, parse_options
 from upmap.progress import track_progress
-from upmap.segmentation.augmentation import AugmentationOptions, Views
+from upmap.segmentation.batches import load_parts, scale_batch, shuffle_batches
 from upmap.segmentation.checkpoint import (
+    BEST,
+    LAST,
     PROGRAM,
-    SCHEMA,
-    as_kind,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
-from upmap.segmentation.datasets import (
-    LARGEST_IMAGE,
-    MAX_PIXELS,
-    Segmentation,
-    open_dataset,
-    validate_dataset,
-)
+from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
 from upmap.segmentation.device import select_device
-from upmap.segmentation.evaluation import as_input, confusion, resize
-from upmap.segmentation.losses import LossOptions, compute_loss
-from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.optimization import (
-    OptimizationOptions,
-    autocast,
-    build_optimizer,
-    grad_scaler,
-    learning_rate,
+from upmap.segmentation.evaluation import evaluate_model
+from upmap.segmentation.history import (
+    COLUMNS,
+    Row,
+    create_epoch_logger,
+    is_best_epoch,
+    write_history,
 )
-from upmap.segmentation.training_state import COLUMNS, Row, State, restore
+from upmap.segmentation.losses import compute_loss
+from upmap.segmentation.models import build_model
+from upmap.segmentation.optimization import autocast, learning_rate
+from upmap.segmentation.processes import (
+    broadcast_buffers,
+    join_processes,
+    leave_processes,
+    mean_over_processes,
+    rank,
+    sum_over_processes,
+    wait_for_processes,
+    world_size,
+)
+from upmap.segmentation.resuming import resume_state
+from upmap.segmentation.training_options import TrainOptions
+from upmap.segmentation.training_state import TrainingState, collect_checkpoint, create_state
+from upmap.text_tables import align_columns
 
-__all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train"]
+__all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train_model"]
 
-MAX_SEED = 2**32 - 1  # times EPOCH_SEEDS, a generator's seed has room for it in 63 bits
-EPOCH_SEEDS = 1_000_003  # keeps the epochs of one seed apart from those of another
-FREE_TO_CHANGE = (
-    "out",
-    "root",
-    "resume",
-    "workers",
-    "device",
-    "tensorboard",
-    "max_pixels",
-)  # between a kill and --resume
 EXAMPLES = """\
 examples:
   python -m segmentation.train                                    drawn shapes, a few minutes
@@ -94,87 +73,25 @@ with --tensorboard true the same for `tensorboard --logdir OUT`.
 exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """All that a training is made of; saved with every checkpoint.
-
-    Attributes:
-        dataset: shapes, camvid, voc2012 or folder.
-        root: The folder of the data set; shapes needs none.
-        train: The split that is learned from.
-        val: The split that the best epoch is chosen by.
-        test: The split that the best epoch is reported on, or nothing.
-        out: A new folder for what is written.
-        epochs: How often every image is seen.
-        batch_size: Images per step, over all processes and accumulated parts.
-        accumulate: Parts that a batch is computed in.
-        factor: Of the size that the model sees images at; scores are at the labels' size.
-        full_labels: Whether the loss is taken at the labels' size, too, not at the model's.
-        ema: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
-        seed: Of the weights, the order and the views.
-        device: cuda, cpu, or auto.
-        channels_last: Whether tensors keep the channels of a pixel together.
-        compile: Whether the model runs through torch.compile.
-        workers: Processes that load images.
-        patience: Steps in a row that may be skipped for a gradient that is not finite.
-        resume: Whether to go on from last.pt in `out`.
-        tensorboard: Whether to write the history for TensorBoard, too.
-        max_pixels: Images and labels of more pixels are refused.
-        model: The model.
-        loss: The loss.
-        augmentation: The views.
-        optimization: The steps.
-    """
-
-    dataset: str = "shapes"
-    root: str | None = None
-    train: str = "train"
-    val: str = "val"
-    test: str = "test"
-    out: str = "runs/train"
-    epochs: Annotated[int, Range(1, 1_000_000)] = 20
-    batch_size: Annotated[int, Range(1, 65536)] = 8
-    accumulate: Annotated[int, Range(1, 65536)] = 1
-    factor: Annotated[float, Range(0, 4, above=True)] = 1.0
-    full_labels: bool = False
-    ema: Annotated[float, Range(0, 1, below=True)] = 0.0
-    seed: Annotated[int, Range(0, MAX_SEED)] = 0
-    device: str = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    workers: Annotated[int, Range(0, 256)] = 0
-    patience: Annotated[int, Range(1, 1_000_000)] = 5
-    resume: bool = False
-    tensorboard: bool = False
-    max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS
-    model: ModelOptions = field(default_factory=ModelOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
-    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-    optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
-
-    def __post_init__(self) -> None:
-        validate_ranges(self)
-
-
 class Diverged(RuntimeError):
-    """Gradients were not finite too often in a row."""
+    """Gradients were not finite in too many steps in a row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingResult:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
         model: The model of the best epoch, in evaluation mode.
-        epoch: Which that was, from 1.
-        data: The test images, or the validation images where there are none.
-        scores: Those of the model on `data`.
+        epoch: The number of the best epoch, from 1.
+        dataset: The test images, or the validation images if there are none.
+        scores: The scores of the model on `dataset`.
         history: A row for every epoch.
     """
 
     model: nn.Module
     epoch: int
-    data: Segmentation
+    dataset: SegmentationDataset
     scores: SemanticScores
     history: list[Row]
 
@@ -193,15 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _program(options: TrainOptions) -> None:
     """Trains, and prints the scores of the best epoch."""
     check_folder(Path(options.out))
-    _join_processes()
-    found = train(options, after_epoch=_epoch_logger(options), show_progress=True)
-    if _rank() == 0:
-        _print_scores(found, options)
-    if _world() > 1:
-        processes.destroy_process_group()
+    join_processes()
+    result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
+    if rank() == 0:
+        _print_scores(result, options)
+    leave_processes()
 
 
-def train(
+def train_model(
     options: TrainOptions,
     *,
     after_epoch: Callable[[Row], None] | None = None,
@@ -211,415 +127,227 @@ def train(
 
     Args:
         options: The options.
-        after_epoch: Called with each row of the history once its checkpoint is written.
+        after_epoch: Called with each row of the history, after its checkpoint is written.
         show_progress: Whether to draw progress bars on a terminal.
 
     Raises:
         InputError: If the options, the data or a checkpoint cannot be used.
-        Diverged: If gradients are not finite too often in a row.
+        Diverged: If gradients are not finite in too many steps in a row.
     """
     device = select_device(options.device)
-    data, val = _datasets(options, show_progress)
-    options = replace(options, model=replace(options.model, classes=len(data.classes)))
-    if (weights := options.loss.class_weights) and len(weights) != len(data.classes):
-        raise InputError(f"--loss.class_weights: {len(weights)} for {len(data.classes)} classes")
-    _validate_batches(options, len(data))
-    state = _resume(options, device, data) if options.resume else None
+    dataset, val = _open_splits(options, show_progress=show_progress)
+    options = replace(options, model=replace(options.model, classes=len(dataset.classes)))
+    _validate_sizes(options, dataset)
+    state = resume_state(options, device, dataset) if options.resume else None
     if state is None:
-        _refuse_overwriting(options)
-        state = _fresh(options, device)
-    forward = _forward(state.model, options)
+        _validate_new(Path(options.out))
+        state = create_state(options, device)
+    forward = _wrap_model(state.model, options)
+    # A resumed training continues after the last finished epoch.
     for _ in range(state.epoch, options.epochs):
         began = time.perf_counter()
-        mean_loss = _one_epoch(state, forward, data, options, show_progress=show_progress)
-        _share_buffers(state)
-        scores = _scores(_model_to_evaluate(state), val, options, show_progress=show_progress)
+        loss = _train_epoch(state, forward, dataset, options, show_progress=show_progress)
+        # Each process has running statistics of its own: all must score the same model.
+        broadcast_buffers(filter(None, (state.model, state.averaged)))
+        scores = _evaluate(state.model_to_evaluate, val, options, show_progress=show_progress)
         state.epoch += 1
-        state.history.append(_row(state, mean_loss, scores, time.perf_counter() - began))
-        if _rank() == 0:
-            _write(state, options, data)
+        state.history.append(_history_row(state, loss, scores, time.perf_counter() - began))
+        if rank() == 0:
+            _save_epoch(state, options, dataset)
             if after_epoch is not None:
                 after_epoch(state.history[-1])
-    return _score_best_epoch(options, device, show_progress)
+    return _score_best_epoch(options, device, show_progress=show_progress)
 
 
-def _row(state: State, mean_loss: float, scores: SemanticScores, seconds: float) -> Row:
-    rate = state.optimizer.param_groups[0]["lr"]
-    values = (
-        *(state.epoch, state.step, rate, mean_loss),
-        *(scores.mIoU, scores.pixel_accuracy, state.skipped, seconds),
-    )
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _epoch_logger(options: TrainOptions) -> Callable[[Row], None]:
-    """What tells of an epoch: a line on stderr and, if asked for, TensorBoard."""
-    writer = _tensorboard(Path(options.out)) if options.tensorboard and _rank() == 0 else None
-
-    def tell(row: Row) -> None:
-        print(_line(row, options.epochs), file=sys.stderr)
-        if writer is not None:
-            for name, value in row.items():
-                writer.add_scalar(name, value, int(row["epoch"]))
-            writer.flush()
-
-    return tell
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        message = '--tensorboard: not installed; `pip install "upmap[segmentation]"` brings it'
-        raise InputError(message) from None
-    return SummaryWriter(folder)
-
-
-def _join_processes() -> None:
-    """Joins the other processes, if torchrun started this one among several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        processes.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-
-def _rank() -> int:
-    return processes.get_rank() if processes.is_initialized() else 0
-
-
-def _world() -> int:
-    return processes.get_world_size() if processes.is_initialized() else 1
-
-
-def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation, Segmentation]:
-    """What is learned from and chosen on, looked through; what is reported on is, too."""
-    splits = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
-    found = {
-        split: open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
-        for split in splits
+def _open_splits(
+    options: TrainOptions, *, show_progress: bool
+) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """Opens the training and validation splits; validates every split, the test split too."""
+    names = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
+    splits = {
+        name: open_dataset(options.dataset, options.root, name, max_pixels=options.max_pixels)
+        for name in names
     }
-    if _rank() == 0:
-        for one in found.values():
-            validate_dataset(one, show_progress=show_progress)
-    return found[options.train], found[options.val]
+    if rank() == 0:
+        # By process 0 alone: all processes read the same files.
+        for dataset in splits.values():
+            validate_dataset(dataset, show_progress=show_progress)
+    return splits[options.train], splits[options.val]
 
 
-def _validate_batches(options: TrainOptions, count: int) -> None:
-    """Refuses batches that `count` images, the processes or the parts cannot make."""
-    if count < options.batch_size:
-        raise InputError(f"--batch_size {options.batch_size}: there are only {count} images")
-    if options.batch_size % (_world() * options.accumulate):
+def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None:
+    """Requires a weight for each class, and batches that can be divided among processes."""
+    weights, classes = options.loss.class_weights, len(dataset.classes)
+    if weights and len(weights) != classes:
+        raise InputError(f"--loss.class_weights: {len(weights)} for {classes} classes")
+    if len(dataset) < options.batch_size:
+        raise InputError(f"--batch_size {options.batch_size}: there are only {len(dataset)} images")
+    if options.batch_size % (world_size() * options.accumulate):
         raise InputError(
-            f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
+            f"--batch_size {options.batch_size} is no multiple of {world_size()} processes x "
             f"{options.accumulate} parts"
         )
 
 
-def _fresh(options: TrainOptions, device: torch.device) -> State:
-    torch.manual_seed(options.seed)
-    try:
-        made: nn.Module = build_model(options.model).to(device)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"model: {error}") from None
-    if options.channels_last:
-        made = made.to(memory_format=torch.channels_last)
-    averaged = None
-    if options.ema:
-        averaged = AveragedModel(
-            made,
-            multi_avg_fn=get_ema_multi_avg_fn(options.ema),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
-    scaler = grad_scaler(device, options.optimization.precision)
-    return State(made, averaged, build_optimizer(made, options.optimization), scaler)
+def _validate_new(folder: Path) -> None:
+    """Refuses to overwrite another training."""
+    if (folder / LAST).exists():
+        raise InputError("exists already: --resume true, or name a new --out", folder / LAST)
 
 
-def _refuse_overwriting(options: TrainOptions) -> None:
-    last = Path(options.out) / "last.pt"
-    if last.exists():
-        raise InputError("exists already: --resume true, or name a new --out", last)
-
-
-def _resume(options: TrainOptions, device: torch.device, data: Segmentation) -> State | None:
-    """The state in last.pt; None if the training was killed before there was one."""
-    path = Path(options.out) / "last.pt"
-    if not path.exists():
-        return None
-    checkpoint = load_checkpoint(path)
-    _refuse_another_training(checkpoint, options, data, path)
-    state = _fresh(options, device)
-    restore(
-        state,
-        checkpoint,
-        path,
-        name=options.optimization.optimizer,
-        steps=len(data) // options.batch_size,
-        epochs=options.epochs,
-    )
-    return state
-
-
-def _refuse_another_training(
-    checkpoint: dict[str, Any], options: TrainOptions, data: Segmentation, path: Path
-) -> None:
-    """Refuses a checkpoint of other options or other classes."""
-    if checkpoint["program"] != PROGRAM:
-        raise InputError(f"not of {PROGRAM}", path, "program")
-    before = as_kind(checkpoint["options"], dict[str, Any], path, "options")
-    now = msgspec.to_builtins(options)
-    for key in now:
-        if key not in FREE_TO_CHANGE and before.get(key) != now[key]:
-            name, have, want = _difference(key, before.get(key), now[key])
-            message = (
-                f"was trained with {name} = {describe_value(have)}, not {describe_value(want)}"
-            )
-            raise InputError(message, path)
-    classes = as_kind(checkpoint["classes"], list[str], path, "classes")
-    palette = as_kind(checkpoint["palette"], list[list[int]], path, "palette")
-    for key, have, want in (
-        ("classes", classes, list(data.classes)),
-        ("palette", palette, data.palette.tolist()),
-    ):
-        if have != want:
-            raise InputError("not those of the data set", path, key)
-
-
-def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    """The name of the first option that differs, and its two values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in now | before:
-            if name not in now:
-                return f"{key}.{name}", before[name], None
-            if before.get(name) != now[name]:
-                return _difference(f"{key}.{name}", before.get(name), now[name])
-    return key, before, now
-
-
-def _forward(made: nn.Module, options: TrainOptions) -> nn.Module:
-    """What is called in training: the model itself, compiled, or over all processes."""
+def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:
+    """The module that is called in training: compiled if asked for, distributed if needed."""
     if options.compile:
-        made = torch.compile(made)  # type: ignore[assignment]
-    return DistributedDataParallel(made) if _world() > 1 else made
+        model = torch.compile(model)  # type: ignore[assignment]
+    return DistributedDataParallel(model) if world_size() > 1 else model
 
 
-def _one_epoch(
-    state: State,
+def _train_epoch(
+    state: TrainingState,
     forward: nn.Module,
-    data: Segmentation,
+    dataset: SegmentationDataset,
     options: TrainOptions,
     *,
     show_progress: bool,
 ) -> float:
-    """Takes every step of an epoch; returns the mean loss of those that were not skipped."""
+    """Takes every step of an epoch; returns the mean loss of the steps that were not skipped."""
     forward.train()
-    batches = _batches(len(data), options, state.epoch)
+    batches = shuffle_batches(len(dataset), options, state.epoch)
     steps = len(batches) * options.epochs
-    parts = _load_parts(data, batches, options, state.epoch)
+    parts = load_parts(dataset, batches, options, state.epoch)
     losses: list[float] = []
-    in_a_row = 0
-    shown = show_progress and _rank() == 0
-    for batch in track_progress(
-        batches, f"epoch {state.epoch + 1}", total=len(batches), show=shown
-    ):
+    skipped_in_a_row = 0
+    show = show_progress and rank() == 0
+    for batch in track_progress(batches, f"epoch {state.epoch + 1}", total=len(batches), show=show):
+        # The rate depends on the number of the step alone, so that resuming does not change it.
         rate = learning_rate(state.step, steps, options.optimization)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        value = _one_step(state, forward, parts, options)
+        loss = _train_step(state, forward, parts, options)
         state.step += 1
-        in_a_row = 0 if math.isfinite(value) else in_a_row + 1
-        if math.isfinite(value):
-            losses.append(value)
-        if in_a_row > options.patience:
-            names = ", ".join(data.names[i] for i in batch)
+        if math.isfinite(loss):
+            losses.append(loss)
+            skipped_in_a_row = 0
+            continue
+        skipped_in_a_row += 1
+        if skipped_in_a_row > options.patience:
+            names = ", ".join(dataset.names[i] for i in batch)
             raise Diverged(
-                f"loss or gradient not finite in {in_a_row} steps in a row, up to step "
+                f"loss or gradient not finite in {skipped_in_a_row} steps in a row, up to step "
                 f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {names}"
             )
     return sum(losses) / len(losses) if losses else math.nan
 
 
-def _share_buffers(state: State) -> None:
-    """Gives all processes the first one's running statistics, so that they score alike."""
-    if _world() > 1:
-        for one in filter(None, (state.model, state.averaged)):
-            for buffer in one.buffers():
-                processes.broadcast(buffer, 0)
-
-
-def _one_step(
-    state: State,
+def _train_step(
+    state: TrainingState,
     forward: nn.Module,
     parts: Iterator[tuple[Tensor, Tensor]],
     options: TrainOptions,
 ) -> float:
-    """One step over all parts of a batch; its loss, or NaN if it had to be skipped."""
+    """Takes one step over all parts of a batch; returns its loss, or NaN if it was skipped."""
     device = next(state.model.parameters()).device
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=device)
     for _ in range(options.accumulate):
         images, labels = next(parts)
-        images, labels = _at_factor(images.to(device), labels.to(device), options)
+        inputs, targets = scale_batch(images.to(device), labels.to(device), options)
+        # Where sizes differ, the loss interpolates: the model must not do so before it.
+        full_size = inputs.shape[2:] != targets.shape[1:]
         with autocast(device, options.optimization.precision):
-            logits = forward(images, full_size=_is_full_size(images, labels))
-            part = compute_loss(logits, labels, options.loss) / options.accumulate
-        state.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-        total += part.detach()
+            logits = forward(inputs, full_size=full_size)
+            # Divided, so that the gradients of all parts add up to those of the mean.
+            loss = compute_loss(logits, targets, options.loss) / options.accumulate
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    # The limit is one on the true gradients, not on scaled ones.
     state.scaler.unscale_(state.optimizer)
     limit = options.optimization.clip or math.inf
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(_mean(total)))
+    # All processes must agree on whether to skip, or their weights would diverge.
+    mean = mean_over_processes(total)
+    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(mean))
+    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
     if is_finite or state.scaler.is_enabled():
-        state.scaler.step(state.optimizer)  # under fp16 it looks for itself, and is told to
+        state.scaler.step(state.optimizer)
     state.scaler.update()
     if not is_finite:
         state.skipped += 1
         return math.nan
     if state.averaged is not None:
         state.averaged.update_parameters(state.model)
-    return float(_mean(total))
+    return float(mean)
 
 
-def _is_full_size(images: Tensor, labels: Tensor) -> bool:
-    """Whether the loss wants logits at the images' size: it interpolates only once."""
-    return images.shape[2:] != labels.shape[1:]
-
-
-def _at_factor(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:
-    """What the model takes, and labels at its size, or their own."""
-    inputs = resize(as_input(images), options.factor)
-    if options.channels_last:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    if options.full_labels or inputs.shape[2:] == labels.shape[1:]:
-        return inputs, labels
-    size = [inputs.shape[2], inputs.shape[3]]
-    return inputs, functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]
-
-
-def _batches(count: int, options: TrainOptions, epoch: int) -> list[list[int]]:
-    """The items of each step of an epoch; those that make no whole batch wait for another."""
-    generator = torch.Generator().manual_seed(options.seed * EPOCH_SEEDS + epoch)
-    order = torch.randperm(count, generator=generator).tolist()
-    size = options.batch_size
-    return [order[begin : begin + size] for begin in range(0, count - size + 1, size)]
-
-
-def _load_parts(
-    data: Segmentation, batches: list[list[int]], options: TrainOptions, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of every batch, in `accumulate` parts each."""
-    shares = _world() * options.accumulate
-    mine = [batch[part::shares] for batch in batches for part in range(_rank(), shares, _world())]
-    views = Views(data, options.augmentation, seed=options.seed, epoch=epoch)
-    return iter(DataLoader(views, batch_sampler=mine, num_workers=options.workers))
-
-
-def _mean(value: Tensor) -> Tensor:
-    """The mean over all processes."""
-    return _sum(value) / _world()
-
-
-def _sum(value: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if _world() > 1:
-        value = value.clone()
-        processes.all_reduce(value)
-    return value
-
-
-def _model_to_evaluate(state: State) -> nn.Module:
-    return state.model if state.averaged is None else state.averaged.module
-
-
-def _scores(
-    made: nn.Module, data: Segmentation, options: TrainOptions, *, show_progress: bool
+def _evaluate(
+    model: nn.Module, dataset: SegmentationDataset, options: TrainOptions, *, show_progress: bool
 ) -> SemanticScores:
-    """Scores over all processes, each of which takes its share of the images."""
-    device = next(made.parameters()).device
-    mine = range(_rank(), len(data), _world())
-    shown = show_progress and _rank() == 0
-    found = confusion(
-        made,
-        (data[i] for i in track_progress(mine, "evaluation", total=len(mine), show=shown)),
-        len(data.classes),
+    """Scores over all processes, each of which evaluates its share of the images."""
+    device = next(model.parameters()).device
+    items = range(rank(), len(dataset), world_size())
+    show = show_progress and rank() == 0
+    counts = evaluate_model(
+        model,
+        (dataset[i] for i in track_progress(items, "evaluation", total=len(items), show=show)),
+        len(dataset.classes),
         device=device,
         batch_size=options.batch_size,
         factor=options.factor,
         precision=options.optimization.precision,
     )
-    return semantic_scores(_sum(torch.from_numpy(found).to(device)).cpu().numpy())
+    # Counts add up over processes, scores do not.
+    total = sum_over_processes(torch.from_numpy(counts).to(device))
+    return semantic_scores(total.cpu().numpy())
 
 
-def _write(state: State, options: TrainOptions, data: Segmentation) -> None:
+def _history_row(state: TrainingState, loss: float, scores: SemanticScores, seconds: float) -> Row:
+    rate = state.optimizer.param_groups[0]["lr"]
+    values = (
+        *(state.epoch, state.step, rate, loss),
+        *(scores.mIoU, scores.pixel_accuracy, state.skipped, seconds),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _save_epoch(state: TrainingState, options: TrainOptions, dataset: SegmentationDataset) -> None:
     """Writes last.pt, best.pt if this is the best epoch, and history.csv."""
     folder = Path(options.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be made: {error.strerror}", folder) from None
-    checkpoint = _checkpoint(state, options, data)
-    best = max(row["val_mIoU"] for row in state.history)
-    if state.history[-1]["val_mIoU"] >= best or len(state.history) == 1:
-        save_checkpoint(folder / "best.pt", checkpoint)
-    with create_file(folder / "history.csv") as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(state.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(state.history)
-    save_checkpoint(folder / "last.pt", checkpoint)  # last: what it says is there is there
-
-
-def _checkpoint(state: State, options: TrainOptions, data: Segmentation) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "program": PROGRAM,
-        "options": msgspec.to_builtins(options),
-        "classes": list(data.classes),
-        "palette": data.palette.tolist(),
-        "model": _model_to_evaluate(state).state_dict(),
-        "weights": state.model.state_dict(),
-        "averaged": None if state.averaged is None else state.averaged.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "scaler": state.scaler.state_dict(),
-        "epoch": state.epoch,
-        "step": state.step,
-        "skipped": state.skipped,
-        "history": copy.deepcopy(state.history),
-        "random": torch.get_rng_state(),
-    }
-
-
-def _line(row: Row, epochs: int) -> str:
-    return (
-        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  mIoU {row['val_mIoU']:.4f}  "
-        f"accuracy {row['val_pixel_accuracy']:.4f}  {row['seconds']:.1f} s"
-    )
+    make_folder(folder)
+    checkpoint = collect_checkpoint(state, options, dataset)
+    if is_best_epoch(state.history):
+        save_checkpoint(folder / BEST, checkpoint)
+    write_history(folder / "history.csv", state.history)
+    # Written last, so that what it refers to exists.
+    save_checkpoint(folder / LAST, checkpoint)
 
 
 def _score_best_epoch(
-    options: TrainOptions, device: torch.device, show_progress: bool
+    options: TrainOptions, device: torch.device, *, show_progress: bool
 ) -> TrainingResult:
-    """The best epoch, scored on the test images if there are any."""
-    if _world() > 1:
-        processes.barrier()  # until the file is there
+    """Scores the best epoch on the test split, or on the validation split if there is none."""
+    wait_for_processes()  # until process 0 has written the files
     folder = Path(options.out)
-    found = load_checkpoint(folder / "best.pt")
-    best = build_model(options.model)
-    load_weights(best, found["model"], folder / "best.pt", "model")
-    best = best.to(device)
+    # Read from the file, so that the scores are those of the model that others will load.
+    checkpoint = load_checkpoint(folder / BEST)
+    model = build_model(options.model)
+    load_weights(model, checkpoint["model"], folder / BEST, "model")
+    model = model.to(device)
     split = options.test or options.val
-    data = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
-    scores = _scores(best, data, options, show_progress=show_progress)
-    return TrainingResult(
-        best, found["epoch"], data, scores, load_checkpoint(folder / "last.pt")["history"]
-    )
+    dataset = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
+    scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    history = load_checkpoint(folder / LAST)["history"]
+    return TrainingResult(model, checkpoint["epoch"], dataset, scores, history)
 
 
-def _print_scores(found: TrainingResult, options: TrainOptions) -> None:
-    data, scores = found.data, found.scores
-    print(f"best epoch {found.epoch}, chosen on {options.val}; {data.split}: {len(data)} images\n")
-    width = max(len(printable(name)) for name in [*data.classes, "pixel accuracy"])
-    rows = [*zip(data.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
-    for name, value in [*rows, ("pixel accuracy", scores.pixel_accuracy)]:
-        print(f"{printable(name):<{width}}  {'n/a' if math.isnan(value) else f'{value:.4f}'}")
+def _print_scores(result: TrainingResult, options: TrainOptions) -> None:
+    """Prints the IoU of each class, mIoU and pixel accuracy; n/a where undefined."""
+    dataset, scores = result.dataset, result.scores
+    title = f"best epoch {result.epoch}, chosen on {options.val}"
+    print(f"{title}; {dataset.split}: {len(dataset)} images\n")
+    values = [*zip(dataset.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
+    values.append(("pixel accuracy", scores.pixel_accuracy))
+    rows = [(name, "n/a" if math.isnan(value) else f"{value:.4f}") for name, value in values]
+    print(align_columns(rows, has_header=False), end="")
 
 
 if __name__ == "__main__":

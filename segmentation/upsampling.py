@@ -1,9 +1,9 @@
-"""Upsampling operators: one signature, so that a decoder can exchange them.
+"""Upsampling operators with one signature, so that a decoder can exchange them.
 
-Every operator maps features [B, C, h, w] to [B, C, H, W] by exactly its scale, so that features
-stay above the pixels that they were made of. Where H x W is not scale times h x w (an encoder
-halves 45 to 22 or to 23), one rule holds for all: what lies beyond is cropped at the bottom and
-right, what is missing there repeats the last row and column.
+Every operator upsamples features [B, C, h, w] by exactly its scale, so that they stay aligned with
+the pixels that they were computed from. Where the size that is asked for, H x W, is not scale times
+h x w (an encoder halves 45 to 22 or to 23), all operators follow one rule: the result is cropped at
+the bottom and right, or padded there by its last row and column.
 """
 
 import math
@@ -43,11 +43,11 @@ TAPS: dict[Mode, int] = {"nearest": 0, "bilinear": 4, "bicubic": 16}  # multiply
 
 
 class Upsampler(nn.Module):
-    """What every operator has; a subclass says how `upsampled` is made, and what it costs.
+    """Base class of all operators; a subclass implements `upsample` and `macs`.
 
     Attributes:
         channels: C.
-        scale: s, by which height and width grow.
+        scale: s, the factor on height and width.
         needs_indices: Whether `guide` must be the indices of the encoder's max-pooling.
     """
 
@@ -61,9 +61,9 @@ class Upsampler(nn.Module):
             scale: s, at least 2.
         """
         super().__init__()
-        for name, value, least in (("channels", channels, 1), ("scale", scale, 2)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+        for name, value, minimum in (("channels", channels, 1), ("scale", scale, 2)):
+            if value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, not {value}")
         self.channels = channels
         self.scale = scale
 
@@ -73,7 +73,7 @@ class Upsampler(nn.Module):
         Args:
             features: float [B, C, h, w].
             size: H and W, px; each within one scale of s times h and w.
-            guide: What the operator is guided by; only max-unpooling needs one.
+            guide: The indices of the encoder's max-pooling; only max-unpooling needs them.
 
         Returns:
             float [B, C, H, W].
@@ -87,27 +87,27 @@ class Upsampler(nn.Module):
             if not self.scale * (low - 1) < high < self.scale * (low + 1):
                 shape = list(features.shape[2:])
                 raise ValueError(f"{shape} cannot be upsampled x{self.scale} to {list(size)}")
-        return fit_to_size(self.upsampled(features, guide), size)
+        return fit_to_size(self.upsample(features, guide), size)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
-        """Features [B, C, h, w] at exactly s times their size."""
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
+        """Upsamples features [B, C, h, w] to exactly s times their size."""
         raise NotImplementedError
 
     def macs(self, height: int, width: int) -> int:
-        """Multiply-adds for one image's features of height x width, softmax and bias left out."""
+        """Multiply-adds for features of height x width, without those of softmax and bias."""
         raise NotImplementedError
 
     def is_bilinear_to(self, features: Tensor, size: Size) -> bool:
-        """Whether `forward` is torch's bilinear interpolation of features to `size`, no more."""
+        """Whether `forward` equals torch's bilinear interpolation of features to `size`."""
         return False
 
     def extra_repr(self) -> str:
-        """What print() shows."""
+        """The settings that print() shows."""
         return f"{self.channels}, scale={self.scale}"
 
 
 def fit_to_size(features: Tensor, size: Size) -> Tensor:
-    """`features` [B, C, h, w] cropped at the bottom and right, or grown there by their last values.
+    """Crops features [B, C, h, w] at the bottom and right, or pads them there by their last values.
 
     >>> fit_to_size(torch.arange(4.0).reshape(1, 1, 2, 2), (3, 1))[0, 0].tolist()
     [[0.0], [2.0], [2.0]]
@@ -121,7 +121,7 @@ def fit_to_size(features: Tensor, size: Size) -> Tensor:
 
 
 class Interpolation(Upsampler):
-    """Nearest, bilinear or bicubic interpolation: no parameters.
+    """Nearest, bilinear or bicubic interpolation, without parameters.
 
     Macs: 0, 4 or 16 per output value, s^2 C h w of them.
     Source: torch.nn.functional.interpolate.
@@ -136,8 +136,8 @@ class Interpolation(Upsampler):
             channels: C.
             scale: s.
             mode: "nearest", "bilinear" or "bicubic".
-            align_corners: Whether the corner pixels' centers are aligned instead of the corners;
-                then features shift against the pixels that they were made of.
+            align_corners: Whether the centers of corner pixels are aligned, not their corners;
+                then features shift against the pixels that they were computed from.
         """
         super().__init__(channels, scale)
         _require_bool("align_corners", align_corners)
@@ -148,7 +148,7 @@ class Interpolation(Upsampler):
         self.mode = mode
         self.align_corners = align_corners
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         return functional.interpolate(
             features,
@@ -174,8 +174,8 @@ class Interpolation(Upsampler):
 class BilinearAdditive(Upsampler):
     """Bilinear interpolation, then the sum of every s^2 consecutive channels.
 
-    The sum leaves ceil(C / s^2) channels, as many values as came in; a 1 x 1 convolution makes C of
-    them again.
+    The sum leaves ceil(C / s^2) channels, as many values as the input has; a 1 x 1 convolution
+    expands them to C channels.
 
     Parameters: C ceil(C / s^2) + C. Macs: (4 + C) ceil(C / s^2) s^2 h w.
     Source: Wojna et al., "The Devil is in the Decoder", IJCV 2019, section 3.2.
@@ -187,7 +187,7 @@ class BilinearAdditive(Upsampler):
         self.groups = math.ceil(channels / scale**2)
         self.expansion = nn.Conv2d(self.groups, channels, 1)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         missing = self.groups * self.scale**2 - self.channels
         padded = functional.pad(features, (0, 0, 0, 0, 0, missing))
@@ -203,10 +203,10 @@ class BilinearAdditive(Upsampler):
 
 
 class TransposedConvolution(Upsampler):
-    """A learned kernel of `kernel` x `kernel` stamped at stride s.
+    """A transposed convolution with stride s and a learned kernel.
 
-    Where s does not divide the kernel, outputs are reached by different numbers of taps, which
-    shows as a checkerboard: a warning says so.
+    If s does not divide the kernel size, outputs are sums over different numbers of inputs, which
+    shows as a checkerboard: the constructor warns of it.
 
     Parameters: k^2 C^2 + C. Macs: k^2 C^2 h w.
     Sources: Zeiler et al., "Deconvolutional Networks", CVPR 2010; Shelhamer et al., "Fully
@@ -228,8 +228,8 @@ class TransposedConvolution(Upsampler):
             channels: C.
             scale: s, the stride.
             kernel: k, at least s; None for 2 s.
-            bilinear_init: Whether it begins as bilinear interpolation of each channel (FCN); needs
-                k = 2 s.
+            bilinear_init: Whether its initial weights interpolate each channel bilinearly, as in
+                FCN; needs k = 2 s.
         """
         super().__init__(channels, scale)
         _require_bool("bilinear_init", bilinear_init)
@@ -243,6 +243,7 @@ class TransposedConvolution(Upsampler):
                 f"{scale}: expect a checkerboard",
                 stacklevel=2,
             )
+        # With these paddings the output has exactly s times the size of the input.
         padding = math.ceil((kernel - scale) / 2)
         self.convolution = nn.ConvTranspose2d(
             channels,
@@ -253,9 +254,9 @@ class TransposedConvolution(Upsampler):
             output_padding=2 * padding + scale - kernel,
         )
         if bilinear_init:
-            _start_bilinear(self.convolution, scale)
+            _set_bilinear(self.convolution, scale)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         result: Tensor = self.convolution(features)
         return result
@@ -265,7 +266,7 @@ class TransposedConvolution(Upsampler):
         return self.convolution.weight.numel() * height * width
 
 
-def _start_bilinear(convolution: nn.ConvTranspose2d, scale: int) -> None:
+def _set_bilinear(convolution: nn.ConvTranspose2d, scale: int) -> None:
     kernel = convolution.kernel_size[0]
     if kernel != 2 * scale:
         raise ValueError(f"bilinear_init needs a kernel of {2 * scale}, not {kernel}")
@@ -278,18 +279,18 @@ def _start_bilinear(convolution: nn.ConvTranspose2d, scale: int) -> None:
 
 
 def bilinear_kernel(scale: int) -> Tensor:
-    """The kernel float32 [2 s, 2 s] whose stamps at stride s are bilinear interpolation.
+    """The kernel, float32 [2 s, 2 s], with which a transposed convolution interpolates bilinearly.
 
     >>> bilinear_kernel(2)[0].tolist()
     [0.0625, 0.1875, 0.1875, 0.0625]
     """
-    center = scale - 0.5 * (scale % 2 == 0)  # with a zero in front where s is odd
+    center = scale - 0.5 * (scale % 2 == 0)  # if s is odd, the first weight is 0
     distance = (torch.arange(2 * scale, dtype=torch.float32) - center).abs() / scale
     return torch.outer(1 - distance, 1 - distance)
 
 
 class PixelShuffle(Upsampler):
-    """A 3 x 3 convolution to s^2 C channels, which are then laid out as s x s pixels.
+    """A 3 x 3 convolution to s^2 C channels, rearranged to s x s pixels each.
 
     Parameters: 9 s^2 C^2 + s^2 C. Macs: 9 s^2 C^2 h w, with `blur` 4 s^2 C h w more.
     Sources: Shi et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016; Aitken et
@@ -305,8 +306,8 @@ class PixelShuffle(Upsampler):
         Args:
             channels: C.
             scale: s.
-            icnr: Whether it begins as a convolution with nearest upsampling after it.
-            blur: Whether the mean of s x s pixels follows, which no checkerboard survives.
+            icnr: Whether the initial weights equal a convolution before nearest upsampling.
+            blur: Whether an average over s x s pixels follows, which removes any checkerboard.
         """
         super().__init__(channels, scale)
         _require_bool("icnr", icnr)
@@ -316,7 +317,7 @@ class PixelShuffle(Upsampler):
         if icnr:
             icnr_(self.convolution, scale)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         shuffled = functional.pixel_shuffle(self.convolution(features), self.scale)
         if not self.blur:
@@ -332,7 +333,7 @@ class PixelShuffle(Upsampler):
 
 
 def icnr_(convolution: nn.Conv2d, scale: int) -> None:
-    """Sets the s^2 filters that pixel-shuffling lays side by side equal to the first of them."""
+    """Sets the s^2 filters of each output channel of a pixel shuffle to the first (ICNR)."""
     with torch.no_grad():
         for parameter in (convolution.weight, convolution.bias):
             if parameter is not None:
@@ -340,7 +341,7 @@ def icnr_(convolution: nn.Conv2d, scale: int) -> None:
 
 
 class MaxUnpooling(Upsampler):
-    """Puts each value where the encoder's max-pooling took it from; zero elsewhere.
+    """Puts each value where the encoder's max-pooling found the maximum, and 0 elsewhere.
 
     Parameters: none. Macs: none.
     Source: Badrinarayanan et al., "SegNet", PAMI 2017.
@@ -353,16 +354,17 @@ class MaxUnpooling(Upsampler):
 
         Args:
             features: float [B, C, h, w].
-            size: H and W, those of the tensor that was pooled.
+            size: H and W of the tensor that was pooled.
             guide: int64 [B, C, h, w], the indices of max-pooling with kernel and stride s.
 
         Raises:
             ValueError: If `guide` is missing or of another shape.
         """
         if guide is None or guide.shape != features.shape:
-            given = "none" if guide is None else list(guide.shape)
-            raise ValueError(f"max-unpooling needs indices of {list(features.shape)}, got {given}")
+            shape = "none" if guide is None else list(guide.shape)
+            raise ValueError(f"max-unpooling needs indices of {list(features.shape)}, got {shape}")
         height, width = size
+        # Indices count through the H x W plane of each channel.
         flat = features.new_zeros(*features.shape[:2], height * width)
         placed = flat.scatter(2, guide.flatten(2), features.flatten(2))
         return torch.unflatten(placed, 2, (height, width))
@@ -373,7 +375,7 @@ class MaxUnpooling(Upsampler):
 
 
 class Carafe(Upsampler):
-    """Each output is a weighted sum of a k x k neighborhood, the weights made from the content.
+    """Weighted sums of k x k neighborhoods, with weights predicted from the features.
 
     Parameters, with m = 64 compressed channels: m C + m + 9 m s^2 k^2 + s^2 k^2. Macs: (m C + 9 m
     s^2 k^2 + s^2 k^2 C) h w.
@@ -389,7 +391,7 @@ class Carafe(Upsampler):
             channels: C.
             scale: s.
             kernel: k, odd.
-            compressed: m, the channels that weights are predicted from.
+            compressed: m, the number of channels that weights are predicted from.
         """
         super().__init__(channels, scale)
         _require_integer("kernel", kernel, MAX_KERNEL)
@@ -400,13 +402,15 @@ class Carafe(Upsampler):
         self.compression = nn.Conv2d(channels, compressed, 1)
         self.encoder = nn.Conv2d(compressed, (scale * kernel) ** 2, 3, padding=1)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         height, width = features.shape[2:]
         encoded = self.encoder(self.compression(features))
         weights = torch.unflatten(encoded, 1, (self.kernel**2, self.scale**2)).softmax(1)
+        # [B, C k^2, h w]: the k x k neighborhood of each feature, zeros beyond the border.
         around = functional.unfold(features, self.kernel, padding=self.kernel // 2)
         neighbors = around.reshape(-1, self.channels, self.kernel**2, height, width)
+        # Each of the s^2 outputs of a feature is a sum over the same neighborhood.
         parts = torch.einsum("bckhw,bkshw->bcshw", neighbors, weights.to(neighbors.dtype))
         return functional.pixel_shuffle(parts.flatten(1, 2), self.scale)
 
@@ -417,16 +421,17 @@ class Carafe(Upsampler):
 
 
 class DySample(Upsampler):
-    """Bilinear samples at learned offsets, made from the content.
+    """Bilinear samples at offsets predicted from the features.
 
-    It begins close to bilinear interpolation. Parameters, with g groups: 2 g s^2 C + 2 g s^2. Macs:
-    (2 g s^2 C + 4 s^2 C) h w.
+    The initial weights are close to bilinear interpolation.
+
+    Parameters, with g groups: 2 g s^2 C + 2 g s^2. Macs: (2 g s^2 C + 4 s^2 C) h w.
     Source: Liu et al., "Learning to Upsample by Learning to Sample", ICCV 2023 (linear + pixel
     shuffle, static scope of 1/4).
     """
 
-    SCOPE: ClassVar[float] = 0.25  # of the offsets, so that neighbors' samples stay apart
-    START: ClassVar[float] = 1e-3  # standard deviation of the initial weights
+    SCOPE: ClassVar[float] = 0.25  # scales offsets, so that the samples of neighbors stay apart
+    INITIAL_STD: ClassVar[float] = 1e-3  # of the weights
 
     def __init__(self, channels: int, scale: int = 2, *, groups: int = 4) -> None:
         """Makes the convolution that predicts the offsets.
@@ -434,25 +439,26 @@ class DySample(Upsampler):
         Args:
             channels: C.
             scale: s.
-            groups: g, of channels that share offsets; the largest divisor of C up to it is used.
+            groups: g, the number of groups of channels that share offsets; the largest divisor of
+                C up to it is used.
         """
         super().__init__(channels, scale)
         _require_integer("groups", groups, MAX_WIDTH)
         self.groups = max(g for g in range(1, groups + 1) if channels % g == 0)
         self.offset = nn.Conv2d(channels, 2 * self.groups * scale**2, 1)
-        nn.init.normal_(self.offset.weight, std=self.START)
+        nn.init.normal_(self.offset.weight, std=self.INITIAL_STD)
         if self.offset.bias is not None:
             nn.init.zeros_(self.offset.bias)
 
-    def upsampled(self, features: Tensor, guide: Tensor | None) -> Tensor:
+    def upsample(self, features: Tensor, guide: Tensor | None) -> Tensor:
         """See `Upsampler`."""
         batch, _, height, width = features.shape
         offsets = self.SCOPE * self.offset(features)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         offsets = functional.pixel_shuffle(offsets, self.scale)
         offsets = torch.unflatten(offsets, 1, (self.groups, 2)).flatten(0, 1).permute(0, 2, 3, 1)
-        # In features' px; grid_sample wants -1 .. 1 from edge to edge. Each side has its own
-        # factor because a tensor of both would be a constant in an exported model of any size.
+        # Offsets are in px of the features, grid_sample takes -1 .. 1 from edge to edge. Each side
+        # is scaled by itself: a tensor of both factors would be a constant in an exported model.
         x, y = (self._centers(height, width, offsets) + offsets).unbind(-1)
         grid = torch.stack([x * 2 / width - 1, y * 2 / height - 1], dim=-1)
         grouped = torch.unflatten(features, 1, (self.groups, -1)).flatten(0, 1)
@@ -471,7 +477,7 @@ class DySample(Upsampler):
         return (self.offset.weight.numel() + samples) * height * width
 
     def _centers(self, height: int, width: int, like: Tensor) -> Tensor:
-        """The outputs' centers in features' px, x and y, [s h, s w, 2]."""
+        """The centers of output pixels in px of the features, x and y, [s h, s w, 2]."""
         y, x = (
             (torch.arange(self.scale * side, dtype=like.dtype, device=like.device) + 0.5)
             / self.scale
@@ -480,10 +486,11 @@ class DySample(Upsampler):
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def _require_integer(name: str, value: object, most: int) -> None:
-    """Refuses what is no integer in [1, most]: options may come from a file."""
-    if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{name} must be an integer in [1, {most}], not {describe_value(value)}")
+def _require_integer(name: str, value: object, maximum: int) -> None:
+    """Requires an integer in [1, maximum]: options may come from a file."""
+    if type(value) is not int or not 1 <= value <= maximum:
+        expected = f"an integer in [1, {maximum}]"
+        raise ValueError(f"{name} must be {expected}, not {describe_value(value)}")
 
 
 def _require_bool(name: str, value: object) -> None:
@@ -506,7 +513,7 @@ UPSAMPLERS: dict[str, Callable[..., Upsampler]] = {
     "bilinear_additive": BilinearAdditive,
     "transposed": TransposedConvolution,  # k4s2p1
     "transposed_k2s2": _transposed_k2s2,
-    "transposed_k3s2": _transposed_k3s2,  # the known-bad control
+    "transposed_k3s2": _transposed_k3s2,  # has a checkerboard: a control
     "pixelshuffle": PixelShuffle,
     "max_unpooling": MaxUnpooling,
     "carafe": Carafe,
@@ -515,13 +522,13 @@ UPSAMPLERS: dict[str, Callable[..., Upsampler]] = {
 
 
 def build_upsampler(name: str, channels: int, scale: int = 2, **options: Any) -> Upsampler:
-    """The operator called `name`.
+    """Builds the operator called `name`.
 
     Args:
         name: A key of UPSAMPLERS.
         channels: C.
         scale: s.
-        **options: What the operator takes besides, such as align_corners.
+        **options: Further arguments of the operator, such as align_corners.
 
     Raises:
         ValueError: If there is no such operator, or it does not take an option or its value.

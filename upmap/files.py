@@ -24,6 +24,8 @@ __all__ = [
     "first_character",
     "is_file",
     "is_stdout",
+    "list_folder",
+    "make_folder",
     "read_bytes",
     "read_text",
     "remove_unfinished",
@@ -194,6 +196,28 @@ def create_folder(path: Path) -> Iterator[Path]:
         with _rename_in_errors(beside, path):
             yield beside
             beside.replace(target)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, as far as they are missing.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    with _translate_os_error("cannot be made", path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def list_folder(path: Path) -> list[Path]:
+    """The files and folders in a folder, in order of their names.
+
+    Raises:
+        InputError: If the folder cannot be read.
+    """
+    try:
+        return sorted(path.iterdir())
+    except OSError as error:
+        raise InputError(describe_os_error(error), path) from None
 
 
 def check_new_folder(path: Path) -> None:

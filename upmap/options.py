@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from upmap.conversion import convert_value
 from upmap.errors import InputError
 from upmap.files import read_text
 
@@ -155,11 +156,7 @@ def from_mapping(kind: type[Options], tree: Mapping[str, Any], source: str | Pat
 
 
 def _convert(kind: type[Options], tree: Mapping[str, Any], source: str | Path) -> Options:
-    try:
-        return msgspec.convert(tree, kind)
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        message, _, place = str(error).partition(" - at ")
-        raise InputError(message, source, place.strip("`$.") or None) from None
+    return convert_value(tree, kind, source)
 
 
 def _refuse_unknown(kind: type, tree: Mapping[str, Any], source: str | Path, prefix: str) -> None:

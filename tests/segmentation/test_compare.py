@@ -1,3 +1,5 @@
+"""Tests of comparisons of operators: results, budgets, pictures and the program."""
+
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,17 +17,17 @@ from upmap.segmentation.compare import (
     main,
     paired_difference,
 )
-from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.pictures import (
+from upmap.segmentation.comparison.pictures import (
     Sample,
     _window,
-    curves,
+    draw_curves,
+    draw_predictions,
+    draw_scores,
     most_informative,
-    predictions,
-    scores,
 )
-from upmap.segmentation.report import page, table
-from upmap.segmentation.train import TrainOptions
+from upmap.segmentation.comparison.report import format_report, format_table
+from upmap.segmentation.models import ModelOptions
+from upmap.segmentation.training_options import TrainOptions
 
 TINY = TrainOptions(
     epochs=1,
@@ -53,25 +55,25 @@ def test_the_paired_difference_is_that_of_the_paired_t_test() -> None:
     from scipy import stats
 
     generator = np.random.default_rng(0)
-    one, other = generator.random((2, 5))
-    found = paired_difference(one.tolist(), other.tolist())
-    wanted = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert [found["low"], found["high"]] == pytest.approx([wanted.low, wanted.high])
+    scores, baseline = generator.random((2, 5))
+    difference = paired_difference(scores.tolist(), baseline.tolist())
+    expected = stats.ttest_rel(scores, baseline).confidence_interval(0.95)
+    assert [difference["low"], difference["high"]] == pytest.approx([expected.low, expected.high])
 
 
 def test_results_hold_every_seed_of_every_operator(two: Comparison) -> None:
     assert list(two.results["operators"]) == ["bilinear", "transposed"]
-    for one in two.results["operators"].values():
-        assert all(0 < miou < 1 for miou in one["miou"])
+    for operator in two.results["operators"].values():
+        assert all(0 < miou < 1 for miou in operator["miou"])
         for key in ("miou", "boundary_iou", "checkerboard_initial", "best_epoch", "history"):
-            assert len(one[key]) == 2
-        assert min(one[key] for key in ("parameters", "macs", "forward", "memory")) > 0
+            assert len(operator[key]) == 2
+        assert min(operator[key] for key in ("parameters", "macs", "forward", "memory")) > 0
     assert two.results["operators"]["bilinear"]["miou_difference"]["high"] == 0
     json.dumps(two.results, allow_nan=False)
 
 
 def test_a_budget_matches_parameters(two: Comparison) -> None:
-    base, other = (one["parameters"] for one in two.results["operators"].values())
+    base, other = (operator["parameters"] for operator in two.results["operators"].values())
     assert abs(other / base - 1) < 0.05
 
 
@@ -82,19 +84,19 @@ def test_seeds_are_paired_and_repeat(two: Comparison, tmp_path: Path) -> None:
 
 
 def test_a_picture_shows_every_operator(two: Comparison) -> None:
-    figure = predictions(most_informative(two.samples, 2), two.palette)
+    figure = draw_predictions(most_informative(two.samples, 2), two.palette)
     titles = [axes.get_title() for axes in figure.axes[:4]]
     assert titles == ["image", "truth", "bilinear", "transposed"]
     assert len(figure.axes) == 2 * 2 * 4
-    assert len(scores(two.results).axes) == 6
-    assert [len(axes.lines) for axes in curves(two.results).axes] == [2, 2]
+    assert len(draw_scores(two.results).axes) == 6
+    assert [len(axes.lines) for axes in draw_curves(two.results).axes] == [2, 2]
 
 
 def test_the_report_has_a_row_for_every_operator(two: Comparison) -> None:
-    lines = table(two.results).splitlines()
+    lines = format_table(two.results).splitlines()
     assert [line.split()[1] for line in lines[2:]] == ["bilinear", "transposed"]
     assert len({len(line) for line in lines}) == 1
-    assert "![scores](scores.png)" in page(two.results, ["scores.png"])
+    assert "![scores](scores.png)" in format_report(two.results, ["scores.png"])
 
 
 def sample(predicted: Mapping[str, Any], label: Any) -> Sample:
@@ -168,7 +170,7 @@ def test_wrong_options_are_one_line_and_exit_2(
 def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
     from upmap.errors import InputError
 
-    made = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
-    options = CompareOptions(training=replace(TINY, model=made), operators="bilinear")
+    model = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
+    options = CompareOptions(training=replace(TINY, model=model), operators="bilinear")
     with pytest.raises(InputError, match="stride 8"):
         compare_operators(options)

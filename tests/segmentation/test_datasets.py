@@ -1,4 +1,4 @@
-"""Data sets give images and labels alike, and one clear line where a file is bad."""
+"""Tests of data sets: formats of images and labels, and errors that name the file."""
 
 import json
 import pickle
@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader
 
 from upmap.data.shapes import CLASSES, scenes
 from upmap.errors import InputError
+from upmap.metrics.semantic import IGNORED
 from upmap.segmentation import datasets
 from upmap.segmentation.datasets import (
     DATASETS,
-    IGNORED,
-    Segmentation,
+    SegmentationDataset,
     open_dataset,
     validate_dataset,
 )
@@ -40,7 +40,7 @@ CLASS_NAMES = ["sky", "road", "tree"]
 JSON = {"classes": CLASS_NAMES, "ignore_index_in_files": 3}
 
 
-def encoded(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **more: Any) -> bytes:
+def encode(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **more: Any) -> bytes:
     image = Image.fromarray(pixels)
     if mode == "P":
         image.putpalette(RNG.permutation(768).astype(np.uint8).tobytes())
@@ -52,7 +52,7 @@ def encoded(pixels: NDArray[Any], mode: str | None = None, kind: str = "PNG", **
 
 
 def gray_png(ids: NDArray[np.uint8], bits: int) -> bytes:
-    """A grayscale PNG of few bits, which PIL does not write."""
+    """A grayscale PNG of less than 8 bits, which Pillow cannot write."""
     height, width = ids.shape
     planes = np.unpackbits(ids[:, :, None], axis=2)[:, :, 8 - bits :].reshape(height, -1)
     rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(planes, axis=1))
@@ -64,14 +64,14 @@ def gray_png(ids: NDArray[np.uint8], bits: int) -> bytes:
     )
 
 
-PALETTE_PNG = encoded(IDS, "P")
+PALETTE_PNG = encode(IDS, "P")
 FILES: dict[str, bytes] = {
     "classes.json": json.dumps(JSON).encode(),
     "train.txt": b"a\nb\n",
     "val.txt": b"b\n",
     "NOTES.txt": b"by hand\n",
-    "images/a.png": encoded(PHOTO),
-    "images/b.jpg": encoded(PHOTO, kind="JPEG"),
+    "images/a.png": encode(PHOTO),
+    "images/b.jpg": encode(PHOTO, kind="JPEG"),
     "labels/a.png": PALETTE_PNG,
     "labels/b.png": PALETTE_PNG,
 }
@@ -105,8 +105,8 @@ def as_voc(folder: Path, ids: NDArray[np.uint8]) -> Path:
     year = folder / "VOCdevkit" / "VOC2012"
     for name, content in {
         "ImageSets/Segmentation/val.txt": b"2007_000033\n",
-        "JPEGImages/2007_000033.jpg": encoded(PHOTO, kind="JPEG"),
-        "SegmentationClass/2007_000033.png": encoded(ids, "P"),
+        "JPEGImages/2007_000033.jpg": encode(PHOTO, kind="JPEG"),
+        "SegmentationClass/2007_000033.png": encode(ids, "P"),
     }.items():
         (year / name).parent.mkdir(parents=True)
         (year / name).write_bytes(content)
@@ -139,7 +139,7 @@ def test_classes_without_colors_get_those_of_voc(tmp_path: Path) -> None:
 
 
 def test_any_number_of_classes_gets_distinct_colors() -> None:
-    assert len(np.unique(datasets._colors(254), axis=0)) == 254
+    assert len(np.unique(datasets._default_palette(254), axis=0)) == 254
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_every_data_set_gives_the_same_thing_also_after_pickling(tmp_path: Path,
         "shapes": lambda: None,
     }
     dataset = open_dataset(name, makers[name](), "val", count=2)
-    again: Segmentation = pickle.loads(pickle.dumps(dataset))
+    again: SegmentationDataset = pickle.loads(pickle.dumps(dataset))
     for image, label in (dataset[0], again[0], open_dataset(name, tmp_path, "val", count=2)[0]):
         assert image.shape == (3, *label.shape)
         assert (image.dtype, label.dtype) == (torch.uint8, torch.uint8)
@@ -220,7 +220,7 @@ def test_a_count_gives_the_first_items(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [encoded(IDS), gray_png(IDS, 2), gray_png(IDS, 4), encoded(IDS, "P", bits=2), PALETTE_PNG],
+    [encode(IDS), gray_png(IDS, 2), gray_png(IDS, 4), encode(IDS, "P", bits=2), PALETTE_PNG],
     ids=["gray", "2-bit gray", "4-bit gray", "2-bit palette", "palette"],
 )
 def test_ids_are_the_same_in_every_kind_of_label(tmp_path: Path, content: bytes) -> None:
@@ -232,7 +232,7 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
     put(
         tmp_path,
         {
-            "labels/a.png": encoded(IDS == 1),
+            "labels/a.png": encode(IDS == 1),
             "labels/b.png": gray_png((IDS & 1).astype(np.uint8), 1),
         },
     )
@@ -244,8 +244,8 @@ def test_one_bit_labels_are_zeros_and_ones(tmp_path: Path) -> None:
 def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
-    put(tmp_path, {"images/b.jpg": encoded(PHOTO, kind="JPEG", exif=exif)})
-    (tmp_path / "labels/b.png").write_bytes(encoded(IDS.T.copy(), "P"))
+    put(tmp_path, {"images/b.jpg": encode(PHOTO, kind="JPEG", exif=exif)})
+    (tmp_path / "labels/b.png").write_bytes(encode(IDS.T.copy(), "P"))
     assert open_dataset("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
 
 
@@ -253,7 +253,7 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
 def test_gray_images_and_those_with_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
-    dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encoded(pixels)}), "train")
+    dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encode(pixels)}), "train")
     expected = np.repeat(pixels[:, :, None], 3, 2) if pixels.ndim == 2 else PHOTO
     assert np.array_equal(dataset[0][0].numpy(), expected.transpose(2, 0, 1))
 
@@ -283,31 +283,31 @@ HUGE = HUGE[:29] + struct.pack(">I", zlib.crc32(HUGE[12:29])) + HUGE[33:]  # its
 A_LABEL, A_IMAGE = "labels/a.png", "images/a.png"
 BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     "an id of no class": (
-        {A_LABEL: encoded(IDS + 10, "P")},
+        {A_LABEL: encode(IDS + 10, "P")},
         r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\)$",
     ),
     "an id where there is no void": (
-        {A_LABEL: encoded(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
+        {A_LABEL: encode(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
         r"labels/a\.png: label 252 is not one of 3 classes \(0 \.\. 2\), and there is no void$",
     ),
     "a label of another size": (
-        {A_LABEL: encoded(IDS[:5], "P")},
+        {A_LABEL: encode(IDS[:5], "P")},
         r"labels/a\.png: the label has 8 x 5 px, its image a\.png has 8 x 6 px$",
     ),
     "an RGB label": (
-        {A_LABEL: encoded(PHOTO)},
+        {A_LABEL: encode(PHOTO)},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got RGB pixels$",
     ),
     "a label with alpha": (
-        {A_LABEL: encoded(np.dstack([IDS, IDS]))},
+        {A_LABEL: encode(np.dstack([IDS, IDS]))},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got LA pixels$",
     ),
     "a 16-bit label": (
-        {A_LABEL: encoded(IDS.astype(np.uint16))},
+        {A_LABEL: encode(IDS.astype(np.uint16))},
         r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got 16-bit pixels$",
     ),
     "a JPEG as label": (
-        {A_LABEL: encoded(IDS, kind="JPEG")},
+        {A_LABEL: encode(IDS, kind="JPEG")},
         r"labels/a\.png: expected a PNG file of class ids, got JPEG$",
     ),
     "a text as label": ({A_LABEL: b"hello"}, r"labels/a\.png: not a PNG or JPEG image: it is .*$"),
@@ -345,10 +345,10 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "no folder of labels": (
         {A_LABEL: None, "labels/b.png": None},
-        r"labels: no such file or directory$",
+        r"labels: no such file or folder$",
     ),
     "only void": (
-        {A_LABEL: encoded(IDS * 0 + 3, "P"), "labels/b.png": encoded(IDS * 0 + 3, "P")},
+        {A_LABEL: encode(IDS * 0 + 3, "P"), "labels/b.png": encode(IDS * 0 + 3, "P")},
         r"^no pixel of train has a class: all labels are void$",
     ),
     "an empty list": ({"train.txt": b" \n"}, r"train\.txt: the list of images is empty$"),
@@ -491,7 +491,7 @@ def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
     path = tmp_path_factory.getbasetemp() / "spoilt.png"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with suppress(InputError):
-        assert datasets._ids(path).dtype == np.uint8
+        assert datasets._read_ids(path).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", [A_LABEL, A_IMAGE, "images/b.jpg"])
@@ -543,7 +543,7 @@ def test_the_pages_example_runs_on_a_folder_of_its_layout(
 ) -> None:
     page = (ROOT / "docs" / "datasets.md").read_text("utf-8")
     blocks = dict(re.findall(r"```(json|python)\n(.*?)```", page, re.DOTALL))
-    labels = {A_LABEL: encoded(IDS & 1), "labels/b.png": encoded(IDS | 255)}
+    labels = {A_LABEL: encode(IDS & 1), "labels/b.png": encode(IDS | 255)}
     put(tmp_path / "streets", {"classes.json": blocks["json"].encode(), **labels})
     monkeypatch.chdir(tmp_path)
     exec(blocks["python"], {})

@@ -1,3 +1,5 @@
+"""Tests of the export to ONNX, with onnxruntime."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ EXPORT = torch.onnx.export
 PALETTE = np.zeros((3, 3), np.uint8)
 
 
-def untrained(upsampling: str, architecture: str = "unet") -> TrainedModel:
+def untrained_model(upsampling: str, architecture: str = "unet") -> TrainedModel:
     torch.manual_seed(0)
     options = ModelOptions(
         classes=3, width=8, depth=3, upsampling=upsampling, architecture=architecture
@@ -38,8 +40,8 @@ def logits_of_file(path: Path, images: Tensor) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:a transposed convolution's kernel")
 @pytest.mark.parametrize("upsampling", UPSAMPLERS)
 def test_every_operator_can_be_exported(upsampling: str, tmp_path: Path) -> None:
-    path, network = tmp_path / "model.onnx", untrained(upsampling)
-    difference, sizes = exported_for_any_size_or_one(network, path)
+    path, network = tmp_path / "model.onnx", untrained_model(upsampling)
+    difference, sizes = export_for_any_size_or_one(network, path)
     assert difference < 1e-5
     for size in sizes:
         images = torch.rand(2, 3, *size) * 255
@@ -49,8 +51,8 @@ def test_every_operator_can_be_exported(upsampling: str, tmp_path: Path) -> None
         np.testing.assert_allclose(logits_of_file(path, images), expected, rtol=0, atol=atol)
 
 
-def exported_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[float, list[Size]]:
-    """What the installed torch can do: releases differ in what they export for any size.
+def export_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[float, list[Size]]:
+    """Exports for any size if the installed torch can: releases differ.
 
     Returns:
         The difference that was seen, and sizes of images that the file must be right for.
@@ -89,12 +91,12 @@ def test_what_cannot_be_exported_for_any_size_says_so_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(torch.onnx, "export", exporter)
     with pytest.raises(ExportMismatchError, match=message + ".*; try one size, --size"):
-        export_onnx(untrained("bilinear"), tmp_path / "model.onnx")
+        export_onnx(untrained_model("bilinear"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 class Constant(nn.Module):
-    """Logits that are one value, whatever the images are."""
+    """A model whose logits are all one value."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -125,22 +127,22 @@ def test_an_exported_checkpoint_takes_pixels_of_any_size_and_knows_its_classes(
     assert "differ by at most" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [path]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = load_model(checkpoint)
+    trained = load_model(checkpoint)
     for shape in ((1, 3, 50, 33), (4, 3, 128, 192)):
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
-        given = session.run(["logits"], {"images": images.float().numpy()})[0]
+        logits = session.run(["logits"], {"images": images.float().numpy()})[0]
         with torch.no_grad():
-            wanted = found.model(as_input(images)).numpy()
-        np.testing.assert_allclose(given, wanted, atol=1e-4 * np.abs(wanted).max())
+            expected = trained.model(as_input(images)).numpy()
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     said = session.get_modelmeta().custom_metadata_map
-    assert json.loads(said["classes"]) == list(found.classes)
-    assert json.loads(said["palette"]) == found.palette.tolist()
+    assert json.loads(said["classes"]) == list(trained.classes)
+    assert json.loads(said["palette"]) == trained.palette.tolist()
     assert json.loads(said["factor"]) == 0.5
     assert said["upsampling"] == "bilinear"
 
 
 class Counting(nn.Module):
-    """Says something else each time that it is called."""
+    """A model whose logits change with every call."""
 
     calls = 0
 

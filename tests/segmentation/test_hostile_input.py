@@ -1,4 +1,4 @@
-"""Options, checkpoints and images that nobody means well with end in one line and status 2."""
+"""Hostile options, checkpoints and images end in one line and status 2."""
 
 import argparse
 import copy
@@ -24,12 +24,13 @@ from upmap.options import add_flags, parse_options
 from upmap.segmentation import compare, export, predict, train
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
-from upmap.segmentation.datasets import image_pixels, open_dataset, whole_picture
+from upmap.segmentation.datasets import decode_picture, open_dataset, read_image
 from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
-from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
+from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_meta_model, build_model
 from upmap.segmentation.predict import PredictOptions
-from upmap.segmentation.train import TrainOptions
+from upmap.segmentation.resuming import CHANGEABLE_OPTIONS, resume_state
+from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -172,8 +173,8 @@ def test_programs_start_without_docstrings_and_have_their_help_with_them() -> No
 MISSING = object()
 
 
-def spoilt(value: Any) -> Iterator[Any]:
-    """What a checkpoint may have in place of a value."""
+def spoil(value: Any) -> Iterator[Any]:
+    """Wrong values in place of a value of a checkpoint."""
     yield MISSING
     yield "text" if isinstance(value, dict) else {"odd": [3]}
     yield 10**30
@@ -190,7 +191,7 @@ def spoilt(value: Any) -> Iterator[Any]:
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every key of a checkpoint; of those that are alike (weights, rows), the first."""
+    """The path of every key of a checkpoint; of similar ones (weights, rows) only the first."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree))[:1]
     alike: set[str] = set()
     for key in keys:
@@ -242,14 +243,14 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
 @pytest.fixture(scope="module")
 def saved(options: TrainOptions) -> dict[str, Any]:
     """A checkpoint with averaged weights and a gradient scaler."""
-    train.train(options)
+    train.train_model(options)
     return load_checkpoint(Path(options.out) / "last.pt")
 
 
 def is_free(place: tuple[Any, ...], value: Any) -> bool:
-    """Whether a training may go on with another value in that place."""
+    """Whether a training may be resumed with another value in that place."""
     if place[0] == "options":
-        return len(place) > 1 and place[1] in train.FREE_TO_CHANGE
+        return len(place) > 1 and place[1] in CHANGEABLE_OPTIONS
     if place[0] == "history" and len(place) == 3:
         return value == 10**30  # a number like others
     # Settings of an optimizer that another version of torch does not know.
@@ -264,15 +265,15 @@ def test_a_training_does_not_go_on_from_a_checkpoint_with_any_key_spoilt(
     data = open_dataset("shapes", None, "train")
     options = dataclasses.replace(options, model=dataclasses.replace(options.model, classes=6))
     torch.save(saved, path)
-    state = train._resume(options, device, data)
+    state = resume_state(options, device, data)
     assert state is not None
     assert state.epoch == 1
     count = 0
     for place in places(saved):
-        for value in spoilt(value_at(saved, place)):
+        for value in spoil(value_at(saved, place)):
             if not is_free(place, value):
                 write_changed(saved, place, value, path)
-                assert_refused(lambda: train._resume(options, device, data), "last.pt", place)
+                assert_refused(lambda: resume_state(options, device, data), "last.pt", place)
                 count += 1
     assert count > 300
 
@@ -289,7 +290,7 @@ def test_predictions_and_exports_take_no_checkpoint_with_a_key_spoilt_that_they_
             continue
         if is_option and place[1] not in ("model", "optimization", "factor"):
             continue
-        for value in spoilt(value_at(saved, place)):
+        for value in spoil(value_at(saved, place)):
             if value is MISSING and is_option and len(place) > 2:
                 continue  # has its default
             write_changed(saved, place, value, path)
@@ -338,9 +339,10 @@ def test_weights_that_the_file_has_no_bytes_for_are_refused(
 ) -> None:
     options = dict(saved["options"]["model"], width=512, depth=4)
     tree = dict(saved, options=dict(saved["options"], model=options))
-    shape = shapes(ModelOptions(**options)).state_dict()
+    shape = build_meta_model(ModelOptions(**options)).state_dict()
     tree["model"] = {  # strides of 0: a byte stands for a gigabyte
-        key: torch.zeros((), dtype=one.dtype).expand(one.shape) for key, one in shape.items()
+        key: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for key, tensor in shape.items()
     }
     torch.save(tree, tmp_path / "bad.pt")
     with pytest.raises(InputError, match=r"bad\.pt:model: .* bytes of tensors in a file of"):
@@ -359,7 +361,7 @@ def test_a_checkpoint_that_holds_itself_is_refused(saved: dict[str, Any], tmp_pa
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
 
-def encoded(kind: str) -> bytes:
+def encode(kind: str) -> bytes:
     file = BytesIO()
     Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(file, kind)
     return file.getvalue()
@@ -368,12 +370,12 @@ def encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (lambda: encoded("TIFF"), "TIFF"),
-        (lambda: encoded("WEBP"), "WebP"),
-        (lambda: encoded("GIF"), "GIF"),
-        (lambda: encoded("BMP"), "BMP"),
-        (lambda: encoded("PPM"), "PNM"),
-        (lambda: encoded("ICO"), "an icon"),
+        (lambda: encode("TIFF"), "TIFF"),
+        (lambda: encode("WEBP"), "WebP"),
+        (lambda: encode("GIF"), "GIF"),
+        (lambda: encode("BMP"), "BMP"),
+        (lambda: encode("PPM"), "PNM"),
+        (lambda: encode("ICO"), "an icon"),
         (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (lambda: b"%PDF-1.7\n", "PDF"),
         (lambda: POSTSCRIPT, "PostScript"),
@@ -386,7 +388,7 @@ def test_an_image_of_another_format_is_refused_whatever_its_name(
 ) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content())
-    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+    for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
         with pytest.raises(InputError, match=rf"photo\.jpg: not a PNG or JPEG image: .*{named}"):
             read(path)
 
@@ -410,7 +412,7 @@ def test_postscript_starts_no_ghostscript(
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is, and has nothing to show for it."""
+    """A PNG with a large size in its header, and hardly any data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -422,7 +424,7 @@ def png_header(width: int, height: int) -> bytes:
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(60_000, 60_000))
-    for read in (image_pixels, lambda path: whole_picture(path.read_bytes(), path)):
+    for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
         with pytest.raises(InputError, match=r"60000 x 60000 px are more than .*--max_pixels"):
             read(path)
 
@@ -430,11 +432,11 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: P
 def test_the_bound_on_pixels_can_be_moved(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.new("L", (40, 30)).save(path)
-    assert image_pixels(path, 1200).shape == (30, 40, 3)
+    assert read_image(path, 1200).shape == (30, 40, 3)
     with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
-        image_pixels(path, 1199)
+        read_image(path, 1199)
     with pytest.raises(InputError, match="40 x 30 px are more than 1199 pixels"):
-        whole_picture(path.read_bytes(), path, 1199)
+        decode_picture(path.read_bytes(), path, 1199)
 
 
 @pytest.mark.filterwarnings("error")
@@ -444,4 +446,4 @@ def test_more_pixels_than_pillow_warns_of_may_be_asked_for(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "image.png"
     Image.new("L", (40, 30)).save(path)
-    assert whole_picture(path.read_bytes(), path, 1200).size == (40, 30)
+    assert decode_picture(path.read_bytes(), path, 1200).size == (40, 30)

@@ -1,4 +1,4 @@
-"""Losses equal torch's and the written-out formula, and pixels without a label do not count."""
+"""Tests of losses, against torch and against the formulas; ignored pixels do not count."""
 
 import math
 from dataclasses import replace
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.losses import (
-    IGNORED,
     LOSSES,
     LossOptions,
     compute_loss,
@@ -61,29 +61,29 @@ def test_cross_entropy_and_its_gradient_equal_torchs(
     torch.testing.assert_close(gradient(logits.detach(), labels, options), expected_gradient)
 
 
-def written_out_dice(logits: Tensor, labels: Tensor) -> float:
+def dice_by_loops(logits: Tensor, labels: Tensor) -> float:
     """V-Net's formula, a pixel at a time."""
     coefficients = []
     for label in range(logits.shape[1]):
-        both = found = wanted = 0.0
+        intersection = predicted = target = 0.0
         for image, row, column in torch.cartesian_prod(*map(torch.arange, labels.shape)).tolist():
             pixel = int(labels[image, row, column])
             if pixel == IGNORED:
                 continue
-            powers = [math.exp(one) for one in logits[image, :, row, column].tolist()]
+            powers = [math.exp(logit) for logit in logits[image, :, row, column].tolist()]
             probability = powers[label] / sum(powers)
-            found += probability
-            wanted += pixel == label
-            both += probability * (pixel == label)
-        coefficients.append((2 * both + 1) / (found + wanted + 1))
+            predicted += probability
+            target += pixel == label
+            intersection += probability * (pixel == label)
+        coefficients.append((2 * intersection + 1) / (predicted + target + 1))
     return 1 - sum(coefficients) / len(coefficients)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_dice_equals_the_written_out_formula(ignored: bool) -> None:
     logits, labels = batch(ignored=ignored)
-    found = float(dice(logits, labels, LossOptions()))
-    assert found == pytest.approx(written_out_dice(logits, labels), rel=1e-12)  # float64, ~50 sums
+    loss = float(dice(logits, labels, LossOptions()))
+    assert loss == pytest.approx(dice_by_loops(logits, labels), rel=1e-12)  # float64, ~50 sums
 
 
 def test_dice_of_two_pixels_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_the_gradient_is_right_in_float64(name: str) -> None:
     options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1, dice_weight=0.5)
     few = logits[:, :, :2, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda one: compute_loss(one, labels[:, :2, :3], options), (few,)
+        lambda logits: compute_loss(logits, labels[:, :2, :3], options), (few,)
     )
 
 
@@ -172,9 +172,9 @@ def test_labels_may_be_of_any_integer_type(name: str, dtype: torch.dtype) -> Non
 def test_logits_of_half_precision_are_computed_in_float32(name: str, dtype: torch.dtype) -> None:
     logits, labels = batch(dtype)
     options = LossOptions(loss=name, class_weights=WEIGHTS, label_smoothing=0.1)
-    found = compute_loss(logits, labels, options)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, compute_loss(logits.float(), labels, options))
+    loss = compute_loss(logits, labels, options)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, compute_loss(logits.float(), labels, options))
     slope = gradient(logits, labels, options)
     assert torch.equal(slope, gradient(logits.float(), labels, options).to(dtype))
 
@@ -184,8 +184,8 @@ def test_autocast_changes_nothing(name: str) -> None:
     logits, labels = batch(torch.bfloat16)
     options = LossOptions(loss=name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = compute_loss(logits, labels, options)
-    assert torch.equal(found, compute_loss(logits, labels, options))
+        loss = compute_loss(logits, labels, options)
+    assert torch.equal(loss, compute_loss(logits, labels, options))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -203,8 +203,8 @@ def test_the_channels_last_layout_gives_the_same(name: str) -> None:
 def test_the_order_of_images_does_not_matter(name: str) -> None:
     logits, labels = batch()
     options = LossOptions(loss=name, class_weights=WEIGHTS)
-    found = compute_loss(logits.flip(0), labels.flip(0), options)
-    torch.testing.assert_close(found, compute_loss(logits, labels, options))  # as above
+    loss = compute_loss(logits.flip(0), labels.flip(0), options)
+    torch.testing.assert_close(loss, compute_loss(logits, labels, options))  # as above
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 def test_class_weights_must_be_one_for_each_class(name: str) -> None:
     logits, labels = batch()
     options = LossOptions(loss=name, class_weights=(1.0, 2.0))
-    for some in (labels, torch.full_like(labels, IGNORED)):
+    for targets in (labels, torch.full_like(labels, IGNORED)):
         with pytest.raises(ValueError, match="expected 5 class_weights, got 2"):
-            compute_loss(logits, some, options)
+            compute_loss(logits, targets, options)
 
 
 @pytest.mark.parametrize("wrong", [-1, K, 200, 256])
@@ -251,12 +251,12 @@ def test_a_label_out_of_range_is_refused_as_torch_does(name: str, wrong: int) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_that_do_not_fit_the_logits_are_refused(name: str) -> None:
     logits, labels = batch()
-    for wrong, given in (
+    for wrong, shape in (
         (labels[:1], r"int64 \[1, 7, 5\]"),  # which torch would repeat for both images
         (labels.unsqueeze(1), r"int64 \[2, 1, 7, 5\]"),
         (labels.float(), r"float32 \[2, 7, 5\]"),
     ):
-        with pytest.raises(ValueError, match=rf"labels must be integer \[2, H, W\], not {given}"):
+        with pytest.raises(ValueError, match=rf"labels must be integer \[2, H, W\], not {shape}"):
             compute_loss(logits, wrong, LossOptions(loss=name))
 
 
@@ -269,14 +269,14 @@ def test_a_loss_over_smaller_logits_is_that_of_upsampled_ones(kind: str, classes
     labels[0, :4] = IGNORED
     weights = tuple(0.5 + i for i in range(classes))
     options = LossOptions(loss=kind, label_smoothing=0.1, class_weights=weights)
-    found = []
+    gradients = []
     for is_fused in (True, False):
         leaf = logits.clone().requires_grad_()
         seen = leaf if is_fused else functional.interpolate(leaf, size=(21, 27), mode="bilinear")
         value = compute_loss(seen, labels, options)
         value.backward()
-        found.append((value.detach(), leaf.grad))
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+        gradients.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_an_unknown_implementation_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Models take any operator and any size; what they cost can be counted and matched."""
+"""Tests of models with every operator and odd sizes, and of their costs."""
 
 import warnings
 from dataclasses import replace
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from upmap.detection import InputError
-from upmap.segmentation.cost import macs, match_budget, parameters
+from upmap.segmentation.comparison.cost import macs, match_budget, parameters
 from upmap.segmentation.models import (
     ACTIVATIONS,
     ModelOptions,
@@ -27,7 +27,7 @@ ODD = (45, 61)
 TAPS = {"bilinear": 4, "bicubic": 16, "bilinear_additive": 1, "dysample": 4}  # torch counts none
 
 
-def made(**options: Any) -> torch.nn.Module:
+def build(**options: Any) -> torch.nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
@@ -39,9 +39,9 @@ def made(**options: Any) -> torch.nn.Module:
 def test_every_operator_fits_every_architecture_at_odd_sizes(architecture: str, name: str) -> None:
     if architecture == "fcn8s" and name == "max_unpooling":
         with pytest.raises(ValueError, match="cannot upsample the scores of an FCN"):
-            made(architecture=architecture, upsampling=name)
+            build(architecture=architecture, upsampling=name)
         return
-    logits = made(architecture=architecture, upsampling=name)(torch.rand(2, 3, *ODD))
+    logits = build(architecture=architecture, upsampling=name)(torch.rand(2, 3, *ODD))
     assert logits.shape == (2, 5, *ODD)
     assert logits.isfinite().all()
 
@@ -51,14 +51,14 @@ def test_channels_may_be_reduced_after_upsampling(name: str) -> None:
     options = {"upsampling": name, "placement": "after"}
     if name == "max_unpooling":
         with pytest.raises(ValueError, match='needs placement "before"'):
-            made(**options)
+            build(**options)
         return
-    assert made(**options)(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
+    assert build(**options)(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
 
 
 @pytest.mark.parametrize(("architecture", "depth"), [("fcn8s", 5), ("fcn16s", 5), ("fcn32s", 5)])
 def test_an_fcn_refines_scores_down_to_its_stride(architecture: str, depth: int) -> None:
-    fcn = made(architecture=architecture, depth=depth)
+    fcn = build(architecture=architecture, depth=depth)
     stride = int(architecture[3:-1])
     assert fcn._scores(torch.rand(1, 3, 64, 96)).shape == (1, 5, 64 // stride, 96 // stride)
     assert fcn(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
@@ -66,14 +66,14 @@ def test_an_fcn_refines_scores_down_to_its_stride(architecture: str, depth: int)
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_trains(activation: str) -> None:
-    unet = made(activation=activation).train()
+    unet = build(activation=activation).train()
     unet(torch.rand(2, 3, 16, 16)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in unet.parameters())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5)])
 def test_images_may_be_tiny(size: tuple[int, int]) -> None:
-    assert made()(torch.rand(1, 3, *size)).shape == (1, 5, *size)
+    assert build()(torch.rand(1, 3, *size)).shape == (1, 5, *size)
 
 
 def test_the_default_is_about_two_million_parameters() -> None:
@@ -99,15 +99,15 @@ def test_attention_equals_the_written_out_formula() -> None:
     projected = attention.inputs(attention.norm(features)).flatten(2)
     query, key, value = projected.reshape(2, 3, 2, 32, 12).unbind(1)
     weights = (query.transpose(2, 3) @ key / 32**0.5).softmax(-1)
-    found = (weights @ value.transpose(2, 3)).transpose(2, 3).reshape(2, 64, 3, 4)
+    attended = (weights @ value.transpose(2, 3)).transpose(2, 3).reshape(2, 64, 3, 4)
     # The same in another order of sums, float32.
     torch.testing.assert_close(
-        attention(features), features + attention.output(found), rtol=0, atol=1e-5
+        attention(features), features + attention.output(attended), rtol=0, atol=1e-5
     )
 
 
 def test_attention_is_part_of_the_model_where_asked_for() -> None:
-    plain, attentive = made(), made(attention=True)
+    plain, attentive = build(), build(attention=True)
     assert parameters(attentive) > parameters(plain)
     assert attentive(torch.rand(1, 3, *ODD)).shape == (1, 5, *ODD)
 
@@ -115,8 +115,8 @@ def test_attention_is_part_of_the_model_where_asked_for() -> None:
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
 def test_a_resnet_encodes(encoder: str) -> None:
     for architecture in ("unet", "fcn32s"):
-        found = made(encoder=encoder, architecture=architecture)(torch.rand(1, 3, *ODD))
-        assert found.shape == (1, 5, *ODD)
+        logits = build(encoder=encoder, architecture=architecture)(torch.rand(1, 3, *ODD))
+        assert logits.shape == (1, 5, *ODD)
 
 
 def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
     resnet = torchvision.models.resnet18(weights=None)
     path = tmp_path / "resnet18.pth"
     torch.save(resnet.state_dict(), path)
-    unet = made(encoder="resnet18", weights=str(path))
+    unet = build(encoder="resnet18", weights=str(path))
     images = torch.rand(1, 3, 32, 32)
     expected = resnet.eval().layer1(resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images)))))
     assert torch.equal(unet.encoder(images)[0][1], expected)
@@ -147,14 +147,14 @@ def test_a_file_that_is_no_weights_is_named(tmp_path: Path, content: Any, messag
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(InputError, match=message):
-        made(encoder="resnet18", weights=str(path))
+        build(encoder="resnet18", weights=str(path))
 
 
 def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(torch.nn.Linear(1, 1), path)  # a pickled module
     with pytest.raises(InputError, match="not a file of weights"):
-        made(encoder="resnet18", weights=str(path))
+        build(encoder="resnet18", weights=str(path))
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        made(**options)
+        build(**options)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_macs_are_those_that_torch_counts_and_the_operators_taps(name: str) -> None:
-    unet = made(upsampling=name)
+    unet = build(upsampling=name)
     with FlopCounterMode(display=False) as counter:
         unet(torch.rand(1, 3, *ODD))
     sizes = [(6, 8), (12, 16), (23, 31)]  # that the operators begin at, coarsest first
@@ -195,12 +195,12 @@ def test_macs_of_attention_are_counted() -> None:
     options = ModelOptions(**SMALL, attention=True)
     positions, channels = 6 * 8, 32
     projections = 4 * channels**2 * positions
-    expected = macs(made(), ODD) + projections + 2 * channels * positions**2
+    expected = macs(build(), ODD) + projections + 2 * channels * positions**2
     assert macs(build_model(options), ODD) == expected
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:
-    unet = made().train()
+    unet = build().train()
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     macs(unet, (16, 16))
     assert unet.training
@@ -214,10 +214,10 @@ def test_matched_models_cost_what_the_bilinear_one_costs(name: str, budget: Any)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="a transposed convolution's kernel of")
         options = ModelOptions(classes=11, width=16, depth=3, upsampling=name)
-        found = build_model(match_budget(options, budget, (64, 64)))
+        matched = build_model(match_budget(options, budget, (64, 64)))
     peer = build_model(replace(options, upsampling="bilinear"))
-    cost = parameters if budget == "params" else lambda one: macs(one, (64, 64))
-    assert cost(found) == pytest.approx(cost(peer), rel=0.05)
+    cost = parameters if budget == "params" else lambda module: macs(module, (64, 64))
+    assert cost(matched) == pytest.approx(cost(peer), rel=0.05)
 
 
 def test_a_free_budget_changes_nothing() -> None:
@@ -234,7 +234,7 @@ def test_a_budget_that_cannot_be_met_or_is_unknown_is_refused() -> None:
 
 
 def test_logits_are_at_the_images_size_and_scores_at_the_encoders() -> None:
-    unet = made(encoder="resnet18")
+    unet = build(encoder="resnet18")
     images = torch.rand(1, 3, *ODD)
     scores = unet._scores(images)
     assert scores.shape == (1, 5, 23, 31)
@@ -243,10 +243,10 @@ def test_logits_are_at_the_images_size_and_scores_at_the_encoders() -> None:
 
 
 def test_the_channels_last_layout_gives_the_same() -> None:
-    unet, images = made(), torch.rand(1, 3, 32, 32)
-    again = made().to(memory_format=torch.channels_last)
-    found = again(images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(found, unet(images), rtol=0, atol=1e-5)
+    unet, images = build(), torch.rand(1, 3, 32, 32)
+    again = build().to(memory_format=torch.channels_last)
+    logits = again(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(logits, unet(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_the_channels_last_layout_gives_the_same() -> None:
 )
 def test_what_is_not_at_full_size_is_interpolated_to_what_is(options: ModelOptions) -> None:
     torch.manual_seed(0)
-    made = build_model(options).eval()
+    model = build_model(options).eval()
     is_small = options.encoder == "resnet18" or (
         options.architecture == "fcn8s" and options.upsampling == "bilinear"
     )
     for side in (64, 61):
         images = torch.randn(1, 3, side, 72)
         with torch.no_grad():
-            small, whole = made(images, full_size=False), made(images)
+            small, whole = model(images, full_size=False), model(images)
         assert whole.shape[2:] == images.shape[2:]
         interpolated = torch.nn.functional.interpolate(small, size=(side, 72), mode="bilinear")
         torch.testing.assert_close(interpolated, whole)

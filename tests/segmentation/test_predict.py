@@ -1,3 +1,5 @@
+"""Tests of predictions: windows, flips, files and errors."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,19 +37,19 @@ def test_a_folder_is_labeled(
 ) -> None:
     out = tmp_path / "out"
     assert main([str(checkpoint), str(images), "--out", str(out)]) == 0
-    wanted = {f"scene_{i}{end}" for i in range(2) for end in (".png", "_overlay.jpg")}
-    assert {path.name for path in out.iterdir()} == wanted
+    expected = {f"scene_{i}{end}" for i in range(2) for end in (".png", "_overlay.jpg")}
+    assert {path.name for path in out.iterdir()} == expected
     shown = capsys.readouterr().out
     assert "labels of 2 images" in shown
-    found = load_model(checkpoint)
+    trained = load_model(checkpoint)
     for scene in ("scene_0", "scene_1"):
         image = cv2.imread(str(images / f"{scene}.png"))
         assert image is not None
-        given = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
-        wanted_labels = predict_labels(found.model, given, factor=0.5).numpy()
+        pixels = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+        wanted_labels = predict_labels(trained.model, pixels, factor=0.5).numpy()
         np.testing.assert_array_equal(labels(out / f"{scene}.png"), wanted_labels)
         palette = np.array(Image.open(out / f"{scene}.png").getpalette()).reshape(-1, 3)
-        np.testing.assert_array_equal(palette[: len(found.palette)], found.palette)
+        np.testing.assert_array_equal(palette[: len(trained.palette)], trained.palette)
         covered = cv2.imread(str(out / f"{scene}_overlay.jpg"))
         assert covered is not None
         assert covered.shape == image.shape
@@ -55,14 +57,14 @@ def test_a_folder_is_labeled(
 
 def test_predictions_on_a_test_set_have_the_scores_of_the_training(checkpoint: Path) -> None:
     from upmap.metrics.semantic import semantic_scores
-    from upmap.segmentation.evaluation import confusion, confusion_matrix
+    from upmap.segmentation.evaluation import confusion_matrix, evaluate_model
 
-    found, data = load_model(checkpoint), open_dataset("shapes", None, "test", count=6)
-    whole = confusion(found.model, data, 6, device=torch.device("cpu"), factor=0.5)
+    trained, data = load_model(checkpoint), open_dataset("shapes", None, "test", count=6)
+    whole = evaluate_model(trained.model, data, 6, device=torch.device("cpu"), factor=0.5)
     total = torch.zeros(6, 6, dtype=torch.int64)
     for i in range(len(data)):
         image, label = data[i]
-        total += confusion_matrix(label, predict_labels(found.model, image, factor=0.5), 6)
+        total += confusion_matrix(label, predict_labels(trained.model, image, factor=0.5), 6)
     np.testing.assert_array_equal(total.numpy(), whole)
     assert semantic_scores(whole).mIoU > 0
 
@@ -73,8 +75,8 @@ def test_windows_of_a_model_without_surroundings_see_what_the_whole_does() -> No
     image = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8)
     whole = predict_labels(model, image)
     for window, overlap, batch_size in (((32, 32), 0.25, 1), ((19, 90), 0.6, 4), ((7, 5), 0, 9)):
-        found = predict_labels(model, image, window=window, overlap=overlap, batch_size=batch_size)
-        assert (found == whole).float().mean() > 0.999  # but for ties after blending
+        labels = predict_labels(model, image, window=window, overlap=overlap, batch_size=batch_size)
+        assert (labels == whole).float().mean() > 0.999  # but for ties after blending
     assert len(whole.unique()) > 1
 
 
@@ -82,17 +84,17 @@ def test_flipping_makes_predictions_that_flip_with_the_image() -> None:
     torch.manual_seed(0)
     model = nn.Conv2d(3, 4, 5, padding=2)
     image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8)
-    one, other = (predict_labels(model, seen, flip=True) for seen in (image, image.flip(2)))
-    assert (one == other.flip(1)).float().mean() > 0.999
+    labels, mirrored = (predict_labels(model, seen, flip=True) for seen in (image, image.flip(2)))
+    assert (labels == mirrored.flip(1)).float().mean() > 0.999
     assert (predict_labels(model, image) != predict_labels(model, image.flip(2)).flip(1)).any()
 
 
 def test_an_overlay_is_half_the_image_and_half_the_colors() -> None:
     image = np.full((2, 2, 3), 200, np.uint8)
     palette = np.array([[0, 0, 0], [100, 50, 255]], np.uint8)
-    found = overlay_labels(image, np.array([[0, 1], [1, 0]], np.uint8), palette)
-    assert found[0, 0].tolist() == [100, 100, 100]
-    assert found[0, 1].tolist() == [150, 125, 227]
+    overlay = overlay_labels(image, np.array([[0, 1], [1, 0]], np.uint8), palette)
+    assert overlay[0, 0].tolist() == [100, 100, 100]
+    assert overlay[0, 1].tolist() == [150, 125, 227]
 
 
 def test_what_exists_is_not_written_over(
@@ -109,7 +111,7 @@ def test_what_exists_is_not_written_over(
     assert len(list(images.iterdir())) == 3
 
 
-def _truncated(images: Path) -> str:
+def _truncate(images: Path) -> str:
     path = images / "scene_1.png"
     path.write_bytes(path.read_bytes()[:-2000])
     return "scene_1.png"
@@ -125,7 +127,7 @@ def _clash(images: Path) -> str:
     return "scene_0"
 
 
-@pytest.mark.parametrize("spoil", [_truncated, _text, _clash])
+@pytest.mark.parametrize("spoil", [_truncate, _text, _clash])
 def test_bad_images_are_named_before_anything_is_written(
     spoil: Callable[[Path], str],
     checkpoint: Path,
@@ -150,27 +152,27 @@ def _foreign(path: Path) -> None:
 
 
 def _operator(path: Path) -> None:
-    found = load_checkpoint(path)
-    found["options"]["model"]["upsampling"] = "magic"
-    save_checkpoint(path, found)
+    checkpoint = load_checkpoint(path)
+    checkpoint["options"]["model"]["upsampling"] = "magic"
+    save_checkpoint(path, checkpoint)
 
 
 def _weights(path: Path) -> None:
-    found = load_checkpoint(path)
-    found["model"].popitem()
-    save_checkpoint(path, found)
+    checkpoint = load_checkpoint(path)
+    checkpoint["model"].popitem()
+    save_checkpoint(path, checkpoint)
 
 
 def _palette(path: Path) -> None:
-    found = load_checkpoint(path)
-    found["palette"] = found["palette"][1:]
-    save_checkpoint(path, found)
+    checkpoint = load_checkpoint(path)
+    checkpoint["palette"] = checkpoint["palette"][1:]
+    save_checkpoint(path, checkpoint)
 
 
 def _options(path: Path) -> None:
-    found = load_checkpoint(path)
-    found["options"]["model"] = 3
-    save_checkpoint(path, found)
+    checkpoint = load_checkpoint(path)
+    checkpoint["options"]["model"] = 3
+    save_checkpoint(path, checkpoint)
 
 
 @pytest.mark.parametrize("spoil", [_cut, _foreign, _operator, _weights, _palette, _options])

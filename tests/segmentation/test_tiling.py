@@ -1,3 +1,5 @@
+"""Tests of blending overlapping windows."""
+
 from functools import partial
 from itertools import pairwise
 
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.segmentation.tiling import blend_windows, starts, weights
+from upmap.segmentation.tiling import blend_windows, window_starts, window_weights
 
 SIDES = st.integers(1, 40)
 OVERLAPS = st.floats(0, 0.9)
@@ -44,10 +46,10 @@ def test_blending_what_looks_at_no_neighbor_changes_nothing(
 @given(st.integers(1, 300), st.integers(1, 300), OVERLAPS)
 def test_windows_cover_a_side_and_overlap_enough(length: int, window: int, overlap: float) -> None:
     window = min(window, length)
-    found = starts(length, window, overlap)
-    assert found[0] == 0
-    assert found[-1] == length - window
-    gaps = [later - earlier for earlier, later in pairwise(found)]
+    starts = window_starts(length, window, overlap)
+    assert starts[0] == 0
+    assert starts[-1] == length - window
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert all(1 <= gap <= max(1, int(window * (1 - overlap))) for gap in gaps)
 
 
@@ -57,13 +59,13 @@ def test_blending_is_the_weighted_mean_of_windows() -> None:
     model = nn.Conv2d(3, count, 5, padding=2)  # sees the border of its window
     look = partial(functional.conv2d, weight=model.weight, bias=model.bias, padding=2)
     sums, covered = torch.zeros(count, 24, 31), torch.zeros(24, 31)
-    for top in starts(24, 10, 0.5):
-        for left in starts(31, 12, 0.5):
+    for top in window_starts(24, 10, 0.5):
+        for left in window_starts(31, 12, 0.5):
             place = (..., slice(top, top + 10), slice(left, left + 12))
-            sums[place] += look(image[place][None].float())[0] * weights(size)
-            covered[place] += weights(size)
-    found = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
-    torch.testing.assert_close(whole(list(found)), sums / covered)
+            sums[place] += look(image[place][None].float())[0] * window_weights(size)
+            covered[place] += window_weights(size)
+    bands = blend_windows(lambda windows: look(windows.float()), image, window=size, overlap=0.5)
+    torch.testing.assert_close(whole(list(bands)), sums / covered)
 
 
 def test_no_more_windows_than_asked_go_at_once() -> None:

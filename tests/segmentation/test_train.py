@@ -1,4 +1,4 @@
-"""Training from the command line: it learns, resumes bit for bit, and stops with one clear line."""
+"""Tests of training from the command line: learning, bit-exact resuming, and errors."""
 
 import csv
 import json
@@ -18,10 +18,11 @@ import torch
 from upmap.segmentation import train as program
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.datasets import open_dataset
-from upmap.segmentation.evaluation import confusion
+from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.train import TrainOptions, main, train
+from upmap.segmentation.train import main, train_model
+from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNS = ("--epochs", "16", "--optimization.learning_rate", "0.02")
@@ -65,35 +66,35 @@ def history(out: Path) -> list[dict[str, str]]:
         ]
 
 
-def assert_same(one: Any, other: Any) -> None:
-    """The same to the last bit, whatever it is made of."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
+def assert_same(first: Any, second: Any) -> None:
+    """Equality to the last bit of tensors and containers of them."""
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
             if key != "seconds":
-                assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for a, b in zip(one, other, strict=True):
+                assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        for a, b in zip(first, second, strict=True):
             assert_same(a, b)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
     else:
-        assert one == other
+        assert first == second
 
 
-def assert_same_training(one: Path, other: Path) -> None:
-    first, second = (load_checkpoint(out / "last.pt") for out in (one, other))
-    for found in (first, second):
+def assert_same_training(first_out: Path, second_out: Path) -> None:
+    first, second = (load_checkpoint(out / "last.pt") for out in (first_out, second_out))
+    for checkpoint in (first, second):
         for key in ("out", "resume"):
-            del found["options"][key]
+            del checkpoint["options"][key]
     assert_same(first, second)
-    assert history(one) == history(other)
+    assert history(first_out) == history(second_out)
 
 
 @pytest.fixture(scope="module")
 def whole(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training that nothing disturbed."""
+    """A training that was not interrupted."""
     out = tmp_path_factory.mktemp("whole")
     assert main(words(squares, out, "--ema", "0.9")) == 0
     return out
@@ -139,9 +140,9 @@ def test_tensorboard_gets_the_history(squares: Path, tmp_path: Path) -> None:
 
     assert main(words(squares, tmp_path / "out", "--tensorboard", "true")) == 0
     events = EventAccumulator(str(tmp_path / "out")).Reload()
-    found = [event.value for event in events.Scalars("val_mIoU")]
-    wanted = [float(row["val_mIoU"]) for row in history(tmp_path / "out")]
-    assert found == pytest.approx(wanted, abs=1e-6)  # float32
+    values = [event.value for event in events.Scalars("val_mIoU")]
+    expected = [float(row["val_mIoU"]) for row in history(tmp_path / "out")]
+    assert values == pytest.approx(expected, abs=1e-6)  # float32
 
 
 def test_the_same_seed_gives_the_same_training(squares: Path, whole: Path, tmp_path: Path) -> None:
@@ -174,15 +175,15 @@ def test_after_kill_9_it_resumes_bit_for_bit(squares: Path, whole: Path, tmp_pat
 
 
 class Killed(BaseException):
-    """Stands for a kill at a place of one's choice."""
+    """Stands for a kill at a chosen place."""
 
 
 @pytest.mark.parametrize(
     ("place", "time"),
     [
-        ("_one_step", 6),
-        ("_scores", 2),
-        ("_write", 1),
+        ("_train_step", 6),
+        ("_evaluate", 2),
+        ("_save_epoch", 1),
         ("save_checkpoint", 1),
         ("save_checkpoint", 2),
         ("save_checkpoint", 3),
@@ -219,34 +220,40 @@ FUSED = ("--factor", "0.5", "--full_labels", "true", "--loss.impl", "chunked")
 def test_two_processes_train_alike_and_score_exactly_alike(
     extra: tuple[str, ...], factor: float, squares: Path, tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
+    single_out, double_out = tmp_path / "one", tmp_path / "two"
     more = (*LEARNS, "--test", "", *extra)
-    assert main(words(squares, one, *more)) == 0
+    assert main(words(squares, single_out, *more)) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "segmentation.train", *words(squares, two, *more)]
+    command += [
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "segmentation.train",
+        *words(squares, double_out, *more),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=200
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("mIoU") == 1
-    scores = [float(history(out)[-1]["val_mIoU"]) for out in (one, two)]
+    scores = [float(history(out)[-1]["val_mIoU"]) for out in (single_out, double_out)]
     # Each process normalizes its own half of a batch of four, so weights differ a little.
     assert abs(scores[0] - scores[1]) < 0.05
-    found = load_checkpoint(two / "last.pt")
+    checkpoint = load_checkpoint(double_out / "last.pt")
     net = build_model(ModelOptions(classes=2, width=4, depth=2))
-    net.load_state_dict(found["model"])
+    net.load_state_dict(checkpoint["model"])
     val = open_dataset("folder", squares, "val")
     items = (val[i] for i in range(len(val)))
-    single = confusion(net, items, 2, device=torch.device("cpu"), factor=factor)
-    assert program.semantic_scores(single).mIoU == found["history"][-1]["val_mIoU"]
+    single = evaluate_model(net, items, 2, device=torch.device("cpu"), factor=factor)
+    assert program.semantic_scores(single).mIoU == checkpoint["history"][-1]["val_mIoU"]
 
 
 def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(program, "compute_loss", lambda logits, *rest: logits.sum() * torch.inf)
+    monkeypatch.setattr(program, "compute_loss", lambda logits, *_: logits.sum() * torch.inf)
     assert main(words(squares, tmp_path, "--patience", "2")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
@@ -259,9 +266,9 @@ def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
 ) -> None:
     untouched, calls = program.compute_loss, [0]
 
-    def once_infinite(logits: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def once_infinite(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
         calls[0] += 1
-        return untouched(logits, *rest) * (torch.inf if calls[0] == 3 else 1.0)
+        return untouched(logits, *arguments) * (torch.inf if calls[0] == 3 else 1.0)
 
     monkeypatch.setattr(program, "compute_loss", once_infinite)
     assert main(words(squares, tmp_path, "--optimization.precision", "fp16")) == 0
@@ -269,8 +276,8 @@ def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
 
 
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """The line that a misuse ends with."""
+def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """The last line on stderr of a run that ends with status 2."""
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
@@ -297,21 +304,21 @@ def test_misuse_is_one_clear_line_and_status_2(
     more: tuple[str, ...], message: str,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
-    assert message in refused(capsys, words(squares, out, *more))
+    assert message in error_line(capsys, words(squares, out, *more))
     assert not out.exists()
 
 
 def test_a_training_is_not_overwritten(
     squares: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, words(squares, whole))
+    line = error_line(capsys, words(squares, whole))
     assert "last.pt: exists already: --resume true, or name a new --out" in line
 
 
 def test_it_resumes_nothing_but_the_same_training(
     squares: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, words(squares, whole, "--resume", "true", "--seed", "5"))
+    line = error_line(capsys, words(squares, whole, "--resume", "true", "--seed", "5"))
     assert "last.pt: was trained with ema = 0.9, not 0.0" in line
 
 
@@ -319,7 +326,7 @@ def test_a_spoilt_checkpoint_is_named(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 but no more")
-    line = refused(capsys, words(squares, tmp_path, "--resume", "true"))
+    line = error_line(capsys, words(squares, tmp_path, "--resume", "true"))
     assert "last.pt: not a checkpoint" in line
 
 
@@ -334,7 +341,7 @@ def test_a_wrong_label_id_is_found_before_training(
     for file in (squares / "labels").iterdir():
         (root / "labels" / file.name).write_bytes(file.read_bytes())
     cv2.imwrite(str(root / "labels" / "train7.png"), np.full((24, 32), 9, np.uint8))
-    line = refused(capsys, words(root, tmp_path / "out"))
+    line = error_line(capsys, words(root, tmp_path / "out"))
     assert "train7.png: label 9 is not one of 2 classes (0 .. 1)" in line
 
 
@@ -350,6 +357,6 @@ def test_a_fused_loss_draws_the_same_curve(tmp_path: Path) -> None:
             model=ModelOptions(width=4, depth=2),
             loss=LossOptions(impl=impl),
         )
-        histories.append([row["loss"] for row in train(options).history])
+        histories.append([row["loss"] for row in train_model(options).history])
     assert histories[1] == pytest.approx(histories[0], rel=1e-3)  # sixteen steps of float32 apart
     assert histories[2] == pytest.approx(histories[0], rel=1e-3)

@@ -1,4 +1,4 @@
-"""Options, checkpoints, views, schedules and counting: what a training is put together from."""
+"""Tests of the parts of a training: options, checkpoints, views, schedules and evaluation."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from upmap.detection import InputError
+from upmap.metrics.semantic import IGNORED
 from upmap.options import add_flags, parse_options
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
-from upmap.segmentation.evaluation import as_input, confusion, confusion_matrix, logits_at
-from upmap.segmentation.losses import IGNORED
+from upmap.segmentation.evaluation import as_input, confusion_matrix, evaluate_model, logits_at
 from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,
@@ -24,6 +26,9 @@ from upmap.segmentation.optimization import (
     grad_scaler,
     learning_rate,
 )
+from upmap.segmentation.seeds import MAX_SEED, derive_seed
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,8 @@ def options(*words: str) -> Outer:
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     config = tmp_path / "some.toml"
     config.write_text('rate = 2\ndeep = true\n[inner]\nname = "file"\n')
-    found = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
-    assert found == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
+    parsed = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
+    assert parsed == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
     assert options() == Outer()
 
 
@@ -78,9 +83,9 @@ def test_help_has_the_docstrings_words_and_the_defaults(
 ) -> None:
     with pytest.raises(SystemExit):
         options("--help")
-    found = " ".join(capsys.readouterr().out.split())
-    assert "--rate VALUE A number, 100 % of it. [0.5]" in found
-    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in found
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--rate VALUE A number, 100 % of it. [0.5]" in text
+    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in text
 
 
 @pytest.mark.parametrize(
@@ -122,9 +127,9 @@ CHECKPOINT: dict[str, Any] = {
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, CHECKPOINT)
-    found = load_checkpoint(path)
-    assert torch.equal(found.pop("model")["weight"], torch.arange(3.0))
-    assert found == {key: value for key, value in CHECKPOINT.items() if key != "model"}
+    checkpoint = load_checkpoint(path)
+    assert torch.equal(checkpoint.pop("model")["weight"], torch.arange(3.0))
+    assert checkpoint == {key: value for key, value in CHECKPOINT.items() if key != "model"}
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: Any, message: str) -
 
 
 class Numbered(Dataset[tuple[Tensor, Tensor]]):
-    """Items whose labels tell where each pixel came from."""
+    """Items whose labels show where each pixel comes from."""
 
     def __len__(self) -> int:
         return 6
@@ -251,13 +256,17 @@ def test_precision_is_what_convolutions_compute_in(precision: str, dtype: torch.
 def test_counting_skips_ignored_pixels_and_adds_up() -> None:
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.choice([0, 1, 2, IGNORED], (4, 9, 7)).astype(np.uint8))
-    found = torch.from_numpy(rng.integers(0, 3, (4, 9, 7)))
+    predictions = torch.from_numpy(rng.integers(0, 3, (4, 9, 7)))
     expected = torch.zeros(3, 3, dtype=torch.int64)
-    for target, prediction in zip(labels.flatten().tolist(), found.flatten().tolist(), strict=True):
+    for target, prediction in zip(
+        labels.flatten().tolist(), predictions.flatten().tolist(), strict=True
+    ):
         if target != IGNORED:
             expected[target, prediction] += 1
-    assert torch.equal(confusion_matrix(labels, found, 3), expected)
-    assert torch.equal(sum(confusion_matrix(labels[i], found[i], 3) for i in range(4)), expected)
+    assert torch.equal(confusion_matrix(labels, predictions, 3), expected)
+    assert torch.equal(
+        sum(confusion_matrix(labels[i], predictions[i], 3) for i in range(4)), expected
+    )
 
 
 def test_a_models_confusion_does_not_depend_on_batches() -> None:
@@ -272,8 +281,8 @@ def test_a_models_confusion_does_not_depend_on_batches() -> None:
         for size in [(8, 9), (8, 9), (8, 9), (5, 7), (8, 9)]
     ]
     device = torch.device("cpu")
-    single = confusion(net, items, 4, device=device, batch_size=1)
-    assert np.array_equal(confusion(net, items, 4, device=device, batch_size=3), single)
+    single = evaluate_model(net, items, 4, device=device, batch_size=1)
+    assert np.array_equal(evaluate_model(net, items, 4, device=device, batch_size=3), single)
     assert single.sum() == 4 * 72 + 35
 
 
@@ -314,3 +323,27 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**changes)
+
+
+@given(
+    first=st.tuples(st.integers(0, MAX_SEED), st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1)),
+    second=st.tuples(
+        st.integers(0, MAX_SEED), st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1)
+    ),
+)
+def test_seeds_of_epochs_and_items_differ_and_generators_accept_them(
+    first: tuple[int, int, int], second: tuple[int, int, int]
+) -> None:
+    for length in (2, 3):
+        seeds = [derive_seed(*indices[:length]) for indices in (first, second)]
+        assert all(torch.Generator().manual_seed(seed).initial_seed() == seed for seed in seeds)
+    # Epochs and items below the multiplier: seed and epoch are the digits of a number.
+    if first[:2] != second[:2]:
+        assert derive_seed(*first[:2]) != derive_seed(*second[:2])
+
+
+@pytest.mark.parametrize("text", ['" - at "', "1_000_003", "IGNORED = 255"])
+def test_what_all_need_is_written_once(text: str) -> None:
+    files = [*(ROOT / "upmap").glob("*.py"), *(ROOT / "metrics").rglob("*.py")]
+    files += (ROOT / "segmentation").rglob("*.py")
+    assert sum(file.read_text("utf-8").count(text) for file in files) == 1

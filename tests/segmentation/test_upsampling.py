@@ -1,4 +1,4 @@
-"""Every upsampling operator keeps the one signature, its gradient, its cost and its beginning."""
+"""Tests of upsampling operators: signature, gradients, costs and initial weights."""
 
 import copy
 import warnings
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from upmap.segmentation.checkerboard import checkerboard
+from upmap.segmentation.comparison.checkerboard import measure_checkerboard
 from upmap.segmentation.upsampling import (
     UPSAMPLERS,
     Upsampler,
@@ -24,7 +24,7 @@ NAMES = sorted(UPSAMPLERS)
 SIZES = [(44, 30), (45, 30), (45, 31), (43, 29)]
 
 
-def made(name: str, channels: int = 8, scale: int = 2, **options: Any) -> Upsampler:
+def build(name: str, channels: int = 8, scale: int = 2, **options: Any) -> Upsampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if name == "transposed_k3s2" else "error")
         torch.manual_seed(0)
@@ -32,7 +32,7 @@ def made(name: str, channels: int = 8, scale: int = 2, **options: Any) -> Upsamp
 
 
 def guide_of(operator: Upsampler, features: Tensor, size: tuple[int, int]) -> Tensor | None:
-    """Indices as an encoder would hand them over, from pooling a tensor of `size`."""
+    """Indices as of an encoder that pools a tensor of `size`."""
     if not operator.needs_indices:
         return None
     high = torch.randn(*features.shape[:2], *size, dtype=features.dtype)
@@ -45,7 +45,7 @@ def guide_of(operator: Upsampler, features: Tensor, size: tuple[int, int]) -> Te
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 def test_features_come_out_at_the_size_asked_for(name: str, size: tuple[int, int]) -> None:
-    operator = made(name)
+    operator = build(name)
     features = torch.randn(2, 8, 22, 15)
     result = operator(features, size, guide_of(operator, features, size))
     assert result.shape == (2, 8, *size)
@@ -55,7 +55,7 @@ def test_features_come_out_at_the_size_asked_for(name: str, size: tuple[int, int
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_scale_works(name: str, scale: int) -> None:
-    operator = made(name, scale=scale)
+    operator = build(name, scale=scale)
     features, size = torch.randn(1, 8, 5, 4), (5 * scale, 4 * scale)
     assert operator(features, size, guide_of(operator, features, size)).shape == (1, 8, *size)
 
@@ -63,7 +63,7 @@ def test_every_scale_works(name: str, scale: int) -> None:
 @pytest.mark.parametrize("channels", [1, 11])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_number_of_channels_works(name: str, channels: int) -> None:
-    operator = made(name, channels)
+    operator = build(name, channels)
     features = torch.randn(1, channels, 6, 5)
     result = operator(features, (12, 10), guide_of(operator, features, (12, 10)))
     assert result.shape == (1, channels, 12, 10)
@@ -72,7 +72,7 @@ def test_any_number_of_channels_works(name: str, channels: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_right_in_float64(name: str) -> None:
     few = {"kernel": 3, "compressed": 3} if name == "carafe" else {}  # a column for each parameter
-    operator = made(name, channels=4, **few).double()
+    operator = build(name, channels=4, **few).double()
     features = torch.randn(1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
     guide = guide_of(operator, features, (7, 8)) if operator.needs_indices else None
     parameters = tuple(operator.parameters())
@@ -87,7 +87,7 @@ def test_the_gradient_is_right_in_float64(name: str) -> None:
 def test_interpolation_equals_torchs(name: str) -> None:
     features = torch.randn(2, 8, 6, 5)
     expected = functional.interpolate(features, size=(12, 10), mode=name)
-    assert torch.equal(made(name)(features, (12, 10)), expected)
+    assert torch.equal(build(name)(features, (12, 10)), expected)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -96,14 +96,14 @@ def test_aligned_corners_equal_torchs(name: str, align_corners: bool) -> None:
     options = {"align_corners": align_corners}
     features = torch.randn(2, 8, 6, 5)
     expected = functional.interpolate(features, size=(12, 10), mode=name, **options)
-    assert torch.equal(made(name, **options)(features, (12, 10)), expected)
+    assert torch.equal(build(name, **options)(features, (12, 10)), expected)
 
 
 @pytest.mark.parametrize("kernel", [("transposed", 4, 1, 0), ("transposed_k2s2", 2, 0, 0),
                                     ("transposed_k3s2", 3, 1, 1)])  # fmt: skip
 def test_transposed_convolution_equals_torchs(kernel: tuple[str, int, int, int]) -> None:
     name, side, padding, extra = kernel
-    operator = made(name)
+    operator = build(name)
     peer = nn.ConvTranspose2d(8, 8, side, 2, padding, extra)
     peer.load_state_dict(operator.get_submodule("convolution").state_dict())
     features = torch.randn(2, 8, 6, 5)
@@ -111,7 +111,7 @@ def test_transposed_convolution_equals_torchs(kernel: tuple[str, int, int, int])
 
 
 def test_pixelshuffle_equals_torchs() -> None:
-    operator = made("pixelshuffle", icnr=False)
+    operator = build("pixelshuffle", icnr=False)
     peer = nn.Sequential(operator.get_submodule("convolution"), nn.PixelShuffle(2))
     features = torch.randn(2, 8, 6, 5)
     assert torch.equal(operator(features, (12, 10)), peer(features))
@@ -121,11 +121,11 @@ def test_max_unpooling_equals_torchs() -> None:
     high = torch.randn(2, 8, 13, 10)
     features, indices = functional.max_pool2d(high, 2, return_indices=True)
     expected = functional.max_unpool2d(features, indices, 2, output_size=(13, 10))
-    assert torch.equal(made("max_unpooling")(features, (13, 10), indices), expected)
+    assert torch.equal(build("max_unpooling")(features, (13, 10), indices), expected)
 
 
 def test_icnr_begins_as_a_convolution_and_nearest_upsampling() -> None:
-    operator = made("pixelshuffle")
+    operator = build("pixelshuffle")
     convolution = operator.get_submodule("convolution")
     first = nn.Conv2d(8, 8, 3, padding=1)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_icnr_begins_as_a_convolution_and_nearest_upsampling() -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_bilinear_start_is_bilinear_interpolation_inside(scale: int) -> None:
-    operator = made("transposed", scale=scale, bilinear_init=True)
+    operator = build("transposed", scale=scale, bilinear_init=True)
     features = torch.randn(1, 8, 7, 6)
     size = (7 * scale, 6 * scale)
     expected = functional.interpolate(features, size=size, mode="bilinear")
@@ -153,16 +153,16 @@ def test_dysample_begins_close_to_bilinear() -> None:
     features = torch.randn(1, 8, 7, 6)
     expected = functional.interpolate(features, scale_factor=2, mode="bilinear")
     # Offsets begin at about 0.25 x 1e-3 x the features, in px, of a signal that changes by about 1.
-    torch.testing.assert_close(made("dysample")(features, (14, 12)), expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(build("dysample")(features, (14, 12)), expected, rtol=0, atol=0.02)
 
 
 def test_carafe_weights_are_a_partition_of_one() -> None:
-    inside = made("carafe")(torch.full((1, 8, 9, 9), 3.0), (18, 18))[..., 4:-4, 4:-4]
+    inside = build("carafe")(torch.full((1, 8, 9, 9), 3.0), (18, 18))[..., 4:-4, 4:-4]
     torch.testing.assert_close(inside, torch.full_like(inside, 3.0))
 
 
 def test_bilinear_additive_sums_consecutive_channels_as_the_paper_does() -> None:
-    operator = made("bilinear_additive")
+    operator = build("bilinear_additive")
     features = torch.randn(2, 8, 6, 5)
     high = functional.interpolate(features, scale_factor=2, mode="bilinear")
     added = torch.stack([high[:, :4].sum(1), high[:, 4:].sum(1)], dim=1)
@@ -182,7 +182,7 @@ def test_what_is_missing_repeats_the_last_row_and_column() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "max_unpooling"])
 def test_an_odd_size_only_adds_or_takes_the_last_row(name: str) -> None:
-    operator, features = made(name), torch.randn(1, 8, 5, 5)
+    operator, features = build(name), torch.randn(1, 8, 5, 5)
     exact = operator(features, (10, 10))
     assert torch.equal(operator(features, (9, 11))[..., :10], exact[:, :, :9])
 
@@ -196,7 +196,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_macs_are_those_that_torch_counts_and_the_documented_rest(name: str) -> None:
-    operator, features = made(name), torch.randn(1, 8, 6, 5)
+    operator, features = build(name), torch.randn(1, 8, 6, 5)
     guide = guide_of(operator, features, (12, 10))
     with FlopCounterMode(display=False) as counter:
         operator(features, (12, 10), guide)
@@ -219,13 +219,13 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_as_many_as_documented(name: str) -> None:
-    count = sum(parameter.numel() for parameter in made(name).parameters())
+    count = sum(parameter.numel() for parameter in build(name).parameters())
     assert count == PARAMETERS.get(name, 0)
 
 
 def scores(name: str, **options: Any) -> Any:
-    operator = made(name, channels=32, **options)
-    return checkerboard(operator, torch.Generator().manual_seed(1))
+    operator = build(name, channels=32, **options)
+    return measure_checkerboard(operator, torch.Generator().manual_seed(1))
 
 
 def test_k3s2_makes_a_checkerboard_by_its_geometry_and_k4s2_does_not() -> None:
@@ -239,9 +239,9 @@ def test_k3s2_makes_a_checkerboard_by_its_geometry_and_k4s2_does_not() -> None:
 @pytest.mark.parametrize("name", ["bilinear", "nearest", "bicubic", "bilinear_additive",
                                   "pixelshuffle", "carafe", "dysample"])  # fmt: skip
 def test_these_begin_without_a_checkerboard(name: str) -> None:
-    found = scores(name)
-    assert found.pattern < 1e-9  # float32 rounding, squared
-    assert found.overlap < 1e-4
+    checkerboard = scores(name)
+    assert checkerboard.pattern < 1e-9  # float32 rounding, squared
+    assert checkerboard.overlap < 1e-4
 
 
 def test_random_weights_for_each_phase_are_a_checkerboard_until_icnr_or_blur_takes_it() -> None:
@@ -252,7 +252,7 @@ def test_random_weights_for_each_phase_are_a_checkerboard_until_icnr_or_blur_tak
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_under_autocast_stays_close(name: str) -> None:
-    operator, features = made(name), torch.rand(1, 8, 6, 5)
+    operator, features = build(name), torch.rand(1, 8, 6, 5)
     guide = guide_of(operator, features, (12, 10))
     exact = operator(features, (12, 10), guide)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -263,7 +263,7 @@ def test_bfloat16_under_autocast_stays_close(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_and_its_state_give_the_same(name: str) -> None:
-    operator, features = made(name), torch.rand(1, 8, 6, 5)
+    operator, features = build(name), torch.rand(1, 8, 6, 5)
     again = copy.deepcopy(operator)
     again.load_state_dict(operator.state_dict())
     guide = guide_of(operator, features, (12, 10))
@@ -305,9 +305,9 @@ def test_features_that_do_not_fit_are_refused(
     shape: tuple[int, ...], size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        made("bilinear")(torch.zeros(shape), size)
+        build("bilinear")(torch.zeros(shape), size)
 
 
 def test_max_unpooling_says_which_indices_it_needs() -> None:
     with pytest.raises(ValueError, match=r"needs indices of \[1, 8, 4, 4\], got none"):
-        made("max_unpooling")(torch.zeros(1, 8, 4, 4), (8, 8))
+        build("max_unpooling")(torch.zeros(1, 8, 4, 4), (8, 8))

@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-adds; and models matched in one of them."""
+"""Counts parameters and multiply-adds of models, and matches models in one of them."""
 
 import math
 from collections.abc import Callable
@@ -8,20 +8,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from upmap.segmentation.models import MAX_DECODER_WIDTH, ModelOptions, SelfAttention, shapes
+from upmap.segmentation.models import (
+    MAX_DECODER_WIDTH,
+    ModelOptions,
+    SelfAttention,
+    build_meta_model,
+)
 from upmap.segmentation.upsampling import Size, Upsampler
 
 __all__ = ["BUDGETS", "Budget", "macs", "match_budget", "parameters"]
 
 Budget = Literal["free", "params", "macs"]
-TOLERANCE = 0.01  # of the target, within which two models cost the same
-MAX_RELATIVE_EXCESS = 0.05  # of the target, that a matched model may be off
+TOLERANCE = 0.01  # relative difference below which two models cost the same
+MAX_RELATIVE_EXCESS = 0.05  # of a matched model over its target
 STEPS = 12  # of bisection: 0.001 of the width, finer than whole channels
-WIDEST = 4.0  # times the decoder's own width
+MAX_WIDENING = 4.0  # factor on the decoder's width
 
 
 def parameters(module: nn.Module) -> int:
-    """The number of learned values.
+    """The number of learned values of a module.
 
     >>> parameters(nn.Conv2d(3, 4, 1))
     16
@@ -32,26 +37,26 @@ def parameters(module: nn.Module) -> int:
 def macs(module: nn.Module, size: Size) -> int:
     """Multiply-adds for one image: convolutions, attention and upsampling operators.
 
-    Normalisation, activations and biases are left out, as is usual. Nothing is computed: a copy
-    of shapes is enough.
+    Normalization, activations and biases are left out, as is usual. A module on the device "meta"
+    is enough.
 
     Args:
-        module: Maps float [B, 3, H, W]; on any device.
+        module: Takes float [B, 3, H, W]; on any device.
         size: H and W, px.
     """
-    counted = [0]
-    inside: list[Upsampler] = []
+    total = [0]
+    inside: list[Upsampler] = []  # the operator that is running: its layers are not counted again
 
     def enter(operator: Upsampler, inputs: tuple[Any, ...]) -> None:
         inside.append(operator)
 
     def leave(operator: Upsampler, inputs: tuple[Any, ...], output: Tensor) -> None:
         inside.pop()
-        counted[0] += operator.macs(*inputs[0].shape[2:])
+        total[0] += operator.macs(*inputs[0].shape[2:])
 
     def count(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if not inside:
-            counted[0] += _layer_macs(layer, output)
+            total[0] += _layer_macs(layer, output)
 
     hooks = []
     for layer in module.modules():
@@ -68,7 +73,7 @@ def macs(module: nn.Module, size: Size) -> int:
         module.train(is_training)
         for hook in hooks:
             hook.remove()
-    return counted[0]
+    return total[0]
 
 
 def _layer_macs(layer: nn.Module, output: Tensor) -> int:
@@ -79,18 +84,19 @@ def _layer_macs(layer: nn.Module, output: Tensor) -> int:
 
 
 def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
-    """`options` with a decoder as wide as costs what a bilinear one costs.
+    """Sets the width of a decoder so that it costs as much as one with bilinear upsampling.
 
-    Operators bring parameters and multiply-adds of their own: compared freely, one compares
-    budgets. What is within 1 % already stays as it is; whole channels leave a remainder.
+    Operators have parameters and multiply-adds of their own, so that a comparison of equal widths
+    is one of unequal budgets. Models within 1 % stay as they are; widths are whole channels, so a
+    match is not exact.
 
     Args:
-        options: The model; decoder_width is that of the bilinear one.
-        budget: "free" changes nothing; "params" and "macs" say what is matched.
-        size: H and W that multiply-adds are counted at, px.
+        options: The model; its decoder_width is that of the bilinear model.
+        budget: "free" matches nothing, "params" parameters, "macs" multiply-adds.
+        size: Height and width of the image that multiply-adds are counted for, px.
 
     Raises:
-        ValueError: If there is no such budget, or no width of the decoder can meet it.
+        ValueError: If there is no such budget, or no width of the decoder meets it.
     """
     if budget not in BUDGETS:
         raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, not {budget!r}")
@@ -104,11 +110,11 @@ def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOpti
 
     if abs(excess(options.decoder_width)) <= TOLERANCE * target:
         return options
-    low, high = 0.0, min(WIDEST * options.decoder_width, MAX_DECODER_WIDTH)
+    low, high = 0.0, min(MAX_WIDENING * options.decoder_width, MAX_DECODER_WIDTH)
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    width = min((low, high), key=lambda one: abs(excess(one)) if one > 0 else math.inf)
+    width = min((low, high), key=lambda width: abs(excess(width)) if width > 0 else math.inf)
     if abs(excess(width)) > MAX_RELATIVE_EXCESS * target:
         raise ValueError(
             f"no decoder with {options.upsampling} costs the {target:,} {budget} of bilinear; "
@@ -118,11 +124,11 @@ def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOpti
 
 
 def _parameter_cost(options: ModelOptions, size: Size) -> int:
-    return parameters(shapes(options))
+    return parameters(build_meta_model(options))
 
 
 def _mac_cost(options: ModelOptions, size: Size) -> int:
-    return macs(shapes(options), size)
+    return macs(build_meta_model(options), size)
 
 
 BUDGETS: dict[Budget, Callable[[ModelOptions, Size], int] | None] = {

@@ -1,4 +1,4 @@
-"""How much of a checkerboard an upsampling operator makes of an input that has none.
+"""Measures the checkerboard that an upsampling operator adds to a constant input.
 
 Source: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016.
 """
@@ -11,23 +11,24 @@ from torch.nn import functional
 
 from upmap.segmentation.upsampling import Upsampler
 
-__all__ = ["Checkerboard", "checkerboard"]
+__all__ = ["Checkerboard", "measure_checkerboard"]
 
-SIDE = 16  # features' px
-MARGIN = 4  # features' px at each edge, which padding may reach
+SIDE = 16  # of the features, px
+MARGIN = 4  # px of the features at each edge, which padding may affect
 
 
 @dataclass(frozen=True, slots=True)
 class Checkerboard:
-    """Two scores of the same responses; both are 0 where every output pixel is treated alike.
+    """Two scores of an operator; both are 0 if all output pixels are computed alike.
+
+    A phase is the set of output pixels at the same place in their s x s block.
 
     Attributes:
-        pattern: The share of the energy at the stride's frequencies, 0 to 1: what is seen in a
-            single channel. Independent random weights for each of the s^2 phases give
-            1 - 1 / s^2; training can remove it.
-        overlap: How unequally strong the s^2 phases are over all channels, standard deviation by
-            mean: the part that the geometry of the operator makes, which stays at any weights
-            drawn alike.
+        pattern: Share of the energy at the frequencies of stride s, 0 to 1, mean over channels.
+            Independent random weights for each of the s^2 phases give 1 - 1 / s^2; training can
+            remove it.
+        overlap: Standard deviation by mean of the power of the s^2 phases, summed over channels:
+            the part that the geometry of the operator causes, whatever its random weights.
     """
 
     pattern: float
@@ -35,21 +36,22 @@ class Checkerboard:
 
 
 @torch.no_grad()
-def checkerboard(
+def measure_checkerboard(
     operator: Upsampler, generator: torch.Generator, *, draws: int = 64
 ) -> Checkerboard:
-    """The scores of an operator as it is, on features that are constant over the image.
+    """Measures an operator on features that are constant over the image.
 
     The frequencies of stride s are those of a pattern that repeats every s pixels, so their energy
-    is that of the means over each of the s^2 phases. What the operator makes of zeros is
-    subtracted: a bias is no checkerboard, but would dilute one.
+    is that of the means over each of the s^2 phases. The output for zeros is subtracted first: a
+    bias is no checkerboard, but would dilute one.
 
     Args:
-        operator: The operator.
-        generator: For the features, on the CPU.
-        draws: How many features to try.
+        operator: The operator, with its present weights.
+        generator: Draws the features, on the CPU.
+        draws: Number of random features.
     """
     response = _response(operator, generator, draws)
+    # [draws, C, cell row, phase row, cell column, phase column].
     cells = response.reshape(*response.shape[:2], -1, operator.scale, SIDE, operator.scale)
     cells = cells[:, :, MARGIN:-MARGIN, :, MARGIN:-MARGIN]
     phases = cells.mean(dim=(2, 4))
@@ -64,13 +66,14 @@ def checkerboard(
 
 
 def _response(operator: Upsampler, generator: torch.Generator, draws: int) -> Tensor:
-    """What the operator adds to its response to zeros, float64 [draws, C, H, W]."""
+    """The output for random features less that for zeros, float64 [draws, C, H, W]."""
     parameter = next(operator.parameters(), torch.zeros(()))
     shape = (draws, operator.channels, SIDE, SIDE)
     features = torch.randn(*shape[:2], 1, 1, generator=generator).expand(shape).to(parameter)
     size = (operator.scale * SIDE, operator.scale * SIDE)
     guide = None
     if operator.needs_indices:
+        # Any indices that a pooling can have.
         pooled = torch.randn(*shape[:2], *size, generator=generator)
         _, guide = functional.max_pool2d(pooled, operator.scale, return_indices=True)
         guide = guide.to(parameter.device)

@@ -1,0 +1,3 @@
+"""Parts of `segmentation.compare`: costs, checkerboards, pictures and the report."""
+
+__all__: list[str] = []
