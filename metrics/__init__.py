@@ -2,7 +2,7 @@
 
 from upmap.metrics.curves import Curve
 from upmap.metrics.matching import MatchTable, concatenate, match
-from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
+from upmap.metrics.protocols.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
 from upmap.metrics.scores import (
     ClassScores,
     Evaluation,

@@ -26,7 +26,7 @@ from upmap.errors import InputError, InputWarning
 from upmap.metrics.comparison import Comparison
 from upmap.metrics.curves import accumulate
 from upmap.metrics.matching import ALL_DETECTIONS, match
-from upmap.metrics.protocol import COCO, Protocol
+from upmap.metrics.protocols.protocol import COCO, Protocol
 from upmap.metrics.scores import evaluate_matches, mean_average_precision
 from upmap.progress import track_progress
 

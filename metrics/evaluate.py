@@ -18,8 +18,8 @@ from upmap.files import check_outputs, is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
 from upmap.metrics.comparison import Comparison, agrees
 from upmap.metrics.matching import Implementation
-from upmap.metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
-from upmap.metrics.report import as_csv, as_json, as_text, comparison_text
+from upmap.metrics.protocols.protocol import CHOICES, COCO, PROTOCOLS, Protocol
+from upmap.metrics.reports.text import as_csv, as_json, as_text, comparison_text
 from upmap.metrics.scores import Evaluation, mean_average_precision
 
 SAMPLE = (Path(upmap.__file__).parent / "data" / "sample" / "voc").resolve()

@@ -22,7 +22,7 @@ from upmap.metrics.curves import (
     precision_samples,
 )
 from upmap.metrics.matching import Implementation, MatchTable, match
-from upmap.metrics.protocol import Metric, Protocol
+from upmap.metrics.protocols.protocol import Metric, Protocol
 
 __all__ = ["ClassScores", "Evaluation", "evaluate_matches", "mean_average_precision"]
 

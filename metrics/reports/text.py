@@ -7,7 +7,7 @@ from typing import Any
 
 from upmap.errors import abbreviate_list, printable
 from upmap.metrics.comparison import Comparison, agrees, largest_difference
-from upmap.metrics.protocol import Metric, Protocol, cap_text
+from upmap.metrics.protocols.protocol import Metric, Protocol, cap_text
 from upmap.metrics.scores import ClassScores, Evaluation
 from upmap.text_tables import align_columns
 

@@ -1,0 +1,1 @@
+"""Evaluations as text for a terminal, as JSON and as CSV."""
