@@ -13,7 +13,7 @@ from upmap.kernels import accumulation
 from upmap.kernels.accumulation import Accumulated, Ranked
 from upmap.kernels.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from upmap.metrics.matching import ALL_DETECTIONS, Implementation, MatchTable
-from upmap.metrics.protocols.protocol import Protocol
+from upmap.metrics.protocols import Protocol
 
 __all__ = ["Curve", "accumulate", "final_recall", "precision_recall_curve", "precision_samples"]
 

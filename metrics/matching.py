@@ -24,7 +24,7 @@ from upmap.detection.tables import (
 )
 from upmap.kernels import matching
 from upmap.kernels.matching import CLAIMABLE, CROWD, NEVER_CLAIMED, Boxes, Rules
-from upmap.metrics.protocols.protocol import Protocol
+from upmap.metrics.protocols import Protocol
 
 __all__ = ["Implementation", "MatchTable", "concatenate", "match"]
 

@@ -1,1 +1,3 @@
-"""Evaluations as text for a terminal, as JSON and as CSV."""
+"""Reports of evaluations: text for a terminal, JSON and CSV for other programs."""
+
+__all__: list[str] = []
