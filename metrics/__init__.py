@@ -1,15 +1,19 @@
-"""The verbs of evaluation: match, accumulate, summarize, report."""
+"""Detection evaluation: match, compute scores, report; and the scores of segmentation."""
 
+from upmap.metrics.api import mean_average_precision
 from upmap.metrics.curves import Curve
 from upmap.metrics.match_table import MatchTable, concatenate
 from upmap.metrics.matching import match
-from upmap.metrics.protocol import COCO, PROTOCOLS, VOC2007, VOC2010, AreaRange, Metric, Protocol
-from upmap.metrics.scores import (
-    ClassScores,
-    Evaluation,
-    evaluate_matches,
-    mean_average_precision,
+from upmap.metrics.protocols import (
+    COCO,
+    PROTOCOLS,
+    VOC2007,
+    VOC2010,
+    AreaRange,
+    Metric,
+    Protocol,
 )
+from upmap.metrics.scores import ClassScores, Evaluation, evaluate_matches
 
 __all__ = [
     "COCO",

@@ -1,14 +1,13 @@
-"""The same data evaluated by pycocotools: for COCO all its numbers, for VOC a walk towards it.
+"""Evaluates the same data with pycocotools: for COCO every number, for VOC a walk towards COCO.
 
 The walk starts at the official VOC number and changes one choice at a time, until every choice is
-pycocotools' own. From the row on where the two can be set alike, both are computed and must agree:
-VOC's 11 points are recThrs = 0, 0.1 .. 1, its area under all points is the mean of the precisions
-at recThrs = k / positives, k = 1 .. positives.
+that of pycocotools. From the row on where pycocotools can be configured like the protocol, both
+are computed and must agree: VOC's 11 points are recThrs = 0, 0.1 .. 1, and its area under all
+points is the mean of the precisions at recThrs = k / positives, k = 1 .. positives.
 """
 
 import contextlib
 import io
-import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,18 +23,22 @@ from upmap.detection.inputs import Input
 from upmap.detection.tables import Detections, GroundTruth, ImageId, align, row_subset
 from upmap.errors import InputError, InputWarning
 from upmap.kernels.matching import MAX_DETECTIONS
-from upmap.metrics.comparison import Comparison
 from upmap.metrics.curves import accumulate
 from upmap.metrics.matching import match
-from upmap.metrics.protocol import COCO, Protocol
-from upmap.metrics.scores import evaluate_matches, mean_average_precision
+from upmap.metrics.means import mean_without_nan
+from upmap.metrics.protocols import COCO, Protocol
+from upmap.metrics.scores import Evaluation, evaluate_matches
 from upmap.progress import track_progress
 
-__all__ = ["compare_with_pycocotools"]
+__all__ = ["TOLERANCE", "Comparison", "agrees", "compare_with_pycocotools", "largest_difference"]
 
 Floats = NDArray[np.float64]
 
-# One choice at a time, from VOC's to COCO's; `instead` marks a row that the next does not build on.
+TOLERANCE = 1e-12  # both add the same terms, at most in another order
+MAX_QUOTED = 60  # characters of an error of pycocotools
+
+# From VOC's choices to COCO's: name of the row, changes, and whether the row is a side step, which
+# the next does not build on.
 WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
     ("difficult: ignored -> crowd", {"difficult": "crowd", "crowd": "crowd"}, False),
     (
@@ -57,8 +60,27 @@ WALK: tuple[tuple[str, Mapping[str, Any], bool], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """A row of a cross-check: a number of upmap and one of pycocotools.
+
+    Attributes:
+        name: What is compared.
+        ours: The number of upmap.
+        pycocotools: That of pycocotools; NaN where it cannot be configured like the protocol.
+        difference: The absolute difference; NaN likewise.
+        change: In a walk, by how much this step changes `ours`; NaN elsewhere.
+    """
+
+    name: str
+    ours: float
+    pycocotools: float
+    difference: float
+    change: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class _Data:
-    """What is evaluated: the tables, aligned, and the COCO files that they were read from."""
+    """The tables to evaluate, aligned, and the COCO files that they were read from."""
 
     ground_truth: GroundTruth
     detections: Detections
@@ -71,7 +93,7 @@ class _FilesError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Datasets:
-    """What pycocotools evaluates: two of its COCO objects, and the ids that it is to look at."""
+    """The input of COCOeval: two COCO objects, and the ids to evaluate."""
 
     ground_truth: Any
     detections: Any
@@ -87,19 +109,19 @@ def compare_with_pycocotools(
     files: tuple[Input, Input] | None = None,
     show_progress: bool,
 ) -> list[Comparison]:
-    """Our numbers beside pycocotools'.
+    """Compares the numbers of upmap with those of pycocotools.
 
-    With `files` pycocotools reads its input itself, so that the reading is compared too, and
-    evaluates the images and categories that the tables have. Without them, where it cannot read
-    them (which is warned about), or where the protocol does not treat crowds as it does, it is
-    handed the tables' rows.
+    With `files` pycocotools reads its input itself, so that the reading is compared, too, and
+    evaluates the images and categories of the tables. It evaluates the rows of the tables instead
+    where there are no files, where it cannot evaluate them (then a warning says so), and where the
+    protocol does not treat crowds as pycocotools does.
 
     Args:
         ground_truth: M annotated boxes.
         detections: N detected boxes.
-        protocol: What to compare; one that pycocotools can be set to is compared number by
-            number, any other by the walk.
-        files: The instances file and the results file of which the tables were made, if they were.
+        protocol: If pycocotools can be configured like it, every number is compared, otherwise
+            the numbers of the walk.
+        files: The instances file and the results file from which the tables were read, or None.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -111,21 +133,31 @@ def compare_with_pycocotools(
         raise InputError("--cross-check needs pycocotools: pip install pycocotools") from None
     data = _Data(*align(ground_truth, detections), files)
     try:
-        return _rows(data, protocol, show_progress)
+        return _compare(data, protocol, show_progress)
     except _FilesError as error:
         warnings.warn(str(error), InputWarning, stacklevel=2)
-        return _rows(replace(data, files=None), protocol, show_progress)
+        return _compare(replace(data, files=None), protocol, show_progress)
 
 
-def _rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
-    samples = protocol.recall_points is not None and protocol.metrics == COCO.metrics
-    if samples and _is_set_alike(protocol):
-        return _coco_rows(data, protocol, show_progress)
-    return list(_walk_rows(data, protocol, show_progress))
+def largest_difference(rows: Sequence[Comparison]) -> float:
+    """The largest difference of the rows where both were computed."""
+    return max((row.difference for row in rows if not math.isnan(row.difference)), default=0.0)
 
 
-def _is_set_alike(protocol: Protocol) -> bool:
-    """Whether pycocotools has the protocol's choices."""
+def agrees(rows: Sequence[Comparison]) -> bool:
+    """Whether both agree wherever both were computed."""
+    return largest_difference(rows) <= TOLERANCE
+
+
+def _compare(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
+    has_summary = protocol.recall_points is not None and protocol.metrics == COCO.metrics
+    if has_summary and _is_expressible(protocol):
+        return _compare_all(data, protocol, show_progress)
+    return list(_walk(data, protocol, show_progress))
+
+
+def _is_expressible(protocol: Protocol) -> bool:
+    """Whether pycocotools can be configured like the protocol."""
     return (
         protocol.assignment == "best_unclaimed"
         and protocol.equal_iou == "last"
@@ -138,48 +170,50 @@ def _is_set_alike(protocol: Protocol) -> bool:
     )
 
 
-def _coco_rows(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
-    """The summary as pycocotools prints it (for its own caps), and every entry of its arrays."""
-    ours = mean_average_precision(data.ground_truth, data.detections, protocol=protocol)
+def _compare_all(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:
+    """Compares the summary that pycocotools prints, and every entry of its arrays."""
+    ours = _evaluate(data, protocol)
     classes = _evaluate_classes(data, _matching_part(protocol), show_progress)
-    theirs = _all_classes(classes, protocol)
+    theirs = _join_classes(classes, protocol)
     rows = []
+    # summarize() reads three caps, of which one is 100.
     if protocol.max_dets == COCO.max_dets:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _silence():
             theirs.summarize()
         stats = [math.nan if value == -1 else float(value) for value in theirs.stats]
         pairs = zip(ours.metrics.items(), stats, strict=True)
-        rows = [_comparison(name, mine, value) for (name, mine), value in pairs]
-    found = accumulate(ours.match_table, with_scores=True)
+        rows = [_comparison(name, value, stat) for (name, value), stat in pairs]
+    arrays = accumulate(ours.match_table, with_scores=True)
     for name in ("precision", "recall", "scores"):
-        rows.append(_array_comparison(name, getattr(found, name), theirs.eval[name]))
+        rows.append(_array_comparison(name, getattr(arrays, name), theirs.eval[name]))
     return rows
 
 
-def _walk_rows(data: _Data, protocol: Protocol, show_progress: bool) -> Iterator[Comparison]:
-    """The walk from `protocol` to pycocotools' AP at the same IoU threshold."""
-
-    def row(name: str, protocol: Protocol) -> Comparison:
-        return _walk_row(name, data, protocol, show_progress)
-
-    here, protocol = row(protocol.name, protocol), replace(protocol, iou_ceiling=COCO.iou_ceiling)
-    yield here
-    for name, changes, instead in WALK:
+def _walk(data: _Data, protocol: Protocol, show_progress: bool) -> Iterator[Comparison]:
+    """The walk from `protocol` to the AP of pycocotools at the same IoU threshold."""
+    previous = _walk_row(protocol.name, data, protocol, show_progress)
+    protocol = replace(protocol, iou_ceiling=COCO.iou_ceiling)
+    yield previous
+    for name, changes, is_side_step in WALK:
         changed = replace(protocol, **changes)
-        there = row(f"  (or {name})" if instead else f"+ {name}", changed)
-        yield replace(there, change=there.ours - here.ours)
-        if not instead:
-            here, protocol = there, changed
+        label = f"  (or {name})" if is_side_step else f"+ {name}"
+        row = _walk_row(label, data, changed, show_progress)
+        yield replace(row, change=row.ours - previous.ours)
+        if not is_side_step:
+            previous, protocol = row, changed
 
 
 def _walk_row(name: str, data: _Data, protocol: Protocol, show_progress: bool) -> Comparison:
-    ours = evaluate_matches(match(data.ground_truth, data.detections, protocol))
-    if not _is_set_alike(protocol):
-        return Comparison(name, ours.mAP, math.nan, math.nan)
+    ours = _evaluate(data, protocol).mAP
+    if not _is_expressible(protocol):
+        return Comparison(name, ours, math.nan, math.nan)
     classes = _evaluate_classes(data, _matching_part(protocol), show_progress)
-    precisions = [_class_precision(one, protocol) for one in classes]
-    defined = [value for value in precisions if not math.isnan(value)]
-    return _comparison(name, ours.mAP, float(np.mean(defined)) if defined else math.nan)
+    precisions = [_class_precision(evaluator, protocol) for evaluator in classes]
+    return _comparison(name, ours, mean_without_nan(np.array(precisions)))
+
+
+def _evaluate(data: _Data, protocol: Protocol) -> Evaluation:
+    return evaluate_matches(match(data.ground_truth, data.detections, protocol))
 
 
 def _comparison(name: str, ours: float, theirs: float) -> Comparison:
@@ -190,21 +224,20 @@ def _comparison(name: str, ours: float, theirs: float) -> Comparison:
 
 
 def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
-    """Means over the defined entries, and the largest difference of any entry."""
+    """The means of the defined entries, and the largest difference of any entry."""
     theirs = np.where(theirs == -1, np.nan, theirs)
-    defined = ~np.isnan(theirs)
+    is_defined = ~np.isnan(theirs)
     difference = 0.0
-    if not np.array_equal(defined, ~np.isnan(ours)):
+    if not np.array_equal(is_defined, ~np.isnan(ours)):
         difference = math.inf
-    elif defined.any():
-        difference = float(np.abs(ours - theirs)[defined].max())
-    mean = [float(a[defined].mean()) if defined.any() else math.nan for a in (ours, theirs)]
+    elif is_defined.any():
+        difference = float(np.abs(ours - theirs)[is_defined].max())
     label = f"{name}: {ours.size:,} entries, their mean"
-    return Comparison(label, mean[0], mean[1], difference)
+    return Comparison(label, mean_without_nan(ours), mean_without_nan(theirs), difference)
 
 
 def _matching_part(protocol: Protocol) -> Protocol:
-    """The protocol without what only accumulation reads, so that one matching serves many rows."""
+    """The protocol without what only accumulation reads: the same for rows of equal matching."""
     caps = protocol.max_dets
     if len(caps) == 1:
         caps = tuple(sorted({*caps, *COCO.max_dets, math.inf}))
@@ -213,25 +246,26 @@ def _matching_part(protocol: Protocol) -> Protocol:
 
 @lru_cache(maxsize=2)
 def _evaluate_classes(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any]:
-    """A COCOeval for each class, matched."""
+    """A COCOeval for each class, after matching."""
     if data.files is None or not protocol.difficult == protocol.crowd == "crowd":
-        return _match_categories(_datasets(data, protocol), protocol, show_progress)
+        return _match_categories(_build_datasets(data, protocol), protocol, show_progress)
     try:
         return _match_categories(_read_datasets(data, data.files), protocol, show_progress)
-    except Exception as error:  # a file that it does not expect makes it raise anything
+    except Exception as error:  # pycocotools validates nothing: any error may come of a file
         raise _FilesError(
             f"{data.files[0]}, {data.files[1]}: pycocotools cannot evaluate these files, "
-            f"{repr(error)[:60]}; it is handed what upmap read, so the reading is not compared"
+            f"{repr(error)[:MAX_QUOTED]}; it evaluates the tables that upmap read instead, so the "
+            "reading is not compared"
         ) from None
 
 
 def _match_categories(datasets: _Datasets, protocol: Protocol, show_progress: bool) -> list[Any]:
-    """A COCOeval for each category, matched."""
+    """A COCOeval for each category, after matching."""
     from pycocotools.cocoeval import COCOeval
 
     categories = datasets.categories
     evaluators = []
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         for category in track_progress(
             categories, "pycocotools", total=len(categories), show=show_progress
         ):
@@ -247,6 +281,11 @@ def _match_categories(datasets: _Datasets, protocol: Protocol, show_progress: bo
     return evaluators
 
 
+def _silence() -> contextlib.AbstractContextManager[object]:
+    """Swallows what pycocotools prints."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
 def _caps(protocol: Protocol) -> list[int]:
     return [MAX_DETECTIONS if cap == math.inf else int(cap) for cap in protocol.max_dets]
 
@@ -254,30 +293,30 @@ def _caps(protocol: Protocol) -> list[int]:
 def _accumulate_class(
     evaluator: Any, recall_points: Floats, protocol: Protocol
 ) -> dict[str, Floats]:
-    """Pycocotools' precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of one class."""
+    """Precision [T, R, 1, A, M], recall [T, 1, A, M] and scores of a class, by pycocotools."""
     evaluator.params.recThrs = recall_points
     evaluator.params.maxDets = _caps(protocol)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         evaluator.accumulate()
-    found: dict[str, Floats] = evaluator.eval
-    return found
+    arrays: dict[str, Floats] = evaluator.eval
+    return arrays
 
 
-def _all_classes(evaluators: list[Any], protocol: Protocol) -> Any:
-    """One COCOeval with the accumulated arrays of all classes."""
+def _join_classes(evaluators: list[Any], protocol: Protocol) -> Any:
+    """The first COCOeval, with the arrays of all."""
     points = np.array(protocol.recall_points or ())
-    parts = [_accumulate_class(one, points, protocol) for one in evaluators]
-    whole = evaluators[0]
-    whole.eval = {
+    parts = [_accumulate_class(evaluator, points, protocol) for evaluator in evaluators]
+    first = evaluators[0]
+    first.eval = {
         "precision": np.concatenate([part["precision"] for part in parts], axis=2),
         "scores": np.concatenate([part["scores"] for part in parts], axis=2),
         "recall": np.concatenate([part["recall"] for part in parts], axis=1),
     }
-    return whole
+    return first
 
 
 def _class_precision(evaluator: Any, protocol: Protocol) -> float:
-    """Pycocotools' average precision of one class, over all IoU thresholds; NaN if undefined."""
+    """The AP of a class by pycocotools, mean over the IoU thresholds; NaN if undefined."""
     positives = _positives(evaluator)
     points = protocol.recall_points
     if points is None:
@@ -289,58 +328,61 @@ def _class_precision(evaluator: Any, protocol: Protocol) -> float:
 
 
 def _positives(evaluator: Any) -> int:
-    """The ground truths of a matched class that pycocotools counts in the first area range."""
-    first = evaluator.evalImgs[: len(evaluator.params.imgIds)]  # it goes by area, then by image
-    return sum(int((image["gtIgnore"] == 0).sum()) for image in first if image is not None)
+    """The number of ground truths that pycocotools counts in the first area range."""
+    images = evaluator.evalImgs[: len(evaluator.params.imgIds)]  # [A, I], flat
+    return sum(int((image["gtIgnore"] == 0).sum()) for image in images if image is not None)
 
 
 def _read_datasets(data: _Data, files: tuple[Input, Input]) -> _Datasets:
-    """Both files as pycocotools reads them, and the ids of the tables' images and classes."""
+    """Both files as pycocotools reads them, and the ids of the images and classes of the tables."""
     from pycocotools.coco import COCO as Dataset
 
     catalog = data.ground_truth.catalog
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         truth = Dataset()
-        truth.dataset = _parse(files[0])
+        truth.dataset = _parse_json(files[0])
         truth.createIndex()
-        found = truth.loadRes(_parse(files[1]))
-    return _Datasets(truth, found, catalog.images, catalog.class_ids)
+        detections = truth.loadRes(_parse_json(files[1]))
+    return _Datasets(truth, detections, catalog.images, catalog.class_ids)
 
 
-def _parse(file: Input) -> Any:
-    """The JSON of a file as pycocotools parses it: by Python's json, from the file itself."""
+def _parse_json(file: Input) -> Any:
+    """The content of a file, parsed as in pycocotools: by the json module, from the file itself."""
+    import json
+
     if file.data is not None:
         return json.loads(file.data)
     with file.path.open() as text:
         return json.load(text)
 
 
-def _datasets(data: _Data, protocol: Protocol) -> _Datasets:
-    """Both tables as pycocotools' COCO objects, with ids from 1."""
-    ground_truth, detections, catalog = data.ground_truth, data.detections, data.detections.catalog
-    dropped = np.zeros(len(ground_truth), bool)
-    crowd = np.zeros(len(ground_truth), bool)
+def _build_datasets(data: _Data, protocol: Protocol) -> _Datasets:
+    """Both tables as COCO objects of pycocotools, with ids from 1."""
+    ground_truth, catalog = data.ground_truth, data.detections.catalog
+    is_dropped = np.zeros(len(ground_truth), bool)
+    is_crowd = np.zeros(len(ground_truth), bool)
     for treatment, mark in (
         (protocol.difficult, ground_truth.difficult),
         (protocol.crowd, ground_truth.crowd),
     ):
-        dropped |= mark & (treatment == "drop")
-        crowd |= mark & (treatment == "crowd")
-    truth = convert_pixels(row_subset(ground_truth, ~dropped), protocol.pixels)
-    found = convert_pixels(detections, protocol.pixels)
-    truth_columns = {"area": truth.area, "iscrowd": crowd[~dropped].astype(int)}
-    found_columns = {"area": box_area(found.size), "score": found.score}
+        is_dropped |= mark & (treatment == "drop")
+        is_crowd |= mark & (treatment == "crowd")
+    truth = convert_pixels(row_subset(ground_truth, ~is_dropped), protocol.pixels)
+    detections = convert_pixels(data.detections, protocol.pixels)
+    truth_columns = {"area": truth.area, "iscrowd": is_crowd[~is_dropped].astype(int)}
+    detection_columns = {"area": box_area(detections.size), "score": detections.score}
     return _Datasets(
-        _dataset(truth, truth_columns),
-        _dataset(found, found_columns),
+        _build_dataset(truth, truth_columns),
+        _build_dataset(detections, detection_columns),
         range(1, len(catalog.images) + 1),
         range(1, len(catalog.classes) + 1),
     )
 
 
-def _dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]]) -> Any:
+def _build_dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]]) -> Any:
     from pycocotools.coco import COCO as Dataset
 
+    # pycocotools keeps the order of the file among equal scores.
     order = np.argsort(table.row, kind="stable") if isinstance(table, Detections) else slice(None)
     boxes = np.concatenate([table.box[:, :2], table.size], axis=1)[order].tolist()
     names = ("image_id", "category_id", "bbox", "iscrowd", *columns)
@@ -356,6 +398,6 @@ def _dataset(table: GroundTruth | Detections, columns: Mapping[str, NDArray[Any]
             {"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, start=1)
         ],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         dataset.createIndex()
     return dataset

@@ -13,7 +13,7 @@ from upmap.kernels import Implementation, accumulation
 from upmap.kernels.accumulation import Accumulated
 from upmap.kernels.matching import FALSE_POSITIVE, MAX_DETECTIONS, TRUE_POSITIVE, Matches
 from upmap.metrics.match_table import MatchTable
-from upmap.metrics.protocol import Protocol
+from upmap.metrics.protocols import Protocol
 
 __all__ = ["Curve", "accumulate", "precision_recall_curve", "precision_samples"]
 

@@ -1,30 +1,33 @@
 """The command line of detection evaluation: `python -m metrics.evaluate`."""
 
 import argparse
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import upmap
 from upmap.console import Parser, run
 from upmap.detection.formats import FORMATS, coco_files, infer_image_set, read, recognize_format
 from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
-from upmap.errors import InputError, abbreviate_list, printable
+from upmap.errors import InputError, abbreviate_list
 from upmap.files import check_outputs, is_stdout, write_bytes
 from upmap.kernels import Implementation, matching, select_implementation
-from upmap.metrics.comparison import Comparison, agrees
-from upmap.metrics.protocol import CHOICES, COCO, PROTOCOLS, Protocol
-from upmap.metrics.report import as_csv, as_json, as_text, comparison_text
-from upmap.metrics.scores import Evaluation, mean_average_precision
+from upmap.metrics.api import mean_average_precision
+from upmap.metrics.protocols import PROTOCOLS, Protocol
+from upmap.metrics.protocols.overrides import override_protocol
+from upmap.metrics.reports.records import BEGINNINGS, as_csv, as_json
+from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
+from upmap.metrics.scores import Evaluation
+
+if TYPE_CHECKING:
+    from upmap.metrics.cross_check import Comparison
 
 SAMPLE = (Path(upmap.__file__).parent / "data" / "sample" / "voc").resolve()
 DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
-OWN_REPORTS = (b'{\n "schema"', b"protocol,name,")  # how as_json's and as_csv's begin
-ALL = {"recall_points": None, "max_dets": [math.inf]}  # what --set FIELD=all means
 DESCRIPTION = """\
 Evaluates object detections: VOC07 11-point mAP, VOC2010+ all-point mAP and COCO AP,
 each equal to its official tool. Without arguments it evaluates the bundled sample."""
@@ -70,11 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def program(options: Options) -> int:
-    """Evaluates and prints; returns 1 if a cross-check found a difference, else 0."""
-    select_implementation(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
+    """Evaluates and prints; returns 1 if a cross-check shows a difference, else 0."""
+    select_implementation(matching.IMPLEMENTATIONS, options.impl)  # raises if it is not built
     check_reports(options)
-    truth, found = open_arguments(options.ground_truth, options.detections)
-    options = replace(options, ground_truth=truth, detections=found or options.detections)
+    options = open_inputs(options)
     protocols = select_protocols(options)
     ground_truth, detections = read_tables(options)
     if options.impl is None and matching.native is None:
@@ -86,9 +88,9 @@ def program(options: Options) -> int:
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
     ]
-    checks = cross_checks(options, ground_truth, detections, protocols)
+    checks = cross_check_all(options, ground_truth, detections, protocols)
     write_reports(options, describe_inputs(options, ground_truth, detections), evaluations, checks)
-    return int(not all(agrees(rows) for rows in checks))
+    return int(not agree_all(checks))
 
 
 def check_reports(options: Options) -> None:
@@ -97,16 +99,22 @@ def check_reports(options: Options) -> None:
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
     inputs = [Path(str(name)) for name in named if name is not None]
-    check_outputs(outputs, inputs, OWN_REPORTS)
+    check_outputs(outputs, inputs, BEGINNINGS)
 
 
-def cross_checks(
+def open_inputs(options: Options) -> Options:
+    """The options with both inputs opened: pipes and standard input can be read only once."""
+    ground_truth, detections = open_arguments(options.ground_truth, options.detections)
+    return replace(options, ground_truth=ground_truth, detections=detections or options.detections)
+
+
+def cross_check_all(
     options: Options,
     ground_truth: GroundTruth,
     detections: Detections,
     protocols: Sequence[Protocol],
-) -> list[list[Comparison]]:
-    """What pycocotools makes of the same data, under each protocol; empty if it is not asked."""
+) -> list[list["Comparison"]]:
+    """Compares with pycocotools under each protocol; empty without --cross-check."""
     if not options.cross_check:
         return []
     from upmap.metrics.cross_check import compare_with_pycocotools
@@ -127,6 +135,15 @@ def cross_checks(
     ]
 
 
+def agree_all(checks: Sequence[Sequence["Comparison"]]) -> bool:
+    """Whether no cross-check shows a difference."""
+    if not checks:
+        return True
+    from upmap.metrics.cross_check import agrees
+
+    return all(agrees(rows) for rows in checks)
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> Options:
     """The options; the process ends with status 2 and a usage line if they make no sense."""
     parser = _parser()
@@ -140,24 +157,25 @@ def parse_arguments(arguments: Sequence[str] | None) -> Options:
 
 
 def select_protocols(options: Options) -> list[Protocol]:
-    """The protocols asked for, or the ground truth's own, with the options' changes."""
+    """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
     if not names:
         names = DEFAULT_PROTOCOLS[
             options.format or recognize_format(options.ground_truth, "ground truth")
         ]
-    protocols = [PROTOCOLS[name] for name in names]
-    if options.iou:
-        protocols = [replace(protocol, iou_thresholds=options.iou) for protocol in protocols]
-    if options.max_dets is not None:
-        protocols = [protocol.with_max_dets(options.max_dets) for protocol in protocols]
-    for setting in options.settings:
-        protocols = [override_setting(protocol, setting) for protocol in protocols]
-    return protocols
+    return [
+        override_protocol(
+            PROTOCOLS[name],
+            iou=options.iou,
+            max_dets=options.max_dets,
+            settings=options.settings,
+        )
+        for name in names
+    ]
 
 
 def read_tables(options: Options) -> tuple[GroundTruth, Detections]:
-    """What is evaluated, restricted to the classes asked for."""
+    """Reads both inputs, restricted to the classes of --classes."""
     ground_truth, detections = read(
         options.ground_truth,
         options.detections,
@@ -166,19 +184,19 @@ def read_tables(options: Options) -> tuple[GroundTruth, Detections]:
         class_names=options.class_names,
         show_progress=True,
     )
-    known = ground_truth.catalog.classes
-    if unknown := [name for name in options.classes if name not in known]:
+    names = ground_truth.catalog.classes
+    if unknown := [name for name in options.classes if name not in names]:
         raise InputError(
-            f"--classes: no class {unknown[0]!r}; there are {abbreviate_list([*known], 20)}"
+            f"--classes: no class {unknown[0]!r}; there are {abbreviate_list([*names], 20)}"
         )
-    classes = tuple(name for name in known if not options.classes or name in options.classes)
+    classes = tuple(name for name in names if not options.classes or name in options.classes)
     return with_classes(ground_truth, classes), with_classes(detections, classes)
 
 
 def describe_inputs(
     options: Options, ground_truth: GroundTruth, detections: Detections
 ) -> dict[str, str | int | None]:
-    """What was evaluated: paths and counts."""
+    """Paths and counts of what is evaluated."""
     return {
         "ground_truth": str(options.ground_truth),
         "detections": str(options.detections),
@@ -195,84 +213,26 @@ def describe_inputs(
 
 def write_reports(
     options: Options,
-    counts: Mapping[str, str | int | None],
+    inputs: Mapping[str, str | int | None],
     evaluations: Sequence[Evaluation],
-    checks: Sequence[Sequence[Comparison]],
+    checks: Sequence[Sequence["Comparison"]],
 ) -> None:
-    """Prints the table, unless a report goes to stdout, and writes the reports."""
+    """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
     if options.json is not None:
-        reports.append((options.json, as_json(evaluations, counts, checks)))
+        reports.append((options.json, as_json(evaluations, inputs, checks)))
     if options.csv is not None:
         reports.append((options.csv, as_csv(evaluations)))
     if not any(is_stdout(path) for path, _ in reports):
-        _print_table(options.is_sample, counts, evaluations, checks)
+        if options.is_sample:
+            print(
+                "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
+            )
+        tables = [as_text(evaluations), *map(comparison_text, checks)]
+        # Flushed, so that it is printed even if writing a report fails.
+        print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:
         write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def _print_table(
-    is_sample: bool,
-    counts: Mapping[str, str | int | None],
-    evaluations: Sequence[Evaluation],
-    checks: Sequence[Sequence[Comparison]],
-) -> None:
-    if is_sample:
-        print("No arguments: this is the bundled sample. --help says how to evaluate your own.\n")
-    print(_inputs_text(counts))
-    print(as_text(evaluations), end="")
-    for rows in checks:
-        print(f"\n{comparison_text(rows)}", end="")
-    sys.stdout.flush()  # it is there also if a report fails
-
-
-def _inputs_text(counts: Mapping[str, str | int | None]) -> str:
-    marks = [f"{counts[mark]:,} {mark}" for mark in ("difficult", "crowd") if counts[mark]]
-    image_set = f", image set {printable(str(counts['image_set']))}" if counts["image_set"] else ""
-    return (
-        f"ground truth  {_short(counts['ground_truth'])}{image_set}: {counts['images']:,} images, "
-        f"{counts['ground_truth_boxes']:,} boxes{''.join(f', {mark}' for mark in marks)}\n"
-        f"detections    {_short(counts['detections'])}: {counts['detection_boxes']:,} boxes\n"
-    )
-
-
-def _short(path: str | int | None) -> str:
-    """A path from here where it lies below, else as it was given."""
-    whole, here = Path(str(path)), Path.cwd()
-    return printable(str(whole.relative_to(here) if whole.is_relative_to(here) else whole))
-
-
-def override_setting(protocol: Protocol, setting: str) -> Protocol:
-    """The protocol with one field set by `name=value`, the value written as in TOML."""
-    import msgspec
-
-    name, sign, text = setting.partition("=")
-    known = [field.name for field in fields(Protocol) if field.name not in ("name", "metrics")]
-    if name not in known or not sign:
-        raise InputError(f"--set takes FIELD=VALUE with a field of {', '.join(known)}")
-    value = _setting_value(name, text)
-    try:
-        if name in CHOICES and value not in CHOICES[name]:
-            raise ValueError(f"expected one of {', '.join(CHOICES[name])}, got {text}")
-        return msgspec.convert({**msgspec.to_builtins(protocol), name: value}, Protocol)
-    except (ValueError, OverflowError, msgspec.ValidationError) as error:
-        raise InputError(f"--set {name}: {error}") from None
-
-
-def _setting_value(name: str, text: str) -> object:
-    """The value written as in TOML or as a bare word; one alone makes a list of one."""
-    import tomllib
-
-    if text == "all" and name in ALL:
-        return ALL[name]
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        value = text
-    except RecursionError:
-        raise InputError(f"--set {name}: nested too deeply") from None
-    wants_list = isinstance(getattr(COCO, name), tuple)
-    return [value] if wants_list and not isinstance(value, list) else value
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upmap.detection.tables import ImageId, class_order, sort_ids
 from upmap.kernels.matching.contract import Matches
-from upmap.metrics.protocol import Protocol
+from upmap.metrics.protocols import Protocol
 
 __all__ = ["MatchTable", "concatenate"]
 

@@ -23,7 +23,7 @@ from upmap.kernels.matching import (
     TruthBoxes,
 )
 from upmap.metrics.match_table import MatchTable
-from upmap.metrics.protocol import Protocol
+from upmap.metrics.protocols import Protocol
 
 __all__ = ["match"]
 

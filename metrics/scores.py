@@ -1,33 +1,30 @@
-"""From a match table to the numbers that people report: one `Evaluation` per protocol."""
+"""The scores of a match table: the summary of its protocol, and the scores of each class.
+
+Source: COCOeval.summarize of pycocotools.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
-from upmap.detection.formats import read
-from upmap.detection.formats.class_names import ClassNamesSource
-from upmap.detection.inputs import Named
-from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels import Implementation
 from upmap.kernels.accumulation import Accumulated
 from upmap.metrics.curves import Curve, accumulate, precision_recall_curve, precision_samples
 from upmap.metrics.match_table import MatchTable
-from upmap.metrics.matching import match
-from upmap.metrics.protocol import Metric, Protocol
+from upmap.metrics.means import mean_without_nan
+from upmap.metrics.protocols import Metric, Protocol
+from upmap.metrics.protocols.protocol import find_threshold
 
-__all__ = ["ClassScores", "Evaluation", "evaluate_matches", "mean_average_precision"]
-
-Arrays = Sequence[Mapping[str, Any]]
+__all__ = ["ClassScores", "Evaluation", "evaluate_matches"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """One class's part of an evaluation; NaN is undefined.
+    """The scores of a class; NaN is undefined.
 
     Attributes:
         name: The class.
@@ -45,6 +42,17 @@ class ClassScores:
     positives: int
     detections: int
 
+    def average_precision(self, iou: float | None = None) -> float:
+        """The average precision at an IoU threshold, NaN where the protocol does not have it.
+
+        Args:
+            iou: The threshold; None for the mean over all of them.
+        """
+        if iou is None:
+            return self.AP
+        t = find_threshold(self.AP_at, iou)
+        return math.nan if t is None else [*self.AP_at.values()][t]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -54,7 +62,7 @@ class Evaluation:
         protocol: The protocol.
         metrics: The protocol's summary, name to value; NaN is undefined.
         per_class: Class name to its scores.
-        match_table: What every detection turned out to be.
+        match_table: The status of every detection.
     """
 
     protocol: Protocol
@@ -64,7 +72,7 @@ class Evaluation:
 
     @property
     def mAP(self) -> float:
-        """The protocol's headline number: mAP for VOC, AP for COCO."""
+        """The first number of the summary: mAP for VOC, AP for COCO."""
         return next(iter(self.metrics.values()))
 
     @property
@@ -100,7 +108,7 @@ class Evaluation:
         """
         protocol, table = self.protocol, self.match_table
         ranges = tuple(limits.name for limits in protocol.area_ranges)
-        t = 0 if iou is None else _threshold(protocol, iou)
+        t = 0 if iou is None else find_threshold(protocol.iou_thresholds, iou)
         if t is None:
             raise ValueError(f"iou must be one of {protocol.iou_thresholds}, not {iou}")
         return precision_recall_curve(
@@ -112,60 +120,13 @@ class Evaluation:
         )
 
 
-def mean_average_precision(
-    ground_truth: Named | GroundTruth | Arrays,
-    detections: Named | Detections | Arrays,
-    *,
-    protocol: Protocol,
-    image_set: str | None = None,
-    class_names: ClassNamesSource | None = None,
-    classes: ClassNames | None = None,
-    threads: int = 0,
-    impl: Implementation | None = None,
-) -> Evaluation:
-    """Evaluates detections against ground truth.
-
-    Args:
-        ground_truth: A path (VOC folder or COCO instances file), a table, or one dict per image
-            with `boxes` [n, 4] xyxy, `labels` [n] and optionally `difficult`, `iscrowd`, `area`.
-        detections: A path (folder of comp4 files or COCO results file), a table, or one dict per
-            image with `boxes`, `scores` and `labels`, in the order of the ground truth's. The
-            corners in dicts are read in the protocol's own pixel convention.
-        protocol: VOC2007, VOC2010, COCO, or any value derived from them.
-        image_set: For paths: the name of an image set, or a file that lists image ids.
-        class_names: For paths: which class each category id of a COCO results file is, where the
-            ground truth has no such ids; a mapping, or a file (`upmap.read_detections`).
-        classes: For dicts: the names of integer labels.
-        threads: Maximum number of threads; 0 uses all cores.
-        impl: "native" or "reference"; None selects the fastest available.
-
-    Raises:
-        InputError: If the input is wrong; names the file and line, or the image and key.
-        TypeError: If ground truth and detections are of different kinds.
-
-    >>> from upmap.metrics import VOC2007
-    >>> truth = [{"boxes": [[1, 1, 10, 10]], "labels": ["cat"]}]
-    >>> found = [{"boxes": [[1, 1, 10, 8]], "labels": ["cat"], "scores": [0.9]}]
-    >>> round(mean_average_precision(truth, found, protocol=VOC2007).mAP, 6)
-    1.0
-    """
-    if isinstance(ground_truth, Named) and isinstance(detections, Named):
-        truth, found = read(ground_truth, detections, image_set=image_set, class_names=class_names)
-    elif class_names is not None:
-        raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
-    else:
-        truth, found = _tables(ground_truth, detections, protocol, classes)
-    table = match(truth, found, protocol, threads=threads, impl=impl)
-    return evaluate_matches(table, threads=threads, impl=impl)
-
-
 def evaluate_matches(
     table: MatchTable, *, threads: int = 0, impl: Implementation | None = None
 ) -> Evaluation:
-    """The numbers of a match table.
+    """Computes the scores of a match table.
 
     Args:
-        table: The match table, possibly joined from several.
+        table: The match table, possibly that of several tables (`concatenate`).
         threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
     """
@@ -182,44 +143,19 @@ def evaluate_matches(
     return Evaluation(protocol, metrics, per_class, table)
 
 
-def _tables(
-    ground_truth: Named | GroundTruth | Arrays,
-    detections: Named | Detections | Arrays,
-    protocol: Protocol,
-    classes: ClassNames | None,
-) -> tuple[GroundTruth, Detections]:
-    if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
-        return ground_truth, detections
-    if _is_list(ground_truth) and _is_list(detections):
-        if len(ground_truth) != len(detections):
-            raise ValueError(
-                f"expected detections of {len(ground_truth)} images, got {len(detections)}"
-            )
-        pixels: Literal["inclusive", "continuous"] = (
-            "inclusive" if protocol.pixels == "inclusive" else "continuous"
-        )
-        truth = ground_truth_from_arrays(ground_truth, classes=classes, pixels=pixels)
-        return truth, detections_from_arrays(detections, classes=classes, pixels=pixels)
-    kinds = f"{type(ground_truth).__name__} and {type(detections).__name__}"
-    raise TypeError(f"expected two paths, two tables or two lists of dicts, got {kinds}")
-
-
-def _is_list(value: object) -> TypeGuard[Arrays]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
 def _curve_caps(protocol: Protocol) -> list[int]:
-    """The places of the caps under which precision is wanted; the last is among them."""
-    most = len(protocol.max_dets)
-    wanted = {metric.cap % most for metric in protocol.summary.values() if metric.quantity == "AP"}
-    return sorted({*wanted, most - 1})
+    """The places of the caps of which the summary has precisions; always with the last."""
+    count = len(protocol.max_dets)
+    caps = {metric.cap % count for metric in protocol.summary.values() if metric.quantity == "AP"}
+    return sorted({*caps, count - 1})
 
 
 def _classes_to_average(table: MatchTable) -> NDArray[np.int64]:
-    """The places of the classes with positives; the numbers of all others are NaN.
+    """The places of the classes with positives; the scores of all others are NaN.
 
-    At least two, if there are: numpy sums the samples of one class in another order than those of
-    several, and a class without positives must not change the last bit of a number.
+    At least two where the table has two classes: numpy adds the samples of a single class in
+    another order than those of several, and a class without positives must not change the last bit
+    of a score.
     """
     has_positives = np.asarray(table.positives.any(axis=1))
     others = np.flatnonzero(~has_positives)[: max(0, 2 - int(has_positives.sum()))]
@@ -233,7 +169,7 @@ def _per_class(
     precision: NDArray[np.float64],
     recall: NDArray[np.float64],
 ) -> dict[str, ClassScores]:
-    """Each class's scores, from precision [T, R, K] and recall [T, K] of `classes`."""
+    """Class name to scores, from precision [T, R, K] and recall [T, K] of `classes`."""
     T, R, K = precision.shape
     samples = np.ascontiguousarray(precision.reshape(T * R, K).T)
     thresholds = table.protocol.iou_thresholds
@@ -257,7 +193,7 @@ def _per_class(
 
 
 def _summary(metric: Metric, protocol: Protocol, samples: NDArray[np.float64]) -> float:
-    """The mean over thresholds, recall points and classes that are defined, as COCOeval has it.
+    """The mean of the samples that are defined, as in COCOeval.summarize.
 
     Args:
         metric: Which thresholds and area range.
@@ -269,25 +205,14 @@ def _summary(metric: Metric, protocol: Protocol, samples: NDArray[np.float64]) -
         return math.nan
     samples = samples[..., names.index(metric.area)]
     if metric.iou is not None:
-        t = _threshold(protocol, metric.iou)
+        t = find_threshold(protocol.iou_thresholds, metric.iou)
         if t is None:
             return math.nan
         samples = samples[t : t + 1]
-    return _mean(samples)
+    return mean_without_nan(samples)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(np.mean(defined)) if defined.size else math.nan
-
-
-def _threshold(protocol: Protocol, iou: float) -> int | None:
-    """The place of an IoU threshold, 0.6 being 0.6000000000000001 too."""
-    near = [t for t, value in enumerate(protocol.iou_thresholds) if abs(value - iou) < 1e-9]
-    return near[0] if near else None
-
-
-def _place(what: str, value: Any, among: tuple[Any, ...]) -> int:
-    if value not in among:
-        raise ValueError(f"{what} must be one of {', '.join(map(str, among))}, not {value!r}")
-    return among.index(value)
+def _place(name: str, value: Any, values: tuple[Any, ...]) -> int:
+    if value not in values:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, values))}, not {value!r}")
+    return values.index(value)

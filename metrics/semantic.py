@@ -1,4 +1,4 @@
-"""Scores of semantic segmentation: one confusion matrix to IoU, Dice and accuracy; boundary IoU.
+"""Scores of semantic segmentation: IoU, Dice and accuracy of a confusion matrix; boundary IoU.
 
 Sources: Everingham et al., "The PASCAL VOC Challenge: A Retrospective", IJCV 2015 (IoU); Long et
 al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015 (pixel and mean accuracy,
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from upmap.metrics.means import mean_without_nan
 
 __all__ = [
     "IGNORED",
@@ -29,22 +31,22 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Extreme = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
-IGNORED = 255  # the label of pixels that do not count
-BOUNDARY_RATIO = 0.02  # of the image's diagonal, boundary-iou-api
+IGNORED = 255  # the label of pixels that do not count, as in the files of PASCAL VOC
+BOUNDARY_RATIO = 0.02  # of the diagonal of the image; boundary-iou-api
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticScores:
-    """Scores of one confusion matrix of K classes; NaN is undefined, and left out of means.
+    """Scores of a confusion matrix of K classes; NaN is undefined, and left out of means.
 
     Attributes:
         mIoU: Mean of `iou`.
-        iou: float64 [K], intersection by union; NaN for a class neither annotated nor predicted.
-        dice: float64 [K], 2 intersection by the sum of both; NaN likewise.
+        iou: float64 [K], intersection / union; NaN for a class neither annotated nor predicted.
+        dice: float64 [K], 2 intersection / (annotated + predicted); NaN likewise.
         mean_dice: Mean of `dice`.
-        accuracy: float64 [K], the share of the class's pixels that was found; NaN without any.
+        accuracy: float64 [K], the recall of the class: correct / annotated; NaN if not annotated.
         mean_accuracy: Mean of `accuracy`.
-        pixel_accuracy: The share of all pixels that is right.
+        pixel_accuracy: Correct pixels / all pixels.
         frequency_weighted_iou: Mean of `iou`, weighted by `pixels`.
         pixels: int64 [K], annotated pixels.
     """
@@ -63,7 +65,7 @@ class SemanticScores:
 def confusion_matrix(
     target: Integers, prediction: Integers, classes: int, *, ignore_index: int = IGNORED
 ) -> Counts:
-    """How many pixels of each class were predicted as which; matrices of several images add.
+    """Counts the pixels of each pair of target and prediction; matrices of several images add.
 
     Args:
         target: integer [...], 0 .. K - 1 or `ignore_index`.
@@ -81,15 +83,15 @@ def confusion_matrix(
     >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 0, 1, 7]), 2).tolist()
     [[1, 0], [1, 1]]
     """
-    counts = _counting(target, prediction, ignore_index)
-    rows = _in_range("target", target[counts], classes).astype(np.int64)
-    columns = _in_range("prediction", prediction[counts], classes)
+    is_counted = _validate_labels(target, prediction, ignore_index)
+    rows = _validate_range("target", target[is_counted], classes).astype(np.int64)
+    columns = _validate_range("prediction", prediction[is_counted], classes)
     flat = np.bincount(classes * rows + columns.astype(np.int64), minlength=classes**2)
     return flat.reshape(classes, classes).astype(np.int64, copy=False)
 
 
 def semantic_scores(confusion: Counts) -> SemanticScores:
-    """The scores of a confusion matrix.
+    """Computes the scores of a confusion matrix.
 
     Args:
         confusion: int64 [K, K], targets by predictions.
@@ -104,32 +106,32 @@ def semantic_scores(confusion: Counts) -> SemanticScores:
     """
     _validate_confusion(confusion)
     confusion = confusion.astype(np.int64, copy=False)
-    right = np.diag(confusion)
+    correct = np.diag(confusion)
     annotated, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    iou = _ratio(right, annotated + predicted - right)
-    dice = _ratio(2 * right, annotated + predicted)
-    accuracy = _ratio(right, annotated)
-    total, present = annotated.sum(), annotated > 0
+    iou = _divide(correct, annotated + predicted - correct)
+    dice = _divide(2 * correct, annotated + predicted)
+    accuracy = _divide(correct, annotated)
+    total, is_annotated = annotated.sum(), annotated > 0
     return SemanticScores(
-        mIoU=_mean(iou),
+        mIoU=mean_without_nan(iou),
         iou=iou,
         dice=dice,
-        mean_dice=_mean(dice),
+        mean_dice=mean_without_nan(dice),
         accuracy=accuracy,
-        mean_accuracy=_mean(accuracy),
-        pixel_accuracy=_quotient(right.sum(), total),
-        frequency_weighted_iou=_quotient(annotated[present] @ iou[present], total),
+        mean_accuracy=mean_without_nan(accuracy),
+        pixel_accuracy=_quotient(correct.sum(), total),
+        frequency_weighted_iou=_quotient(annotated[is_annotated] @ iou[is_annotated], total),
         pixels=annotated,
     )
 
 
 def boundary_distance(height: int, width: int, ratio: float = BOUNDARY_RATIO) -> int:
-    """How wide the boundaries of an image are, px: a share of its diagonal, at least 1.
+    """The width of boundaries in an image, px: a fraction of its diagonal, at least 1.
 
     Args:
         height: px.
         width: px.
-        ratio: The share; 2 % in boundary-iou-api.
+        ratio: The fraction; 0.02 in boundary-iou-api.
 
     >>> boundary_distance(360, 480)
     12
@@ -138,14 +140,14 @@ def boundary_distance(height: int, width: int, ratio: float = BOUNDARY_RATIO) ->
 
 
 def boundary(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
-    """The pixels of a mask within `distance` of what is not in it; the image's edge is not.
+    """The pixels of a mask within `distance` of one outside it; beyond the image all is outside.
 
-    Equal to boundary-iou-api's: the mask without its erosion by `distance` 3 x 3 squares. The time
-    grows with the logarithm of `distance`.
+    Equal to that of boundary-iou-api: the mask without its erosion by `distance` squares of 3 x 3.
+    The time grows with the logarithm of `distance`.
 
     Args:
-        mask: bool [H, W]; of other dtypes, what is not 0 is in the mask.
-        distance: px, in the larger of the horizontal and vertical differences.
+        mask: bool [H, W]; in other dtypes, values other than 0 are in the mask.
+        distance: px, the larger of the horizontal and the vertical distance.
 
     Returns:
         bool [H, W].
@@ -157,9 +159,9 @@ def boundary(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
     """
     distance = _validate_distance(mask.shape, distance)
-    inside = mask.astype(np.bool_, copy=False)
-    eroded: NDArray[np.bool_] = _around(inside, np.minimum, distance, outside=0)
-    return inside & ~eroded
+    is_inside = mask.astype(np.bool_, copy=False)
+    is_interior: NDArray[np.bool_] = _filter_windows(is_inside, np.minimum, distance, outside=0)
+    return is_inside & ~is_interior
 
 
 def boundary_counts(
@@ -170,19 +172,20 @@ def boundary_counts(
     distance: int | None = None,
     ignore_index: int = IGNORED,
 ) -> Counts:
-    """Pixels in the intersection and the union of each class's boundaries; counts of images add.
+    """Counts the pixels in the intersection and union of each class's boundaries; images add.
 
-    Ignored pixels belong to no class, annotated or predicted: their edge is a boundary of both.
+    Ignored pixels belong to no class in the target and the prediction: their edge is a boundary
+    of both.
 
     Args:
         target: integer [H, W], 0 .. K - 1 or `ignore_index`.
         prediction: integer [H, W], 0 .. K - 1 where the target is not ignored.
         classes: K.
-        distance: How wide boundaries are, px; None for `boundary_distance`.
+        distance: The width of boundaries, px; None for `boundary_distance`.
         ignore_index: The target of pixels that do not count.
 
     Returns:
-        int64 [K, 2].
+        int64 [K, 2], intersection and union.
 
     Raises:
         TypeError: If the arrays are not of integers.
@@ -192,26 +195,29 @@ def boundary_counts(
     >>> boundary_counts(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]]), 2).tolist()
     [[1, 2], [2, 3]]
     """
-    counts = _counting(target, prediction, ignore_index)
+    is_counted = _validate_labels(target, prediction, ignore_index)
     distance = _validate_distance(target.shape, distance)
-    on_boundary = []
+    boundaries = []
     for name, labels in (("target", target), ("prediction", prediction)):
-        known = np.full(labels.shape, classes, np.min_scalar_type(classes))
-        known[counts] = _in_range(name, labels[counts], classes)
-        on_boundary.append(np.where(_near_others(known, distance, classes), known, classes))
-    first, second = on_boundary
-    both, one, other = (
+        # The label `classes` is no class: it marks ignored pixels, then those off the boundaries.
+        label = np.full(labels.shape, classes, np.min_scalar_type(classes))
+        label[is_counted] = _validate_range(name, labels[is_counted], classes)
+        is_boundary = _differs_nearby(label, distance, classes)
+        boundaries.append(np.where(is_boundary, label, classes))
+    annotated, predicted = boundaries
+    intersection, of_target, of_prediction = (
         np.bincount(labels.ravel(), minlength=classes + 1)[:classes]
-        for labels in (first[first == second], first, second)
+        for labels in (annotated[annotated == predicted], annotated, predicted)
     )
-    return np.stack([both, one + other - both], axis=1).astype(np.int64, copy=False)
+    union = of_target + of_prediction - intersection
+    return np.stack([intersection, union], axis=1).astype(np.int64, copy=False)
 
 
 def boundary_iou(counts: Counts) -> Floats:
-    """Boundary IoU of each class; NaN for one without a boundary, annotated or predicted.
+    """Boundary IoU of each class; NaN for a class without boundary, annotated or predicted.
 
     Args:
-        counts: int64 [K, 2], of `boundary_counts`, possibly summed over images.
+        counts: int64 [K, 2], of `boundary_counts`, of an image or the sum over several.
 
     Returns:
         float64 [K].
@@ -219,25 +225,27 @@ def boundary_iou(counts: Counts) -> Floats:
     >>> boundary_iou(np.array([[1, 4], [0, 0]])).tolist()
     [0.25, nan]
     """
-    return _ratio(counts[:, 0], counts[:, 1])
+    return _divide(counts[:, 0], counts[:, 1])
 
 
-def _counting(target: Integers, prediction: Integers, ignore_index: int) -> NDArray[np.bool_]:
-    """Where the target is not ignored."""
+def _validate_labels(
+    target: Integers, prediction: Integers, ignore_index: int
+) -> NDArray[np.bool_]:
+    """Validates dtypes and shapes; returns where the target is not ignored."""
     for name, labels in (("target", target), ("prediction", prediction)):
         if labels.dtype.kind not in "biu":
             raise TypeError(f"{name} must be an array of integers, not of {labels.dtype}")
     if target.shape != prediction.shape:
-        given = f"{list(target.shape)} and {list(prediction.shape)}"
-        raise ValueError(f"target and prediction must be of one shape, not {given}")
-    counts: NDArray[np.bool_] = target != ignore_index
-    return counts
+        shapes = f"{list(target.shape)} and {list(prediction.shape)}"
+        raise ValueError(f"target and prediction must be of one shape, not {shapes}")
+    is_counted: NDArray[np.bool_] = target != ignore_index
+    return is_counted
 
 
-def _in_range(name: str, values: Integers, classes: int) -> Integers:
+def _validate_range(name: str, values: Integers, classes: int) -> Integers:
     if values.size and not 0 <= values.min() <= values.max() < classes:
-        bad = values.min() if values.min() < 0 else values.max()
-        raise ValueError(f"{name} must lie in 0 .. {classes - 1}, not {bad}")
+        invalid = values.min() if values.min() < 0 else values.max()
+        raise ValueError(f"{name} must lie in 0 .. {classes - 1}, not {invalid}")
     return values
 
 
@@ -258,42 +266,42 @@ def _validate_distance(shape: tuple[int, ...], distance: int | None) -> int:
     return distance
 
 
-def _near_others(labels: Integers, distance: int, outside: int) -> NDArray[np.bool_]:
-    """Where the labels around are not all one: the boundaries of all classes in one pass."""
+def _differs_nearby(labels: Integers, distance: int, outside: int) -> NDArray[np.bool_]:
+    """Where a label within `distance` is another: the boundaries of all classes in one pass."""
     low, high = (
-        _around(labels, extreme, distance, outside=outside) for extreme in (np.minimum, np.maximum)
+        _filter_windows(labels, extreme, distance, outside=outside)
+        for extreme in (np.minimum, np.maximum)
     )
-    near: NDArray[np.bool_] = low != high
-    return near
+    differs: NDArray[np.bool_] = low != high
+    return differs
 
 
-def _around(values: NDArray[Any], extreme: Extreme, distance: int, *, outside: int) -> NDArray[Any]:
-    """The extreme of the (2 `distance` + 1)^2 values around each; `outside` beyond the edges.
+def _filter_windows(
+    values: NDArray[Any], extreme: Extreme, distance: int, *, outside: int
+) -> NDArray[Any]:
+    """The minimum or maximum of the window of (2 `distance` + 1)^2 values around each value.
 
-    Columns, then rows; windows double until two of them, overlapping, are as wide as asked.
+    Beyond the edges lies `outside`. First along columns, then along rows: windows double in width
+    until two of them that overlap cover the whole window.
     """
     for _ in range(2):
-        reach = min(distance, len(values))  # one that leaves the image sees no more of it farther
-        found = np.pad(values, ((reach, reach), (0, 0)), constant_values=outside)
+        # A window that reaches beyond both edges gains nothing from reaching farther.
+        reach = min(distance, len(values))
+        windows = np.pad(values, ((reach, reach), (0, 0)), constant_values=outside)
         width = 1
         while width <= reach:
-            found = extreme(found[:-width], found[width:])
+            windows = extreme(windows[:-width], windows[width:])
             width *= 2
-        rest = 2 * reach + 1 - width
-        values = extreme(found[: len(found) - rest], found[rest:]).T
+        shift = 2 * reach + 1 - width
+        values = extreme(windows[: len(windows) - shift], windows[shift:]).T
     return values
 
 
-def _ratio(part: Counts, whole: Counts) -> Floats:
-    ratio: Floats = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=ratio, where=whole != 0)
-    return ratio
+def _divide(part: Counts, whole: Counts) -> Floats:
+    quotients: Floats = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=quotients, where=whole != 0)
+    return quotients
 
 
 def _quotient(part: float, whole: float) -> float:
     return float(part / whole) if whole else math.nan
-
-
-def _mean(values: Floats) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan

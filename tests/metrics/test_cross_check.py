@@ -25,10 +25,9 @@ from upmap.metrics import (
     cross_check,
     mean_average_precision,
 )
-from upmap.metrics.comparison import TOLERANCE, largest_difference
-from upmap.metrics.cross_check import compare_with_pycocotools
+from upmap.metrics.cross_check import TOLERANCE, compare_with_pycocotools, largest_difference
 from upmap.metrics.evaluate import main
-from upmap.metrics.report import comparison_text
+from upmap.metrics.reports.text import comparison_text
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "sample"
 

@@ -1,0 +1,93 @@
+"""Detection evaluation as a function: of paths, of tables, or of dicts of arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeGuard
+
+from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
+from upmap.detection.formats import read
+from upmap.detection.formats.class_names import ClassNamesSource
+from upmap.detection.inputs import Named
+from upmap.detection.tables import Detections, GroundTruth
+from upmap.kernels import Implementation
+from upmap.metrics.matching import match
+from upmap.metrics.protocols import Protocol
+from upmap.metrics.scores import Evaluation, evaluate_matches
+
+__all__ = ["mean_average_precision"]
+
+Arrays = Sequence[Mapping[str, Any]]  # a dict per image
+
+
+def mean_average_precision(
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
+    *,
+    protocol: Protocol,
+    image_set: str | None = None,
+    class_names: ClassNamesSource | None = None,
+    classes: ClassNames | None = None,
+    threads: int = 0,
+    impl: Implementation | None = None,
+) -> Evaluation:
+    """Evaluates detections against ground truth.
+
+    Args:
+        ground_truth: A path (VOC folder or COCO instances file), a table, or a dict per image
+            with `boxes` [n, 4] xyxy, px, `labels` [n] and optionally `difficult`, `iscrowd` and
+            `area` [n], px^2.
+        detections: A path (folder of comp4 files or COCO results file), a table, or a dict per
+            image with `boxes`, `scores` and `labels`, the images in the order of the ground truth.
+            The corners in dicts are read in the protocol's own pixel convention.
+        protocol: VOC2007, VOC2010, COCO, or a protocol derived from them.
+        image_set: For paths: the name of an image set, or a file that lists image ids.
+        class_names: For paths: the class of each category id of a COCO results file, where the
+            ground truth has no such ids; a mapping, or a file (see `upmap.read_detections`).
+        classes: For dicts: the names of integer labels.
+        threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
+
+    Raises:
+        InputError: If the input is wrong; names the file and line, or the image and key.
+        ValueError: If the lists of dicts are of different lengths.
+        TypeError: If ground truth and detections are not both paths, tables or lists of dicts.
+
+    >>> from upmap.metrics import VOC2007
+    >>> truth = [{"boxes": [[1, 1, 10, 10]], "labels": ["cat"]}]
+    >>> detections = [{"boxes": [[1, 1, 10, 8]], "labels": ["cat"], "scores": [0.9]}]
+    >>> round(mean_average_precision(truth, detections, protocol=VOC2007).mAP, 6)
+    1.0
+    """
+    if isinstance(ground_truth, Named) and isinstance(detections, Named):
+        tables = read(ground_truth, detections, image_set=image_set, class_names=class_names)
+    elif class_names is not None:
+        raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
+    else:
+        tables = _build_tables(ground_truth, detections, protocol, classes)
+    table = match(*tables, protocol, threads=threads, impl=impl)
+    return evaluate_matches(table, threads=threads, impl=impl)
+
+
+def _build_tables(
+    ground_truth: Named | GroundTruth | Arrays,
+    detections: Named | Detections | Arrays,
+    protocol: Protocol,
+    classes: ClassNames | None,
+) -> tuple[GroundTruth, Detections]:
+    if isinstance(ground_truth, GroundTruth) and isinstance(detections, Detections):
+        return ground_truth, detections
+    if _is_sequence(ground_truth) and _is_sequence(detections):
+        if len(ground_truth) != len(detections):
+            raise ValueError(
+                f"expected detections of {len(ground_truth)} images, got {len(detections)}"
+            )
+        pixels: Literal["inclusive", "continuous"] = (
+            "inclusive" if protocol.pixels == "inclusive" else "continuous"
+        )
+        truth = ground_truth_from_arrays(ground_truth, classes=classes, pixels=pixels)
+        return truth, detections_from_arrays(detections, classes=classes, pixels=pixels)
+    types = f"{type(ground_truth).__name__} and {type(detections).__name__}"
+    raise TypeError(f"expected two paths, two tables or two lists of dicts, got {types}")
+
+
+def _is_sequence(value: object) -> TypeGuard[Arrays]:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,3 @@
+"""Reports of evaluations: text for a terminal, JSON and CSV for other programs."""
+
+__all__: list[str] = []

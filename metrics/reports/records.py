@@ -1,0 +1,96 @@
+"""Evaluations as data for other programs: JSON and CSV."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from upmap.metrics.protocols import Protocol
+from upmap.metrics.scores import ClassScores, Evaluation
+
+if TYPE_CHECKING:
+    from upmap.metrics.cross_check import Comparison
+
+__all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json"]
+
+SCHEMA = 1  # of the JSON report; a change that breaks readers adds one
+CSV_COLUMNS = ("protocol", "name", "positives", "detections", "AP", "AP50", "AP75", "recall")
+# How the reports begin, by which an earlier one is known and may be overwritten.
+BEGINNINGS = (b'{\n "schema"', b"protocol,name,")
+
+
+def as_json(
+    evaluations: Sequence[Evaluation],
+    inputs: Mapping[str, Any],
+    checks: Sequence[Sequence["Comparison"]] = (),
+) -> str:
+    """The report as JSON: floats at full precision, undefined as null.
+
+    Args:
+        evaluations: Of the same data under different protocols.
+        inputs: What was evaluated: paths and counts.
+        checks: For each evaluation its cross-check; empty if there was none.
+    """
+    import json
+
+    results: list[dict[str, Any]] = [
+        {
+            "protocol": evaluation.protocol.name,
+            "settings": _settings(evaluation.protocol),
+            "metrics": dict(evaluation.metrics),
+            "per_class": [_class_record(scores) for scores in evaluation.per_class.values()],
+        }
+        for evaluation in evaluations
+    ]
+    for result, rows in zip(results, checks, strict=False):
+        result["cross_check"] = [asdict(row) for row in rows]
+    report = {"schema": SCHEMA, "inputs": dict(inputs), "results": results}
+    text = json.dumps(_json_value(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # A path that is not UTF-8 has lone surrogates (os.fsdecode); JSON has an escape for them.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_csv(evaluations: Sequence[Evaluation]) -> str:
+    """The per-class scores as CSV, one row per protocol and class; undefined is empty."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for evaluation in evaluations:
+        for scores in evaluation.per_class.values():
+            record = {"protocol": evaluation.protocol.name} | _class_record(scores)
+            undefined = {key: "" for key, value in record.items() if value != value}
+            writer.writerow(record | undefined)
+    return text.getvalue()
+
+
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    settings = asdict(protocol)
+    settings["area_ranges"] = {name: limits for name, *limits in protocol.area_ranges}
+    del settings["name"], settings["metrics"]
+    return settings
+
+
+def _class_record(scores: ClassScores) -> dict[str, Any]:
+    return {
+        "name": scores.name,
+        "AP": scores.AP,
+        "AP50": scores.average_precision(0.5),
+        "AP75": scores.average_precision(0.75),
+        "recall": scores.recall,
+        "positives": scores.positives,
+        "detections": scores.detections,
+    }
+
+
+def _json_value(value: Any) -> Any:
+    """`value` with None for every NaN (undefined) and infinity (no limit)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return value

@@ -1,0 +1,138 @@
+"""Evaluations as text for a terminal."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upmap.errors import abbreviate_list, printable
+from upmap.metrics.protocols import Metric, Protocol
+from upmap.metrics.protocols.protocol import cap_text
+from upmap.metrics.scores import Evaluation
+from upmap.text_tables import align_columns
+
+if TYPE_CHECKING:
+    from upmap.metrics.cross_check import Comparison
+
+__all__ = ["as_text", "comparison_text", "inputs_text", "score_text"]
+
+MAX_SHOWN = 20  # undefined classes that are listed
+
+
+def as_text(evaluations: Sequence[Evaluation]) -> str:
+    """A table of the classes and a table of the summaries.
+
+    Args:
+        evaluations: Of the same data under different protocols; at least one.
+    """
+    parts = [
+        align_columns(_class_table(evaluations), left=1),
+        align_columns(_summary_table(evaluations), left=5),
+    ]
+    undefined = {name for evaluation in evaluations for name in evaluation.undefined_classes}
+    if undefined:
+        names = printable(abbreviate_list(sorted(undefined), MAX_SHOWN))
+        parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
+    return "\n".join(parts)
+
+
+def inputs_text(inputs: Mapping[str, str | int | None]) -> str:
+    """Two lines that say what is evaluated: files and counts.
+
+    Args:
+        inputs: Of the paths "ground_truth" and "detections", of the "image_set", or None, and of
+            the numbers of "images", "ground_truth_boxes", "detection_boxes", "difficult" and
+            "crowd" boxes.
+    """
+    marks = [f"{inputs[mark]:,} {mark}" for mark in ("difficult", "crowd") if inputs[mark]]
+    image_set = f", image set {printable(str(inputs['image_set']))}" if inputs["image_set"] else ""
+    return (
+        f"ground truth  {_relative_path(inputs['ground_truth'])}{image_set}: "
+        f"{inputs['images']:,} images, "
+        f"{inputs['ground_truth_boxes']:,} boxes{''.join(f', {mark}' for mark in marks)}\n"
+        f"detections    {_relative_path(inputs['detections'])}: "
+        f"{inputs['detection_boxes']:,} boxes\n"
+    )
+
+
+def comparison_text(rows: Sequence["Comparison"]) -> str:
+    """A cross-check as a table, with its verdict."""
+    from upmap.metrics.cross_check import agrees, largest_difference
+
+    table = [["cross-check", "upmap", "change", "pycocotools", "difference"]]
+    for row in rows:
+        change = "" if math.isnan(row.change) else f"{row.change:+.6f}"
+        is_compared = not math.isnan(row.difference)
+        theirs = score_text(row.pycocotools) if is_compared else ""
+        difference = f"{row.difference:.1e}" if is_compared else ""
+        table.append([row.name, score_text(row.ours), change, theirs, difference])
+    if all(math.isnan(row.change) for row in rows):
+        table = [[cell for column, cell in enumerate(row) if column != 2] for row in table]
+    largest = largest_difference(rows)
+    verdict = "agree" if agrees(rows) else "DISAGREE"
+    return f"{align_columns(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
+
+
+def score_text(value: float) -> str:
+    """A score as it is printed.
+
+    >>> score_text(0.67748324541), score_text(math.nan)
+    ('0.677483', 'n/a')
+    """
+    return "n/a" if math.isnan(value) else f"{value:.6f}"
+
+
+def _class_table(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """Header and rows; there is one column of positives if all protocols count the same."""
+    columns = [
+        (evaluation, *metric)
+        for evaluation in evaluations
+        for metric in _class_metrics(evaluation.protocol)
+    ]
+    counts = [[scores.positives for scores in e.per_class.values()] for e in evaluations]
+    is_same = all(count == counts[0] for count in counts)
+    counted = evaluations[:1] if is_same else evaluations
+    heads = ["positives"] if is_same else [f"{e.protocol.name} positives" for e in evaluations]
+    names = [f"{evaluation.protocol.name} {name}" for evaluation, name, _ in columns]
+    rows = [["class", "detections", *heads, *names]]
+    for name, scores in evaluations[0].per_class.items():
+        positives = [str(evaluation.per_class[name].positives) for evaluation in counted]
+        values = [e.per_class[name].average_precision(iou) for e, _, iou in columns]
+        rows.append([name, str(scores.detections), *positives, *map(score_text, values)])
+    return rows
+
+
+def _class_metrics(protocol: Protocol) -> list[tuple[str, float | None]]:
+    """Name and IoU threshold of the metrics that a class has, too: AP in the first area range."""
+    area = protocol.area_ranges[0].name
+    return [
+        ("AP" if metric.iou is None else name, metric.iou)
+        for name, metric in protocol.summary.items()
+        if metric.quantity == "AP" and metric.area == area
+    ]
+
+
+def _summary_table(evaluations: Iterable[Evaluation]) -> list[list[str]]:
+    rows = [["protocol", "metric", "IoU", "area", "max dets", "value"]]
+    for evaluation in evaluations:
+        protocol = evaluation.protocol
+        for name, metric in protocol.summary.items():
+            cap = cap_text(protocol.max_dets[metric.cap])
+            value = score_text(evaluation.metrics[name])
+            iou = _iou_text(protocol, metric)
+            rows.append([protocol.name, name, iou, metric.area, cap, value])
+    return rows
+
+
+def _iou_text(protocol: Protocol, metric: Metric) -> str:
+    sign = ">" if protocol.strict else ">="
+    if metric.iou is not None:
+        return f"{sign} {metric.iou:.2f}"
+    low, high = protocol.iou_thresholds[0], protocol.iou_thresholds[-1]
+    return f"{sign} {low:.2f}" if low == high else f"{sign} {low:.2f}:{high:.2f}"
+
+
+def _relative_path(path: str | int | None) -> str:
+    """A path, relative to the current folder if it lies in it."""
+    whole, folder = Path(str(path)), Path.cwd()
+    return printable(str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole))
