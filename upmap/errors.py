@@ -47,7 +47,20 @@ class ImplementationError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Data that is legal but worth a look."""
+    """Valid but suspicious input.
+
+    Attributes:
+        kind: What is suspicious, in kebab-case, such as "outside-image"; empty if it has no name.
+        count: How often it occurs.
+        examples: Some of the values or places.
+    """
+
+    def __init__(
+        self, message: str = "", *, kind: str = "", count: int = 1, examples: tuple[str, ...] = ()
+    ):
+        """The message is for people, the rest for programs."""
+        self.kind, self.count, self.examples = kind, count, examples
+        super().__init__(message)
 
 
 def shorten(message: str) -> str:
