@@ -94,11 +94,11 @@ def as_line(message: str) -> str:
     return shorten(printable(shorten(message)))
 
 
-def abbreviate_list(values: list[str], most: int = 5) -> str:
+def abbreviate_list(values: list[str], limit: int = 5) -> str:
     """The first few of `values`, and how many more there are.
 
-    >>> abbreviate_list(["a", "b", "c"], most=2)
+    >>> abbreviate_list(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
-    shown = ", ".join(values[:most])
-    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"
+    shown = ", ".join(values[:limit])
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

@@ -3,7 +3,6 @@
 from upmap.detection.formats.reading import (
     DEFAULT_SET,
     coco_files,
-    infer_image_set,
     open_source,
     open_sources,
     read,
@@ -36,7 +35,6 @@ __all__ = [
     "ReadOptions",
     "Writer",
     "coco_files",
-    "infer_image_set",
     "open_source",
     "open_sources",
     "read",

@@ -24,7 +24,6 @@ from upmap.files import create_folder
 __all__ = [
     "DEFAULT_SET",
     "coco_files",
-    "infer_image_set",
     "open_source",
     "open_sources",
     "read",
@@ -237,22 +236,6 @@ def recognize_format(path: Named, what: What) -> str:
             return name
     expected = "; or ".join(f"{name}: {reader.description}" for name, reader in readers.items())
     raise InputError(f"not recognized as {what}; expected {expected}", source.path)
-
-
-def infer_image_set(
-    ground_truth: Named,
-    detections: Named,
-    *,
-    format: str | None = None,  # noqa: A002
-) -> str | None:
-    """The image set that the detections' file names mention and the ground truth has.
-
-    Args:
-        ground_truth: See `read_ground_truth`.
-        detections: See `read_detections`.
-        format: See `read`.
-    """
-    return open_sources(ground_truth, detections, format=format)[0].image_set
 
 
 def coco_files(

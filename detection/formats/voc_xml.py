@@ -141,7 +141,7 @@ def _image_names(root: Path, annotations: Path, image_set: str | None) -> list[s
     sets = _list_image_sets(root)
     file = sets.get(image_set, Path(image_set))
     if not is_listing(file):
-        known = f"there are {abbreviate_list(sorted(sets), most=20)}" if sets else "there are none"
+        known = f"there are {abbreviate_list(sorted(sets), 20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
     return read_image_list(file)
 
