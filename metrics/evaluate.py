@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import upmap
 from upmap.console import Parser, run
-from upmap.detection.formats import FORMATS, coco_files, infer_image_set, read, recognize_format
+from upmap.detection.formats import FORMATS, coco_files, open_sources, read, recognize_format
 from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
 from upmap.errors import InputError, abbreviate_list
@@ -103,9 +103,18 @@ def check_reports(options: Options) -> None:
 
 
 def open_inputs(options: Options) -> Options:
-    """The options with both inputs opened: pipes and standard input can be read only once."""
-    ground_truth, detections = open_arguments(options.ground_truth, options.detections)
-    return replace(options, ground_truth=ground_truth, detections=detections or options.detections)
+    """The options with both inputs opened, and the image set that their names settle.
+
+    Pipes and standard input can be read only once.
+    """
+    truth, detections = open_arguments(options.ground_truth, options.detections)
+    truth, detections = open_sources(
+        truth,
+        detections or options.detections,
+        format=options.format,
+        image_set=options.image_set,
+    )
+    return replace(options, ground_truth=truth, detections=detections, image_set=truth.image_set)
 
 
 def cross_check_all(
@@ -200,8 +209,7 @@ def describe_inputs(
     return {
         "ground_truth": str(options.ground_truth),
         "detections": str(options.detections),
-        "image_set": options.image_set
-        or infer_image_set(options.ground_truth, options.detections, format=options.format),
+        "image_set": options.image_set,
         "images": len(ground_truth.catalog.images),
         "classes": len(ground_truth.catalog.classes),
         "ground_truth_boxes": len(ground_truth),

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 
 from upmap.conversion import decode_json
 from upmap.data.shapes import CLASSES, Scene, scenes
-from upmap.detection.formats.voc_xml import read_image_list
+from upmap.detection.formats.image_sets import read_image_list
 from upmap.errors import InputError
 from upmap.files import is_file, list_folder, read_bytes, read_text, require_path
 from upmap.metrics.semantic import IGNORED
