@@ -20,7 +20,8 @@ from upmap.segmentation.device import select_device
 from upmap.segmentation.measurement import Measured, measure_models
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import PRECISIONS
-from upmap.segmentation.train import TrainOptions, train
+from upmap.segmentation.train import train
+from upmap.segmentation.training_options import TrainOptions
 
 __all__ = ["COLUMNS", "main", "refuse_apart", "scored"]
 

@@ -14,7 +14,8 @@ import upmap
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.predict import predict_labels
-from upmap.segmentation.train import TrainOptions, train
+from upmap.segmentation.train import train
+from upmap.segmentation.training_options import TrainOptions
 
 OUT = Path("shapes-model")
 PHOTO = Path(upmap.__file__).parent / "data/sample/voc/JPEGImages/shape_000001.jpg"

@@ -39,7 +39,8 @@ from upmap.segmentation.measurement import measure_models
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import OptimizationOptions
 from upmap.segmentation.report import page, table
-from upmap.segmentation.train import MAX_SEED, Diverged, Row, TrainingResult, TrainOptions, train
+from upmap.segmentation.train import Diverged, Row, TrainingResult, train
+from upmap.segmentation.training_options import MAX_SEED, TrainOptions
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
 
 __all__ = ["CompareOptions", "Comparison", "compare_operators", "main", "paired_difference"]

@@ -11,9 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
@@ -31,15 +31,9 @@ from upmap.files import (
     create_file,
 )
 from upmap.metrics.semantic import SemanticScores, semantic_scores
-from upmap.options import (
-    Range,
-    add_flags,
-    describe_value,
-    parse_options,
-    validate_ranges,
-)
+from upmap.options import add_flags, describe_value, parse_options
 from upmap.progress import track_progress
-from upmap.segmentation.augmentation import AugmentationOptions, Views
+from upmap.segmentation.augmentation import Views
 from upmap.segmentation.checkpoint import (
     PROGRAM,
     SCHEMA,
@@ -48,29 +42,22 @@ from upmap.segmentation.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from upmap.segmentation.datasets import (
-    LARGEST_IMAGE,
-    MAX_PIXELS,
-    Segmentation,
-    open_dataset,
-    validate_dataset,
-)
+from upmap.segmentation.datasets import Segmentation, open_dataset, validate_dataset
 from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import as_input, confusion, resize
-from upmap.segmentation.losses import LossOptions, compute_loss
-from upmap.segmentation.models import ModelOptions, build_model
+from upmap.segmentation.losses import compute_loss
+from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import (
-    OptimizationOptions,
     autocast,
     build_optimizer,
     grad_scaler,
     learning_rate,
 )
+from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import COLUMNS, Row, State, restore
 
 __all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train"]
 
-MAX_SEED = 2**32 - 1  # times EPOCH_SEEDS, a generator's seed has room for it in 63 bits
 EPOCH_SEEDS = 1_000_003  # keeps the epochs of one seed apart from those of another
 FREE_TO_CHANGE = (
     "out",
@@ -92,68 +79,6 @@ examples:
 writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv;
 with --tensorboard true the same for `tensorboard --logdir OUT`.
 exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """All that a training is made of; saved with every checkpoint.
-
-    Attributes:
-        dataset: shapes, camvid, voc2012 or folder.
-        root: The folder of the data set; shapes needs none.
-        train: The split that is learned from.
-        val: The split that the best epoch is chosen by.
-        test: The split that the best epoch is reported on, or nothing.
-        out: A new folder for what is written.
-        epochs: How often every image is seen.
-        batch_size: Images per step, over all processes and accumulated parts.
-        accumulate: Parts that a batch is computed in.
-        factor: Of the size that the model sees images at; scores are at the labels' size.
-        full_labels: Whether the loss is taken at the labels' size, too, not at the model's.
-        ema: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
-        seed: Of the weights, the order and the views.
-        device: cuda, cpu, or auto.
-        channels_last: Whether tensors keep the channels of a pixel together.
-        compile: Whether the model runs through torch.compile.
-        workers: Processes that load images.
-        patience: Steps in a row that may be skipped for a gradient that is not finite.
-        resume: Whether to go on from last.pt in `out`.
-        tensorboard: Whether to write the history for TensorBoard, too.
-        max_pixels: Images and labels of more pixels are refused.
-        model: The model.
-        loss: The loss.
-        augmentation: The views.
-        optimization: The steps.
-    """
-
-    dataset: str = "shapes"
-    root: str | None = None
-    train: str = "train"
-    val: str = "val"
-    test: str = "test"
-    out: str = "runs/train"
-    epochs: Annotated[int, Range(1, 1_000_000)] = 20
-    batch_size: Annotated[int, Range(1, 65536)] = 8
-    accumulate: Annotated[int, Range(1, 65536)] = 1
-    factor: Annotated[float, Range(0, 4, above=True)] = 1.0
-    full_labels: bool = False
-    ema: Annotated[float, Range(0, 1, below=True)] = 0.0
-    seed: Annotated[int, Range(0, MAX_SEED)] = 0
-    device: str = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    workers: Annotated[int, Range(0, 256)] = 0
-    patience: Annotated[int, Range(1, 1_000_000)] = 5
-    resume: bool = False
-    tensorboard: bool = False
-    max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS
-    model: ModelOptions = field(default_factory=ModelOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
-    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
-    optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
-
-    def __post_init__(self) -> None:
-        validate_ranges(self)
 
 
 class Diverged(RuntimeError):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.train import TrainOptions, train
+from upmap.segmentation.train import train
+from upmap.segmentation.training_options import TrainOptions
 
 
 @pytest.fixture(scope="session")

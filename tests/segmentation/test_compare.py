@@ -25,7 +25,7 @@ from upmap.segmentation.pictures import (
     scores,
 )
 from upmap.segmentation.report import page, table
-from upmap.segmentation.train import TrainOptions
+from upmap.segmentation.training_options import TrainOptions
 
 TINY = TrainOptions(
     epochs=1,

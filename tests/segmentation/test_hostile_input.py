@@ -29,7 +29,7 @@ from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_model, shapes
 from upmap.segmentation.predict import PredictOptions
-from upmap.segmentation.train import TrainOptions
+from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {

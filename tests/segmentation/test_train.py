@@ -21,7 +21,8 @@ from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.evaluation import confusion
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.train import TrainOptions, main, train
+from upmap.segmentation.train import main, train
+from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNS = ("--epochs", "16", "--optimization.learning_rate", "0.02")
