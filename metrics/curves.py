@@ -69,6 +69,7 @@ def accumulate(
     classes: NDArray[np.int64] | None = None,
     with_scores: bool = False,
     impl: Implementation | None = None,
+    threads: int = 0,
 ) -> Accumulated:
     """Precision, recall and area under the curve of every class, threshold, area range and cap.
 
@@ -78,6 +79,7 @@ def accumulate(
         classes: The places of those wanted, ascending, of which K are counted; None for all.
         with_scores: Whether to return the scores at which recalls are reached.
         impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
     """
     protocol = table.protocol
     max_dets = _caps(protocol)
@@ -88,6 +90,7 @@ def accumulate(
         epsilon=protocol.epsilon,
         with_areas=protocol.recall_points is None,
         with_scores=with_scores,
+        threads=threads,
         impl=impl,
     )
 
@@ -97,6 +100,7 @@ def final_recall(
     *,
     classes: NDArray[np.int64] | None = None,
     impl: Implementation | None = None,
+    threads: int = 0,
 ) -> NDArray[np.float64]:
     """The recall that each class reaches, float64 [T, K, A, M]; NaN where it has no positives.
 
@@ -104,9 +108,11 @@ def final_recall(
         table: The match table.
         classes: See `accumulate`.
         impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
     """
     ranked = _rank_detections(table, classes)
-    return accumulation.recalls(ranked, max_dets=_caps(table.protocol), impl=impl)
+    caps = _caps(table.protocol)
+    return accumulation.recalls(ranked, max_dets=caps, threads=threads, impl=impl)
 
 
 def precision_samples(found: Accumulated) -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ def match(
         detections: N detected boxes.
         protocol: The choices.
         impl: "native" or "reference"; None for the best that is built.
-        threads: At most so many; 0 for as many as the machine has.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If detections lie on images that the ground truth does not have.

@@ -125,6 +125,7 @@ def mean_average_precision(
     class_names: ClassNamesSource | None = None,
     classes: ClassNames | None = None,
     impl: Implementation | None = None,
+    threads: int = 0,
 ) -> Evaluation:
     """Evaluates detections against ground truth.
 
@@ -140,6 +141,7 @@ def mean_average_precision(
             ground truth has no such ids; a mapping, or a file (`upmap.read_detections`).
         classes: For dicts: the names of integer labels.
         impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If the input is wrong; names the file and line, or the image and key.
@@ -152,25 +154,36 @@ def mean_average_precision(
     1.0
     """
     if isinstance(ground_truth, Named) and isinstance(detections, Named):
-        truth, found = read(ground_truth, detections, image_set=image_set, class_names=class_names)
+        truth, found = read(
+            ground_truth,
+            detections,
+            image_set=image_set,
+            class_names=class_names,
+            threads=threads,
+        )
     elif class_names is not None:
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
     else:
         truth, found = _tables(ground_truth, detections, protocol, classes)
-    return evaluate_matches(match(truth, found, protocol, impl=impl), impl=impl)
+    table = match(truth, found, protocol, impl=impl, threads=threads)
+    return evaluate_matches(table, impl=impl, threads=threads)
 
 
-def evaluate_matches(table: MatchTable, *, impl: Implementation | None = None) -> Evaluation:
+def evaluate_matches(
+    table: MatchTable, *, impl: Implementation | None = None, threads: int = 0
+) -> Evaluation:
     """The numbers of a match table.
 
     Args:
         table: The match table, possibly joined from several.
         impl: "native" or "reference"; None for the best that is built.
+        threads: Maximum number of threads; 0 uses all cores.
     """
     protocol = table.protocol
     caps, classes = _curve_caps(protocol), _classes_to_average(table)
-    precision = precision_samples(accumulate(table, caps=caps, classes=classes, impl=impl))
-    recall = final_recall(table, classes=classes, impl=impl)[:, np.newaxis]
+    accumulated = accumulate(table, caps=caps, classes=classes, impl=impl, threads=threads)
+    precision = precision_samples(accumulated)
+    recall = final_recall(table, classes=classes, impl=impl, threads=threads)[:, np.newaxis]
     metrics = {}
     for name, metric in protocol.summary.items():
         cap = metric.cap % len(protocol.max_dets)

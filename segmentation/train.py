@@ -1,4 +1,4 @@
-"""Trains a segmentation model: `python -m segmentation.train --config FILE.toml --key value`.
+"""Trains a segmentation model: `python -m segmentation.train --config FILE.toml --flag value`.
 
 Under `torchrun --nproc-per-node N -m segmentation.train ...` every process takes its share of each
 batch. A training that was killed goes on with `--resume`, bit for bit the same on a CPU.
@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError, printable
 from upmap.files import (
     check_folder,
@@ -43,7 +43,7 @@ from upmap.segmentation.checkpoint import (
     save_checkpoint,
 )
 from upmap.segmentation.datasets import Segmentation, open_dataset, validate_dataset
-from upmap.segmentation.device import select_device
+from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import as_input, confusion, resize
 from upmap.segmentation.losses import compute_loss
 from upmap.segmentation.models import build_model
@@ -66,18 +66,23 @@ FREE_TO_CHANGE = (
     "workers",
     "device",
     "tensorboard",
+    "threads",
     "max_pixels",
 )  # between a kill and --resume
 EXAMPLES = """\
 examples:
-  python -m segmentation.train                                    drawn shapes, a few minutes
-  python -m segmentation.train --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
-  python -m segmentation.train --config camvid.toml --root CamVid --optimization.precision bf16
-  python -m segmentation.train --config camvid.toml --root CamVid --resume true
-  torchrun --nproc-per-node 2 -m segmentation.train --batch_size 16
+  drawn shapes, a few minutes
+    %(prog)s
+  the options of a file, and others
+    %(prog)s --config camvid.toml --root CamVid --optimization.precision bf16
+    %(prog)s --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
+  on with a training that was stopped
+    %(prog)s --config camvid.toml --root CamVid --resume
+  several processes
+    torchrun --nproc-per-node 2 -m upmap.segmentation.train --batch-size 16
 
 writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv;
-with --tensorboard true the same for `tensorboard --logdir OUT`.
+with --tensorboard the same for `tensorboard --logdir OUT`.
 exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
 
 
@@ -107,7 +112,7 @@ class TrainingResult:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = Parser(
-        prog=f"python -m {PROGRAM}",
+        prog=describe_command(f"upmap.{PROGRAM}"),
         description="Trains an FCN or U-Net with the upsampling operator of your choice.",
         epilog=EXAMPLES,
     )
@@ -115,8 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: _program(parse_options(TrainOptions, parser, arguments)), Diverged)
 
 
-def _program(options: TrainOptions) -> None:
-    """Trains, and prints the scores of the best epoch."""
+def _program(options: TrainOptions) -> int:
+    """Trains, and prints the scores of the best epoch; returns 0."""
+    limit_threads(options.threads)
     check_folder(Path(options.out))
     _join_processes()
     found = train(options, after_epoch=_epoch_logger(options), show_progress=True)
@@ -124,6 +130,7 @@ def _program(options: TrainOptions) -> None:
         _print_scores(found, options)
     if _world() > 1:
         processes.destroy_process_group()
+    return 0
 
 
 def train(
@@ -147,7 +154,7 @@ def train(
     data, val = _datasets(options, show_progress)
     options = replace(options, model=replace(options.model, classes=len(data.classes)))
     if (weights := options.loss.class_weights) and len(weights) != len(data.classes):
-        raise InputError(f"--loss.class_weights: {len(weights)} for {len(data.classes)} classes")
+        raise InputError(f"--loss.class-weights: {len(weights)} for {len(data.classes)} classes")
     _validate_batches(options, len(data))
     state = _resume(options, device, data) if options.resume else None
     if state is None:
@@ -230,10 +237,10 @@ def _datasets(options: TrainOptions, show_progress: bool) -> tuple[Segmentation,
 def _validate_batches(options: TrainOptions, count: int) -> None:
     """Refuses batches that `count` images, the processes or the parts cannot make."""
     if count < options.batch_size:
-        raise InputError(f"--batch_size {options.batch_size}: there are only {count} images")
+        raise InputError(f"--batch-size {options.batch_size}: there are only {count} images")
     if options.batch_size % (_world() * options.accumulate):
         raise InputError(
-            f"--batch_size {options.batch_size} is no multiple of {_world()} processes x "
+            f"--batch-size {options.batch_size} is no multiple of {_world()} processes x "
             f"{options.accumulate} parts"
         )
 
@@ -262,7 +269,7 @@ def _fresh(options: TrainOptions, device: torch.device) -> State:
 def _refuse_overwriting(options: TrainOptions) -> None:
     last = Path(options.out) / "last.pt"
     if last.exists():
-        raise InputError("exists already: --resume true, or name a new --out", last)
+        raise InputError("exists already: --resume, or name a new --out", last)
 
 
 def _resume(options: TrainOptions, device: torch.device, data: Segmentation) -> State | None:

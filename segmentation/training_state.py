@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from upmap.errors import InputError
-from upmap.options import Range, describe_value, validate_ranges
+from upmap.options import Range, describe_value, validate_fields
 from upmap.segmentation.checkpoint import as_kind, load_weights, validate_tensor, validate_weights
 
 __all__ = ["COLUMNS", "Row", "State", "restore"]
@@ -58,7 +58,7 @@ class _Progress:
     history: list[dict[str, float]]
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
         if len(self.history) != self.epoch:
             raise ValueError(f"history has {len(self.history)} rows for epoch {self.epoch}")
         if self.skipped > self.step:
@@ -78,7 +78,7 @@ class _Scaler:
     _growth_tracker: Annotated[int, Range(0, 2**31 - 1)]
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
 
 
 def restore(
@@ -90,7 +90,7 @@ def restore(
         state: As the training began; unchanged where the checkpoint is refused, but for weights.
         checkpoint: What was loaded.
         path: The file, for errors.
-        name: Of the optimizer, a key of OPTIMISERS.
+        name: Of the optimizer, a key of OPTIMIZERS.
         steps: Of an epoch.
         epochs: Of the training.
 

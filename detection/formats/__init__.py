@@ -42,8 +42,8 @@ class Format:
         description: One line for --help.
         is_ground_truth: Whether an input looks like this format's ground truth.
         is_detections: Whether an input looks like this format's detections.
-        read_ground_truth: (input, image set, progress bar) to table.
-        read_detections: (input, the ground truth's catalog, image set) to table.
+        read_ground_truth: (input, image set, progress bar, threads) to table.
+        read_detections: (input, the ground truth's catalog, image set, threads) to table.
         has_category_ids: Whether detections name their classes by id.
         image_set_hints: The image sets that detections' file names may speak of, likeliest first.
         write: Writes both tables (detections may be None) into a folder, under an image set.
@@ -52,8 +52,8 @@ class Format:
     description: str
     is_ground_truth: Callable[[Input], bool]
     is_detections: Callable[[Input], bool]
-    read_ground_truth: Callable[[Input, str | None, bool], GroundTruth]
-    read_detections: Callable[[Input, Catalog, str | None], Detections]
+    read_ground_truth: Callable[[Input, str | None, bool, int], GroundTruth]
+    read_detections: Callable[[Input, Catalog, str | None, int], Detections]
     has_category_ids: bool
     image_set_hints: Callable[[Input], list[str]]
     write: Callable[[GroundTruth, Detections | None, Path, str], None]
@@ -124,6 +124,7 @@ def read_ground_truth(
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
+    threads: int = 0,
     show_progress: bool = False,
 ) -> GroundTruth:
     """Ground truth from files.
@@ -133,6 +134,7 @@ def read_ground_truth(
             pipe or compressed by gzip.
         format: A key of FORMATS; None to look at the files.
         image_set: The name of an image set, or a file that lists image ids; None for all images.
+        threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -140,7 +142,7 @@ def read_ground_truth(
     """
     path = open_input(path)
     known = _format(format or recognize_format(path, "ground truth"))
-    return known.read_ground_truth(path, image_set, show_progress)
+    return known.read_ground_truth(path, image_set, show_progress, threads)
 
 
 def read_detections(
@@ -150,6 +152,7 @@ def read_detections(
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
+    threads: int = 0,
 ) -> Detections:
     """Detections from files.
 
@@ -161,6 +164,7 @@ def read_detections(
         image_set: The image set in comp4 file names; None if there is only one.
         class_names: Which class each category id of a COCO results file is, where the ground truth
             has no such ids (or others): a mapping, or a file (see `read_class_names`).
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
@@ -172,7 +176,7 @@ def read_detections(
             message = "class names are for category ids, which these files have not"
             raise InputError(message, path.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
-    return known.read_detections(path, catalog, image_set)
+    return known.read_detections(path, catalog, image_set, threads)
 
 
 def read(
@@ -182,6 +186,7 @@ def read(
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
+    threads: int = 0,
     show_progress: bool = False,
 ) -> tuple[GroundTruth, Detections]:
     """Ground truth and detections from files, under one catalog.
@@ -195,6 +200,7 @@ def read(
         format: The format of both; None to look at the files.
         image_set: The name of an image set, or a file that lists image ids.
         class_names: See `read_detections`.
+        threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
     Raises:
@@ -204,10 +210,19 @@ def read(
     if image_set is None:
         image_set = infer_image_set(ground_truth, detections, format=format)
     truth = read_ground_truth(
-        ground_truth, format=format, image_set=image_set, show_progress=show_progress
+        ground_truth,
+        format=format,
+        image_set=image_set,
+        threads=threads,
+        show_progress=show_progress,
     )
     found = read_detections(
-        detections, truth.catalog, format=format, image_set=image_set, class_names=class_names
+        detections,
+        truth.catalog,
+        format=format,
+        image_set=image_set,
+        class_names=class_names,
+        threads=threads,
     )
     _warn_of_unknown_classes(truth, found, detections.path)
     truth, found = align(truth, found)

@@ -66,7 +66,9 @@ def is_detections(named: Input) -> bool:
     return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"[")
 
 
-def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(
+    named: Input, image_set: str | None, show_progress: bool, threads: int = 0
+) -> GroundTruth:
     """Ground truth of an instances file.
 
     As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
@@ -78,6 +80,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
         image_set: In a folder, the name in instances_<name>.json; for a file, a text file with an
             image id on each line; None for the only one there is, and all of its images.
         show_progress: Not used: the file is read in one go.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If the file is not such a file; names the key.
@@ -87,7 +90,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
     named, image_set = _select_file(named, image_set)
     path = named.path
     with _translate_errors(path):
-        found = instances(named.source)
+        found = instances(named.source, threads=threads)
     catalog = _catalog(found, path)
     _validate_bounds(found, path, "annotations")
     _validate_sides(found, path)
@@ -111,13 +114,16 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
     return table if image_set is None else with_images(table, _read_image_list(image_set, catalog))
 
 
-def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(
+    named: Input, catalog: Catalog, image_set: str | None, threads: int = 0
+) -> Detections:
     """Detections of a results file.
 
     Args:
         named: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
         image_set: Not used.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If the file is not such a file, an id is not in `catalog`, or that has no ids
@@ -127,7 +133,7 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
 
     path = named.path
     with _translate_errors(path):
-        found = results(named.source)
+        found = results(named.source, threads=threads)
     if len(found.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(found, path, "")

@@ -43,13 +43,16 @@ def image_set_hints(named: Input) -> list[str]:
     return sorted(set.intersection(*hints), key=len, reverse=True) if hints else []
 
 
-def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(
+    named: Input, catalog: Catalog, image_set: str | None, threads: int = 0
+) -> Detections:
     """Detections of a folder of results files; a class without a file has no detections.
 
     Args:
         named: The folder, or one file.
         catalog: The ground truth's images and classes.
         image_set: The image set in the files' names; None if they all have the same.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If there are no such files, two challenges are mixed, a line is malformed, or
@@ -57,7 +60,7 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
     """
     files = _class_files(named, image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    found = _read([open_input(file) for file in files.values()], images_by_name(catalog))
+    found = _read([open_input(file) for file in files.values()], images_by_name(catalog), threads)
     label = np.array([classes.index(name) for name in files], np.int32)
     return Detections(
         image=found.image,
@@ -125,12 +128,12 @@ def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]
     return dict(sorted(classes.items()))  # files of "a" and "a b" sort otherwise: " " < "."
 
 
-def _read(files: list[Input], images: dict[str, int]) -> Results:
+def _read(files: list[Input], images: dict[str, int], threads: int) -> Results:
     from upmap.kernels import voc_files
 
     data = {i: file.data for i, file in enumerate(files) if file.data is not None}
     try:
-        return voc_files.results([file.path for file in files], images, data=data)
+        return voc_files.results([file.path for file in files], images, threads=threads, data=data)
     except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:

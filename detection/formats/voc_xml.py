@@ -44,7 +44,9 @@ def is_ground_truth(named: Input) -> bool:
     return named.is_folder() and _layout(named.path) is not None
 
 
-def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(
+    named: Input, image_set: str | None, show_progress: bool, threads: int = 0
+) -> GroundTruth:
     """Ground truth of a devkit folder, or of a folder of XML files.
 
     Args:
@@ -52,6 +54,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
         image_set: A name (ImageSets/Main/<name>.txt, or <name>.txt beside Annotations), or a file
             with an image id first on each line; None for every XML file there is.
         show_progress: Whether to draw a progress bar on a terminal, if Python is to read the files.
+        threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
         InputError: If a file is missing or malformed; names the file and the line.
@@ -61,7 +64,7 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
         raise InputError("neither a VOC devkit folder nor a folder of XML files", named.path)
     root, annotations = layout
     names = sorted(_images(root, annotations, image_set))
-    return _table(names, _read(annotations, names, show_progress))
+    return _table(names, _read(annotations, names, show_progress, threads))
 
 
 def image_sets(path: Path) -> dict[str, Path]:
@@ -170,14 +173,14 @@ def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     return read_image_list(file)
 
 
-def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
+def _read(folder: Path, names: list[str], show_progress: bool, threads: int) -> Annotations:
     from upmap.kernels import voc_files
 
     def track(names: list[str]) -> Iterable[str]:
         return track_progress(names, "annotations", total=len(names), show=show_progress)
 
     try:
-        return voc_files.annotations(folder, names, watched=track)
+        return voc_files.annotations(folder, names, threads=threads, watched=track)
     except voc_files.VocError as error:
         raise InputError(error.message, error.path, error.where) from None
     except OSError as error:
