@@ -5,25 +5,32 @@ VOC2007 development kit: the extent of the visible pixels, from 1, both ends inc
 background.
 """
 
-import argparse
 import colorsys
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.detection.boxes import box_area, inclusive_size
 from upmap.detection.formats import write
 from upmap.detection.tables import Catalog, Detections, GroundTruth
 from upmap.errors import InputError, printable
 from upmap.files import create_folder
+from upmap.options import (
+    Choices,
+    Positional,
+    Range,
+    add_flags,
+    parse_options,
+    validate_fields,
+)
 
 __all__ = [
     "CLASSES",
@@ -70,10 +77,18 @@ WRONG_CLASSES = 0.05
 FALSE_POSITIVES = 1.0  # per image
 GRID = 0.25  # px: exact in binary, so that both pixel conventions hold the same boxes
 
+DESCRIPTION = """\
+Writes a synthetic detection data set: images of colored shapes, their ground truth, and the
+detections of an imaginary detector."""
+NOTES = """\
+The same seed gives the same data. Evaluate it with `upmap evaluate OUT/voc OUT/voc/results`.
+
+exit status: 0 good; 2 misused, or without OpenCV."""
+
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 Contours = list[Floats]
-Range = tuple[float, float]
+Interval = tuple[float, float]
 FormatName = Literal["voc", "coco"]
 
 FORMAT_CHOICES: dict[str, tuple[FormatName, ...]] = {
@@ -214,14 +229,38 @@ def write_shapes(
     return truth, found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is drawn, and where it is written.
+
+    Attributes:
+        folder: A new folder.
+        images: How many images.
+        seed: Of the random numbers.
+        format: OUT/voc has XML and comp4 files, OUT/coco has JSON.
+    """
+
+    folder: Annotated[Path, Positional("OUT")]
+    images: Annotated[int, Range(1, 999_999)] = 48
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    format: Annotated[str, Choices(FORMAT_CHOICES)] = "both"
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    return run(lambda: _program(_parser().parse_args(arguments)))
+    parser = Parser(
+        prog=describe_command("upmap.data.shapes"), description=DESCRIPTION, epilog=NOTES
+    )
+    add_flags(parser, Options)
+    return run(lambda: _program(parse_options(Options, parser, arguments)))
 
 
-def _program(options: argparse.Namespace) -> None:
+def _program(options: Options) -> int:
     try:
-        truth, found = write_shapes(
+        truth, detections = write_shapes(
             options.folder,
             images=options.images,
             seed=options.seed,
@@ -232,36 +271,8 @@ def _program(options: argparse.Namespace) -> None:
         raise InputError(f"{error}; {hint}") from None
     count = len(truth.catalog.images)
     folder = printable(str(options.folder))
-    print(f"{folder}: {count} images, {len(truth)} objects, {len(found)} detections")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m data.shapes",
-        description="Writes a synthetic detection data set: images of colored shapes, their "
-        "ground truth, and the detections of an imaginary detector.",
-        epilog="The same seed gives the same data. Evaluate it with\n"
-        "`python -m metrics.evaluate OUT/voc OUT/voc/results`.\n\n"
-        "exit status: 0 good; 2 misused, or without OpenCV.",
-    )
-    parser.add_argument("folder", metavar="OUT", type=Path, help="a new folder")
-    parser.add_argument(
-        "--images", type=int, default=48, metavar="N", help="how many images (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="of the random numbers (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=tuple(FORMAT_CHOICES),
-        default="both",
-        help="OUT/voc: XML and comp4 files; OUT/coco: JSON; or both (default)",
-    )
-    return parser
+    print(f"{folder}: {count} images, {len(truth)} objects, {len(detections)} detections")
+    return 0
 
 
 def _scene(rng: Generator, *, is_background: bool, colored: bool) -> Scene:
@@ -330,20 +341,20 @@ def _ramp(width: int, height: int, rng: Generator) -> Floats:
     return scaled
 
 
-def _hues(label: int) -> Range:
+def _hues(label: int) -> Interval:
     """The hues of a class: its share of the circle."""
     middle = label / len(CLASSES)
     reach = HUE_SPREAD / (2 * len(CLASSES))
     return middle - reach, middle + reach
 
 
-def _color(rng: Generator, hue: Range, saturation: Range, value: Range) -> Floats:
+def _color(rng: Generator, hue: Interval, saturation: Interval, value: Interval) -> Floats:
     """A color, float64 [3], RGB, 0 .. 255; hues are shares of the circle."""
     hsv = rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
-def _paint(canvas: Floats, contours: Contours, rng: Generator, hue: Range) -> Floats:
+def _paint(canvas: Floats, contours: Contours, rng: Generator, hue: Interval) -> Floats:
     """`canvas` with a shaded shape on it and a soft shadow beside it, float64 [H, W, 3]."""
     import cv2
 

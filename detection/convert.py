@@ -1,12 +1,12 @@
 """The command line of format conversion: `python -m detection.convert`."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
@@ -20,6 +20,15 @@ from upmap.detection.inputs import Named, Source, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.errors import printable
 from upmap.files import check_new_folder
+from upmap.options import (
+    Choices,
+    Flag,
+    Positional,
+    Threads,
+    add_flags,
+    parse_options,
+    validate_fields,
+)
 
 __all__ = ["main"]
 
@@ -28,12 +37,12 @@ Converts ground truth, and detections if they are given, to another format."""
 NOTES = """\
 examples:
   VOC to COCO: out/instances_test.json and out/detections_test.json
-    python -m detection.convert VOCdevkit/VOC2007 results/ --to coco --out out --image-set test
+    %(prog)s VOCdevkit/VOC2007 results/ --to coco --out out --image-set test
   COCO to VOC: out/Annotations/*.xml, out/ImageSets/Main/all.txt and
   out/results/comp4_det_all_<class>.txt
-    python -m detection.convert instances.json detections.json --to voc --out out
+    %(prog)s instances.json detections.json --to voc --out out
   ground truth alone, only the images in a list
-    python -m detection.convert instances.json --to voc --out out --image-set val.txt
+    %(prog)s instances.json --to voc --out out --image-set val.txt
 
 pixels: VOC writes the first and last pixel of a box, counted from 1 (1-based, inclusive); COCO
 writes its left and top edge, from 0, and its size (0-based, continuous). The same region is
@@ -50,24 +59,48 @@ exit status: 0 good; 2 misused or unreadable input, and then nothing is written.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for."""
+    """What is converted, and to what.
 
-    ground_truth: Named
-    detections: Named | None
-    to: str
-    out: Path
-    source: str | None
-    image_set: str | None
-    class_names: Path | None
+    Attributes:
+        ground_truth: A file, a folder or -.
+        detections: A file, a folder or -; without them only ground truth is converted.
+        to: The format to write.
+        out: A new folder for what is written.
+        source: The format to read; default: recognized by looking at the files.
+        image_set: An image set of the ground truth, or a file with an image id first on each line;
+            default: the one that the detections' file names speak of, else all images.
+        class_names: Which class each category id of COCO results is, where the ground truth has no
+            such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
+        threads: Maximum number of threads; 0 uses all cores.
+    """
+
+    ground_truth: Annotated[Named, Positional("GROUND_TRUTH")]
+    detections: Annotated[Named | None, Positional("DETECTIONS")] = None
+    to: Annotated[str, Choices(FORMATS), Flag(metavar="FORMAT")]
+    out: Annotated[Path, Flag(metavar="DIR")]
+    source: Annotated[str | None, Choices(FORMATS), Flag(name="from", metavar="FORMAT")] = None
+    image_set: Annotated[str | None, Flag(metavar="NAME|FILE")] = None
+    class_names: Annotated[Path | None, Flag(metavar="FILE")] = None
+    threads: Threads = 0
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    return run(lambda: program(Options(**vars(_parser().parse_args(arguments)))))
+    formats = [f"  {name}: {row.description}" for name, row in FORMATS.items()]
+    parser = Parser(
+        prog=describe_command("upmap.detection.convert"),
+        description="\n".join([DESCRIPTION, "", "formats:", *formats]),
+        epilog=NOTES,
+    )
+    add_flags(parser, Options)
+    return run(lambda: program(parse_options(Options, parser, arguments)))
 
 
-def program(options: Options) -> None:
-    """Reads, writes, and prints what was written."""
+def program(options: Options) -> int:
+    """Reads, writes, and prints what was written; returns 0."""
     check_new_folder(options.out)
     truth_source, detections_source = resolve_inputs(options)
     options = replace(options, ground_truth=truth_source, detections=detections_source)
@@ -77,6 +110,7 @@ def program(options: Options) -> None:
     print(format_summary(ground_truth, detections))
     for line in list_outputs(options.out):
         print(printable(line))
+    return 0
 
 
 def resolve_inputs(options: Options) -> tuple[Source, Source | None]:
@@ -89,13 +123,15 @@ def resolve_inputs(options: Options) -> tuple[Source, Source | None]:
 
 
 def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
-    """What is converted."""
+    """The tables to convert; the inputs are resolved."""
     if options.detections is None:
-        return read_ground_truth(options.ground_truth, show_progress=True), None
+        truth = read_ground_truth(options.ground_truth, threads=options.threads, show_progress=True)
+        return truth, None
     return read(
         options.ground_truth,
         options.detections,
         class_names=options.class_names,
+        threads=options.threads,
         show_progress=True,
     )
 
@@ -133,31 +169,6 @@ def list_outputs(folder: Path) -> Iterator[str]:
         several = f"{place} ({len(files)} files *{files[0].suffix})"
         same = len(files) > 2 and len({file.suffix for file in files}) == 1
         yield from [several] if same else map(str, files)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m detection.convert", description=DESCRIPTION, epilog=NOTES)
-    known = "; ".join(f"{name}: {row.description}" for name, row in FORMATS.items())
-    add = parser.add_argument
-    add("ground_truth", type=Path, metavar="GROUND_TRUTH", help=f"what to read ({known})")
-    add("detections", type=Path, nargs="?", metavar="DETECTIONS", help="detections, likewise")
-    add("--to", required=True, choices=FORMATS, help="the format to write")
-    add("--out", required=True, type=Path, metavar="DIR", help="a new folder for what is written")
-    add("--from", dest="source", choices=FORMATS, help="the format to read; default: recognized")
-    add(
-        "--image-set",
-        metavar="NAME|FILE",
-        help="an image set of the ground truth, or a file with an image id first on each line; "
-        "default: the one that the detections' file names speak of, else all images",
-    )
-    add(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="which class each category id of COCO results is, where the ground truth has no such "
-        "ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file",
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,18 +6,32 @@ import os
 import shlex
 import shutil
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from upmap.console import Parser, describe_command, run
 from upmap.kernels import LOAD_ERRORS, OPERATIONS
 
 
-def main() -> None:
-    """Prints a line for each implementation of each operation."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    parser = Parser(
+        prog=describe_command("upmap.kernels"),
+        description="Lists the implementations of each operation, and which this machine has.",
+        epilog="exit status: 0 good; 2 misused.",
+    )
+    return run(lambda: _program(parser.parse_args(arguments)))
+
+
+def _program(_: Namespace) -> int:
+    """Prints a line for each implementation of each operation; returns 0."""
     for operation in OPERATIONS:
         for name, state in _describe_implementations(operation).items():
             print(f"{operation:<14}{name:<12}{state}")
+    return 0
 
 
 def _describe_implementations(operation: str) -> dict[str, str]:
@@ -71,23 +85,5 @@ def _requirement(source: dict[str, Any], version: str) -> str:
     return f"upmap @ {repository['vcs']}+{source['url']}@{repository['commit_id']}"
 
 
-def _run() -> int:
-    """Runs the program; returns 74 if stdout cannot be written to, else 0."""
-    if sys.stdout is None:
-        print("error: standard output is closed", file=sys.stderr)
-        return 74  # EX_IOERR of sysexits.h
-    try:
-        main()
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # a reader, such as head, closed the pipe
-            print(f"error: standard output: {error.strerror}", file=sys.stderr)
-            return 74
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(main())

@@ -1,15 +1,13 @@
 """The command line of detection evaluation: `python -m metrics.evaluate`."""
 
-import argparse
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import upmap
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.detection.formats import FORMATS, coco_files, open_sources, read, recognize_format
 from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
@@ -22,6 +20,16 @@ from upmap.metrics.protocols.overrides import override_protocol
 from upmap.metrics.reports.records import BEGINNINGS, as_csv, as_json
 from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
 from upmap.metrics.scores import Evaluation
+from upmap.options import (
+    Choices,
+    Flag,
+    Positional,
+    Range,
+    Threads,
+    add_flags,
+    parse_options,
+    validate_fields,
+)
 
 if TYPE_CHECKING:
     from upmap.metrics.cross_check import Comparison
@@ -33,12 +41,12 @@ Evaluates object detections: VOC07 11-point mAP, VOC2010+ all-point mAP and COCO
 each equal to its official tool. Without arguments it evaluates the bundled sample."""
 EXAMPLES = """\
 examples:
-  python -m metrics.evaluate
-  python -m metrics.evaluate VOCdevkit/VOC2007 results/ --image-set test
-  python -m metrics.evaluate instances_val2017.json detections.json --json report.json
-  python -m metrics.evaluate VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
-  python -m metrics.evaluate VOCdevkit/VOC2007 results/ --cross-check
-  python -m metrics.evaluate VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
+  %(prog)s
+  %(prog)s VOCdevkit/VOC2007 results/ --image-set test
+  %(prog)s instances_val2017.json detections.json --json report.json
+  %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
+  %(prog)s VOCdevkit/VOC2007 results/ --cross-check
+  %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
 instances file. detections: a folder of comp4_det_<set>_<class>.txt, or a COCO results file.
@@ -46,35 +54,82 @@ Files may be pipes or compressed by gzip; one of both inputs may be -, standard 
 exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable input."""
 
 
+DATA, CHOICE, OUTPUT = "what is evaluated", "how", "what is written"  # headings of the help
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for; None is not asked for."""
+    """What is evaluated, and how.
 
-    ground_truth: Named
-    detections: Named
-    is_sample: bool = False
-    protocols: tuple[str, ...] = ()
-    format: str | None = None
-    image_set: str | None = None
-    class_names: Path | None = None
-    iou: tuple[float, ...] = ()
-    max_dets: int | None = None
-    classes: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-    json: Path | None = None
-    csv: Path | None = None
-    cross_check: bool = False
-    impl: Implementation | None = None
+    Attributes:
+        ground_truth: A file, a folder or -; neither this nor detections evaluates the sample.
+        detections: A file, a folder or -.
+        format: The format of both inputs; default: recognized by looking at the files.
+        image_set: An image set of the devkit, or a file with an image id on each line; default: the
+            one that the detections' file names speak of, else all images.
+        class_names: Which class each category id of COCO results is, where the ground truth has no
+            such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
+        classes: Evaluate only these classes.
+        protocols: Default: both VOC protocols for VOC ground truth, coco for COCO ground truth.
+        iou: IoU thresholds in place of the protocols' own.
+        max_dets: Best detections per image and class.
+        settings: Override a field of the protocols, as in --set strict=true; docs/metrics.md has
+            all.
+        impl: Kernels; default: the fastest that is built.
+        threads: Maximum number of threads; 0 uses all cores.
+        json: Write the report as JSON (-: to stdout, in place of the table).
+        csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
+        cross_check: Compare with pycocotools, for VOC step by step.
+    """
+
+    ground_truth: Annotated[Named, Positional("GROUND_TRUTH"), Flag(group=DATA)] = ""
+    detections: Annotated[Named, Positional("DETECTIONS"), Flag(group=DATA)] = ""
+    format: Annotated[str | None, Choices(FORMATS), Flag(group=DATA)] = None
+    image_set: Annotated[str | None, Flag(metavar="NAME|FILE", group=DATA)] = None
+    class_names: Annotated[Path | None, Flag(metavar="FILE", group=DATA)] = None
+    classes: Annotated[tuple[str, ...], Flag(metavar="A,B", group=DATA)] = ()
+    protocols: Annotated[
+        tuple[str, ...], Choices(PROTOCOLS), Flag(name="protocol", metavar="A,B", group=CHOICE)
+    ] = ()
+    iou: Annotated[
+        tuple[float, ...], Range(0, 1, above=True), Flag(metavar="T,T", group=CHOICE)
+    ] = ()
+    max_dets: Annotated[int | None, Range(1, matching.MAX_DETECTIONS), Flag(group=CHOICE)] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Flag(name="set", metavar="FIELD=VALUE", group=CHOICE, is_repeatable=True),
+    ] = ()
+    impl: Annotated[Implementation | None, Flag(group=CHOICE)] = None
+    threads: Annotated[Threads, Flag(group=CHOICE)] = 0
+    json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+        if bool(self.ground_truth) != bool(self.detections):
+            raise ValueError("name both GROUND_TRUTH and DETECTIONS, or neither for the sample")
+        if len(self.iou) > matching.MAX_THRESHOLDS:
+            expected = f"at most {matching.MAX_THRESHOLDS} thresholds"
+            raise ValueError(f"iou: expected {expected}, got {len(self.iou)}")
+        object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
-    return run(lambda: program(parse_arguments(arguments)))
+    parser = Parser(
+        prog=describe_command("upmap.metrics.evaluate"), description=DESCRIPTION, epilog=EXAMPLES
+    )
+    add_flags(parser, Options)
+    return run(lambda: program(parse_options(Options, parser, arguments)))
 
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check shows a difference, else 0."""
     select_implementation(matching.IMPLEMENTATIONS, options.impl)  # raises if it is not built
+    is_sample = not options.ground_truth
+    if is_sample:
+        options = replace(options, ground_truth=SAMPLE, detections=SAMPLE / "results")
     check_reports(options)
     options = open_inputs(options)
     protocols = select_protocols(options)
@@ -85,11 +140,18 @@ def program(options: Options) -> int:
             file=sys.stderr,
         )
     evaluations = [
-        mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
+        mean_average_precision(
+            ground_truth,
+            detections,
+            protocol=protocol,
+            impl=options.impl,
+            threads=options.threads,
+        )
         for protocol in protocols
     ]
     checks = cross_check_all(options, ground_truth, detections, protocols)
-    write_reports(options, describe_inputs(options, ground_truth, detections), evaluations, checks)
+    inputs = describe_inputs(options, ground_truth, detections)
+    write_reports(options, inputs, evaluations, checks, is_sample=is_sample)
     return int(not agree_all(checks))
 
 
@@ -153,18 +215,6 @@ def agree_all(checks: Sequence[Sequence["Comparison"]]) -> bool:
     return all(agrees(rows) for rows in checks)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> Options:
-    """The options; the process ends with status 2 and a usage line if they make no sense."""
-    parser = _parser()
-    found = vars(parser.parse_args(arguments))
-    sample = found["ground_truth"] is None
-    if not sample and found["detections"] is None:
-        parser.error("name both GROUND_TRUTH and DETECTIONS, or neither for the sample")
-    if sample:
-        found |= {"ground_truth": SAMPLE, "detections": SAMPLE / "results"}
-    return Options(**found, is_sample=sample)
-
-
 def select_protocols(options: Options) -> list[Protocol]:
     """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
@@ -191,6 +241,7 @@ def read_tables(options: Options) -> tuple[GroundTruth, Detections]:
         format=options.format,
         image_set=options.image_set,
         class_names=options.class_names,
+        threads=options.threads,
         show_progress=True,
     )
     names = ground_truth.catalog.classes
@@ -224,6 +275,8 @@ def write_reports(
     inputs: Mapping[str, str | int | None],
     evaluations: Sequence[Evaluation],
     checks: Sequence[Sequence["Comparison"]],
+    *,
+    is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
@@ -232,7 +285,7 @@ def write_reports(
     if options.csv is not None:
         reports.append((options.csv, as_csv(evaluations)))
     if not any(is_stdout(path) for path, _ in reports):
-        if options.is_sample:
+        if is_sample:
             print(
                 "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
             )
@@ -241,104 +294,6 @@ def write_reports(
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:
         write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m metrics.evaluate", description=DESCRIPTION, epilog=EXAMPLES)
-    _add_data(parser.add_argument_group("what is evaluated"))
-    _add_choices(parser.add_argument_group("how"))
-    _add_reports(parser.add_argument_group("what is written"))
-    return parser
-
-
-def _add_data(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("ground_truth", nargs="?", type=Path, metavar="GROUND_TRUTH", help="file, folder or -")
-    add("detections", nargs="?", type=Path, metavar="DETECTIONS", help="file, folder or -")
-    add("--format", choices=FORMATS, help="of both inputs; default: look at the files")
-    add(
-        "--image-set",
-        metavar="NAME|FILE",
-        help="an image set of the devkit, or a file with an image id on each line; default: the "
-        "one that the detections' file names speak of, else all images",
-    )
-    add(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="which class each category id of COCO results is, where the ground truth has no such "
-        "ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file",
-    )
-    add("--classes", type=_words, default=(), metavar="A,B", help="evaluate only these classes")
-
-
-def _add_choices(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--protocol",
-        dest="protocols",
-        type=_names(PROTOCOLS),
-        default=(),
-        metavar="A,B",
-        help=f"of {', '.join(PROTOCOLS)}; default: both VOC protocols for VOC ground truth, "
-        "coco for COCO ground truth",
-    )
-    add("--iou", type=_thresholds, default=(), metavar="T,T", help="IoU thresholds instead")
-    add("--max-dets", type=_positive, metavar="N", help="best detections per image and class")
-    add(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override a field of the protocols, as in --set strict=true; docs/metrics.md has all",
-    )
-    add("--impl", choices=matching.IMPLEMENTATIONS, help="kernels; default: the best that is built")
-
-
-def _add_reports(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    stdout = "(-: to stdout, not the table)"
-    add("--json", type=Path, metavar="FILE|-", help=f"write the report as JSON {stdout}")
-    add("--csv", type=Path, metavar="FILE|-", help=f"write the per-class scores as CSV {stdout}")
-    add("--cross-check", action="store_true", help="compare with pycocotools, for VOC step by step")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    if not words:
-        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
-    return words
-
-
-def _names(known: Mapping[str, object]) -> Callable[[str], tuple[str, ...]]:
-    def names(text: str) -> tuple[str, ...]:
-        found = _words(text)
-        if unknown := [name for name in found if name not in known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
-        return found
-
-    return names
-
-
-def _thresholds(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(sorted({float(word) for word in _words(text)}))
-    except (ValueError, argparse.ArgumentTypeError):
-        found = ()
-    if not found or not all(0 < threshold <= 1 for threshold in found):
-        raise argparse.ArgumentTypeError(f"expected numbers above 0 and up to 1, got {text!r}")
-    if len(found) > matching.MAX_THRESHOLDS:
-        expected = f"expected at most {matching.MAX_THRESHOLDS} thresholds"
-        raise argparse.ArgumentTypeError(f"{expected}, got {len(found)}")
-    return found
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch("0*[1-9][0-9]{0,9}", text) or int(text) > matching.MAX_DETECTIONS:
-        expected = f"expected a whole number from 1 to {matching.MAX_DETECTIONS}"
-        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

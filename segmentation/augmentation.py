@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from upmap.metrics.semantic import IGNORED
-from upmap.options import Range, validate_ranges
+from upmap.options import Range, validate_fields
 from upmap.segmentation.seeds import derive_seed
 
 __all__ = ["AugmentationOptions", "Views", "build_transform"]
@@ -41,7 +41,7 @@ class AugmentationOptions:
     color: Annotated[float, Range(0, 1)] = 0.25
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
         if self.smallest > self.largest:
             raise ValueError(f"smallest must be at most largest, {self.largest}: {self.smallest}")
 

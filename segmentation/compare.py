@@ -18,25 +18,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError
 from upmap.files import check_folder, create_file
 from upmap.metrics.semantic import boundary_counts, boundary_iou
 from upmap.options import (
+    Choices,
+    Flag,
     Range,
+    Threads,
     add_flags,
-    describe_value,
     parse_options,
-    validate_ranges,
+    validate_fields,
 )
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.comparison import pictures
 from upmap.segmentation.comparison.checkerboard import Checkerboard, measure_checkerboard
-from upmap.segmentation.comparison.cost import BUDGETS, Budget, macs, match_budget, parameters
+from upmap.segmentation.comparison.cost import Budget, macs, match_budget, parameters
 from upmap.segmentation.comparison.measurement import measure_models
 from upmap.segmentation.comparison.report import format_report, format_table
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
-from upmap.segmentation.device import select_device
+from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import logits_at, resize
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import ModelOptions, build_model
@@ -55,10 +57,12 @@ SAMPLE_POOL_SIZE = 40  # test images that the most informative ones are chosen f
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
-  python -m segmentation.compare                              drawn shapes, four operators
-  python -m segmentation.compare --operators bilinear,carafe,dysample --seeds 5
-  python -m segmentation.compare --budget params --out runs/equal-parameters
-  python -m segmentation.compare --training.dataset folder --training.root MY_DATA
+  drawn shapes, four operators
+    %(prog)s
+  other operators, more seeds, equal costs, other data
+    %(prog)s --operators bilinear,carafe,dysample --seeds 5
+    %(prog)s --budget params --out runs/equal-parameters
+    %(prog)s --training.dataset folder --training.root MY_DATA
 
 writes to --out: report.md with scores.png, curves.png and predictions.png, results.json, and a
 folder of checkpoints for every training.
@@ -82,47 +86,40 @@ class CompareOptions:
     """What is compared.
 
     Attributes:
-        operators: Names of UPSAMPLERS, separated by commas; bilinear is what others differ from.
+        operators: The operators; bilinear is the one that the others are compared with.
         seeds: How many trainings of each, from training.seed on.
-        budget: What decoders are matched in to bilinear's: free (nothing), params or macs.
+        budget: What decoders have in common with bilinear's: nothing (free), the number of
+            parameters, or of multiply-adds (macs).
         out: A new folder for what is written.
         resume: Whether to go on with what is in `out`.
-        training: The training; its out, resume and model.upsampling are the comparison's to set.
+        threads: Maximum number of threads; 0 leaves it to torch.
+        training: The training; the comparison sets its out, resume, threads and model.upsampling.
     """
 
-    operators: str = "bilinear,nearest,transposed,pixelshuffle"
+    operators: Annotated[tuple[str, ...], Choices(UPSAMPLERS), Flag(metavar="A,B")] = (
+        BASELINE,
+        "nearest",
+        "transposed",
+        "pixelshuffle",
+    )
     seeds: Annotated[int, Range(1, 10_000)] = 3
-    budget: str = "free"
+    budget: Budget = "free"
     out: str = "runs/compare"
     resume: bool = False
+    threads: Threads = 0
     training: TrainOptions = field(default_factory=_small)
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
-        for name in self.names:
-            if name not in UPSAMPLERS:
-                raise ValueError(
-                    f"operators: no {describe_value(name)}; there are {', '.join(UPSAMPLERS)}"
-                )
-        if BASELINE not in self.names or len(set(self.names)) < len(self.names):
+        validate_fields(self)
+        if BASELINE not in self.operators or len({*self.operators}) < len(self.operators):
             raise ValueError(f"operators must be different, {BASELINE} among them")
         if self.training.seed + self.seeds - 1 > MAX_SEED:
             raise ValueError(f"seeds: training.seed + seeds - 1 must be at most {MAX_SEED}")
-        if self.budget not in BUDGETS:
-            raise ValueError(
-                f"budget must be one of {', '.join(BUDGETS)}, not {describe_value(self.budget)}"
-            )
-
-        for name in ("out", "resume"):
+        for name in ("out", "resume", "threads"):
             if getattr(self.training, name) != getattr(TrainOptions(), name):
                 raise ValueError(f"training.{name}: the comparison sets it, from its own {name}")
         if self.training.model.upsampling != BASELINE:
             raise ValueError("training.model.upsampling: the comparison sets it, from operators")
-
-    @property
-    def names(self) -> list[str]:
-        """The operators."""
-        return [name.strip() for name in self.operators.split(",")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +141,7 @@ class Comparison:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = Parser(
-        prog=f"python -m {PROGRAM}",
+        prog=describe_command(f"upmap.{PROGRAM}"),
         description="Trains a model with each of several upsampling operators, and compares them.",
         epilog=EXAMPLES,
     )
@@ -152,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: _program(parse_options(CompareOptions, parser, arguments)), Diverged)
 
 
-def _program(options: CompareOptions) -> None:
+def _program(options: CompareOptions) -> int:
+    limit_threads(options.threads)
     folder = Path(options.out)
     if (folder / RESULTS).exists() and not options.resume:
         raise InputError("exists already: name a new --out", folder / RESULTS)
@@ -161,6 +159,7 @@ def _program(options: CompareOptions) -> None:
     _write_files(comparison, folder)
     table = format_table(comparison.results)
     print(f"{table}\nthe report and its pictures: {folder / 'report.md'}")
+    return 0
 
 
 def _write_files(comparison: Comparison, folder: Path) -> None:
@@ -195,9 +194,10 @@ def compare_operators(options: CompareOptions, *, show_progress: bool = False) -
     """
     training = options.training
     dataset = open_dataset(training.dataset, training.root, training.train)
-    models = {name: _match_model(options, name, len(dataset.classes)) for name in options.names}
+    operators = options.operators
+    models = {name: _match_model(options, name, len(dataset.classes)) for name in operators}
     seeds = range(training.seed, training.seed + options.seeds)
-    trained: dict[str, list[TrainingResult]] = {name: [] for name in options.names}
+    trained: dict[str, list[TrainingResult]] = {name: [] for name in operators}
     epochs = len(seeds) * len(models) * training.epochs
     with _ProgressReporter(epochs, show=show_progress) as reporter:
         # Seeds in the outer loop: results of all operators exist early.
@@ -249,9 +249,8 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[st
 def _match_model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
     """The model with an operator, its decoder as wide as the budget says."""
     model = replace(options.training.model, classes=classes, upsampling=name)
-    budget: Budget = options.budget  # type: ignore[assignment]  # validated in __post_init__
     try:
-        return match_budget(model, budget, options.training.augmentation.crop)
+        return match_budget(model, options.budget, options.training.augmentation.crop)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
 

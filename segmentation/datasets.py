@@ -465,7 +465,7 @@ def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFil
         raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     width, height = picture.size
     if width * height > max_pixels:
-        message = f"{width} x {height} px are more than {max_pixels} pixels (--max_pixels)"
+        message = f"{width} x {height} px are more than {max_pixels} pixels (--max-pixels)"
         raise InputError(message, path)
     return picture
 

@@ -8,7 +8,7 @@ import torch
 from upmap.errors import InputError
 from upmap.options import describe_value
 
-__all__ = ["select_device"]
+__all__ = ["limit_threads", "select_device"]
 
 KNOWN = ("cpu", "cuda", "mps")
 NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # names that errors repeat without quotes
@@ -44,3 +44,13 @@ def select_device(name: str) -> torch.device:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"--device {shown}: {reason}") from None
     return device
+
+
+def limit_threads(threads: int) -> None:
+    """Sets the number of threads that torch computes with on a CPU, upmap's kernels included.
+
+    Args:
+        threads: The maximum number of threads; 0 leaves it as it is.
+    """
+    if threads:
+        torch.set_num_threads(threads)

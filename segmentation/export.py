@@ -15,10 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError, printable
 from upmap.files import check_outputs, create_file, is_stdout
-from upmap.options import Range, add_flags, parse_options, validate_ranges
+from upmap.options import (
+    Flag,
+    Positional,
+    Range,
+    Threads,
+    add_flags,
+    parse_options,
+    validate_fields,
+)
+from upmap.segmentation.device import limit_threads
 from upmap.segmentation.evaluation import as_input
 from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.tiling import Size
@@ -28,11 +37,12 @@ __all__ = ["ExportMismatchError", "ExportOptions", "export_onnx", "main"]
 PROGRAM = "segmentation.export"
 OPSET = 20  # the first whose GridSample equals torch's in every mode
 EXAMPLE_SIZE = (45, 62)  # height and width, px, of the images that a model is traced with
+TOLERANCE = 1e-4  # of the largest logit
 VERIFIED_SHAPES = ((1, (45, 62)), (3, (96, 130)), (2, (61, 37)))  # batch and size that are compared
 EXAMPLES = """\
 examples:
-  python -m segmentation.export runs/train/best.pt model.onnx
-  python -m segmentation.export runs/train/best.pt model.onnx --size "[360, 480]"
+  %(prog)s runs/train/best.pt model.onnx
+  %(prog)s runs/train/best.pt model.onnx --size 360,480
 
 the model takes "images", float32 [B, 3, H, W], RGB, 0 to 255, at --factor of the training times the
 images' size, and gives "logits", float32 [B, K, H, W]; the file's metadata has classes, palette and
@@ -43,18 +53,24 @@ input."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What is written.
+    """What is exported, and for which images.
 
     Attributes:
-        size: Height and width of the images, "[360, 480]"; left out, any.
+        checkpoint: Of a training, such as best.pt.
+        out: The file to write, such as model.onnx; - is stdout.
+        size: Height and width of the images, px; default: any.
         tolerance: The largest difference of logits, as a share of the largest logit.
+        threads: Maximum number of threads; 0 leaves it to torch and onnxruntime.
     """
 
-    size: Annotated[tuple[int, int] | None, Range(1, 16384)] = None
-    tolerance: Annotated[float, Range(0, 1, above=True, below=True)] = 1e-4
+    checkpoint: Annotated[Path, Positional("CHECKPOINT")]
+    out: Annotated[Path, Positional("FILE")]
+    size: Annotated[tuple[int, int] | None, Range(1, 16384), Flag(metavar="HEIGHT,WIDTH")] = None
+    tolerance: Annotated[float, Range(0, 1, above=True, below=True)] = TOLERANCE
+    threads: Threads = 0
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
 
 
 class ExportMismatchError(RuntimeError):
@@ -64,36 +80,48 @@ class ExportMismatchError(RuntimeError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = Parser(
-        prog=f"python -m {PROGRAM}",
+        prog=describe_command(f"upmap.{PROGRAM}"),
         description="Writes a trained model as an ONNX file that onnxruntime agrees with.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
-    parser.add_argument(
-        "out", type=Path, metavar="FILE", help="to write, such as model.onnx; - is stdout"
-    )
     add_flags(parser, ExportOptions)
-    words = parser.parse_args(arguments)
-
-    def program() -> None:
-        options = parse_options(ExportOptions, parser, arguments)
-        if words.out.is_file() and not is_stdout(words.out):
-            raise InputError("exists already", words.out)
-        check_outputs({"FILE": words.out}, [words.checkpoint])
-        worst = export_onnx(load_model(words.checkpoint), words.out, options)
-        line = f"{words.out}: onnxruntime's logits differ by at most {worst:.1e} of the largest"
-        print(printable(line), file=sys.stderr if is_stdout(words.out) else sys.stdout)
-
-    return run(program, ExportMismatchError)
+    return run(
+        lambda: _program(parse_options(ExportOptions, parser, arguments)), ExportMismatchError
+    )
 
 
-def export_onnx(trained: TrainedModel, path: Path, options: ExportOptions | None = None) -> float:
+def _program(options: ExportOptions) -> int:
+    """Exports, and prints how far the file's logits are from the model's; returns 0."""
+    limit_threads(options.threads)
+    out = options.out
+    if out.is_file() and not is_stdout(out):
+        raise InputError("exists already", out)
+    check_outputs({"FILE": out}, [options.checkpoint])
+    trained = load_model(options.checkpoint)
+    difference = export_onnx(
+        trained, out, size=options.size, tolerance=options.tolerance, threads=options.threads
+    )
+    line = f"{out}: onnxruntime's logits differ by at most {difference:.1e} of the largest"
+    print(printable(line), file=sys.stderr if is_stdout(out) else sys.stdout)
+    return 0
+
+
+def export_onnx(
+    trained: TrainedModel,
+    path: Path,
+    *,
+    size: Size | None = None,
+    tolerance: float = TOLERANCE,
+    threads: int = 0,
+) -> float:
     """Writes an ONNX file, after onnxruntime has got the same logits from it.
 
     Args:
         trained: The model.
         path: The file.
-        options: The options; None for the defaults.
+        size: Height and width of the images, px; None for any.
+        tolerance: The largest difference of logits, as a share of the largest logit.
+        threads: Maximum number of threads that onnxruntime uses; 0 leaves it to onnxruntime.
 
     Returns:
         The largest difference between logits, as a share of the largest logit.
@@ -104,10 +132,9 @@ def export_onnx(trained: TrainedModel, path: Path, options: ExportOptions | None
             onnxruntime cannot run the file, or gets other logits. Which models can be exported for
             any size depends on torch's release, so there is no list of them.
     """
-    options = options or ExportOptions()
     _require("onnx", "onnxruntime", "onnxscript")
     module = PixelInputModel(trained.model).eval()
-    program = _trace(module, options.size)
+    program = _trace(module, size)
     program.model.metadata_props.update(
         {
             "classes": json.dumps(trained.classes),
@@ -118,11 +145,11 @@ def export_onnx(trained: TrainedModel, path: Path, options: ExportOptions | None
     )
     with create_file(path) as beside:
         program.save(beside)
-        difference = _largest_difference(module, beside, options.size)
-        if not difference <= options.tolerance:
+        difference = _largest_difference(module, beside, size, threads)
+        if not difference <= tolerance:
             raise ExportMismatchError(
                 f"onnxruntime's logits differ by {difference:.1e} of the largest, more than "
-                f"{options.tolerance:g}" + _advice(options.size)
+                f"{tolerance:g}" + _advice(size)
             )
     return difference
 
@@ -171,7 +198,7 @@ def _trace(module: nn.Module, size: Size | None) -> Any:
         ) from error
 
 
-def _largest_difference(module: nn.Module, path: Path, size: Size | None) -> float:
+def _largest_difference(module: nn.Module, path: Path, size: Size | None, threads: int) -> float:
     """The largest difference of onnxruntime's logits, as a share of the largest logit.
 
     Raises:
@@ -183,7 +210,7 @@ def _largest_difference(module: nn.Module, path: Path, size: Size | None) -> flo
         images = torch.rand(batch, 3, *(size or sides), generator=generator) * 255
         with torch.no_grad():
             expected = module(images).numpy()
-        logits = _run_onnx(path, images, size)
+        logits = _run_onnx(path, images, size, threads)
         if logits.shape != expected.shape:
             shapes = f"{list(logits.shape)}, not {list(expected.shape)}"
             raise ExportMismatchError(f"onnxruntime's logits are {shapes}" + _advice(size))
@@ -193,12 +220,16 @@ def _largest_difference(module: nn.Module, path: Path, size: Size | None) -> flo
     return float(np.max(shares))  # unlike Python's max, NaN if one is NaN
 
 
-def _run_onnx(path: Path, images: Tensor, size: Size | None) -> Any:
+def _run_onnx(path: Path, images: Tensor, size: Size | None, threads: int) -> Any:
     """The logits that onnxruntime computes for images, float32 [B, 3, H, W]."""
     import onnxruntime
 
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=["CPUExecutionProvider"]
+        )
         return session.run(["logits"], {"images": images.numpy()})[0]
     except Exception as error:  # onnxruntime's exceptions have no common base
         sides = " x ".join(map(str, images.shape[2:]))
@@ -209,7 +240,7 @@ def _run_onnx(path: Path, images: Tensor, size: Size | None) -> Any:
 
 
 def _advice(size: Size | None) -> str:
-    return "" if size else '; try one size, --size "[HEIGHT, WIDTH]"'
+    return "" if size else "; try one size, --size HEIGHT,WIDTH"
 
 
 if __name__ == "__main__":

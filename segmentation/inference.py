@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from upmap.errors import InputError
-from upmap.options import Range, validate_ranges
+from upmap.options import Range, validate_fields
 from upmap.segmentation.checkpoint import (
     PROGRAM,
     load_checkpoint,
@@ -91,7 +91,7 @@ class _Training:
     optimization: OptimizationOptions
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from upmap.metrics.semantic import IGNORED
-from upmap.options import Range, validate_ranges
+from upmap.options import Choices, Range, validate_fields
 
 __all__ = ["LOSSES", "LossOptions", "compute_loss", "cross_entropy", "dice"]
 
+AVAILABLE_KERNELS = [name for name, kernel in IMPLEMENTATIONS.items() if kernel is not None]
 MAX_WEIGHT = 1e6  # of a class or a loss
 SMOOTH = 1.0  # px; Laplace smoothing: a class absent from target and prediction adds 0
 
@@ -28,29 +29,21 @@ class LossOptions:
     """Loss options.
 
     Attributes:
-        loss: A key of LOSSES.
+        loss: Its name.
         label_smoothing: Of cross-entropy, 0 to 1.
         class_weights: Of cross-entropy, one for each class; empty for all alike.
         dice_weight: Of Dice, in the sum of both.
-        impl: Of cross-entropy over upsampled logits, a key of kernels.upsample_ce.IMPLEMENTATIONS;
-            left out, the fastest.
+        impl: Of cross-entropy over upsampled logits; None selects the fastest available.
     """
 
-    loss: str = "cross_entropy"
+    loss: Annotated[str, Choices(lambda: LOSSES)] = "cross_entropy"
     label_smoothing: Annotated[float, Range(0, 1)] = 0.0
     class_weights: Annotated[tuple[float, ...], Range(0, MAX_WEIGHT)] = ()
     dice_weight: Annotated[float, Range(0, MAX_WEIGHT)] = 1.0
-    impl: str = ""
+    impl: Annotated[str | None, Choices(AVAILABLE_KERNELS)] = None
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
-        if self.impl and IMPLEMENTATIONS.get(self.impl) is None:
-            names = ", ".join(
-                name for name, implementation in IMPLEMENTATIONS.items() if implementation
-            )
-            raise ValueError(f"impl must be one of {names}, not {self.impl!r}")
-        validate_ranges(self)
+        validate_fields(self)
 
 
 def compute_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
@@ -108,7 +101,7 @@ def _pixel_losses(
             ignore_index=IGNORED,
             label_smoothing=options.label_smoothing,
             reduction="none",
-            impl=options.impl or None,
+            impl=options.impl,
         )
     return functional.cross_entropy(
         logits.to(torch.promote_types(logits.dtype, torch.float32)),

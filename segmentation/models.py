@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from upmap.errors import InputError
-from upmap.options import Range, describe_value, validate_ranges
+from upmap.options import Choices, Range, validate_fields
 from upmap.segmentation.checkpoint import load_weights
-from upmap.segmentation.upsampling import Size, Upsampler, build_upsampler
+from upmap.segmentation.upsampling import UPSAMPLERS, Size, Upsampler, build_upsampler
 
 __all__ = [
     "ACTIVATIONS",
@@ -57,43 +57,34 @@ class ModelOptions:
 
     Attributes:
         classes: K; 0 is as many as the data set has.
-        architecture: A key of ARCHITECTURES.
-        encoder: "plain", or a key of RESNETS.
+        architecture: What follows the encoder.
+        encoder: "plain", or the ResNet that it is.
         weights: A file with the encoder's state_dict, for ResNets; None begins at random.
         width: Channels of the plain encoder's first stage; they double with every stage.
         depth: How often the plain encoder halves the image.
         decoder_width: Factor on the channels of a U-Net's decoder.
-        activation: A key of ACTIVATIONS.
+        activation: Between convolutions.
         attention: Whether self-attention follows the encoder.
-        upsampling: A key of UPSAMPLERS.
-        upsampling_options: What the operator takes besides, such as align_corners.
-        placement: Whether a U-Net's stage reduces its channels "before" or "after" upsampling.
+        upsampling: The operator; docs/upsampling.md has all.
+        upsampling_options: What the operator takes besides, such as align_corners=true.
+        placement: Whether a U-Net's stage reduces its channels before or after upsampling.
     """
 
     classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
-    architecture: str = "unet"
-    encoder: str = "plain"
+    architecture: Annotated[str, Choices(lambda: ARCHITECTURES)] = "unet"
+    encoder: Annotated[str, Choices(lambda: ("plain", *RESNETS))] = "plain"
     weights: str | None = None
     width: Annotated[int, Range(1, 4096)] = 16
     depth: Annotated[int, Range(1, 10)] = 4
     decoder_width: Annotated[float, Range(0, MAX_DECODER_WIDTH, above=True)] = 1.0
-    activation: str = "relu"
+    activation: Annotated[str, Choices(lambda: ACTIVATIONS)] = "relu"
     attention: bool = False
-    upsampling: str = "bilinear"
+    upsampling: Annotated[str, Choices(UPSAMPLERS)] = "bilinear"
     upsampling_options: Mapping[str, Any] = field(default_factory=dict)
     placement: Literal["before", "after"] = "before"
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("architecture", (*ARCHITECTURES,)),
-            ("encoder", ("plain", *RESNETS)),
-            ("activation", (*ACTIVATIONS,)),
-            ("placement", ("before", "after")),
-        ):
-            if (value := getattr(self, name)) not in choices:
-                among = ", ".join(choices)
-                raise ValueError(f"{name} must be one of {among}, not {describe_value(value)}")
-        validate_ranges(self)
+        validate_fields(self)
 
 
 def build_model(options: ModelOptions) -> "Unet | Fcn":

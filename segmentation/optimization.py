@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from upmap.options import Range, describe_value, validate_ranges
+from upmap.options import Choices, Range, validate_fields
 
 __all__ = [
     "OPTIMIZERS",
@@ -36,33 +36,25 @@ class OptimizationOptions:
     """Options of the optimizer.
 
     Attributes:
-        optimizer: adamw, adam or sgd.
+        optimizer: The optimizer.
         learning_rate: At its highest, after the warm-up.
         weight_decay: Decoupled under adamw; none for norms and biases.
-        schedule: poly, cosine or constant, down to 0 at the last step.
+        schedule: Of the learning rate; poly and cosine fall to 0 at the last step.
         warmup: The share of all steps in which the learning rate grows from 0.
         clip: The largest norm of the gradient, 0 for any.
-        precision: fp32, bf16 or fp16 (with gradient scaling).
+        precision: What convolutions are computed in; fp16 with gradient scaling.
     """
 
-    optimizer: str = "adamw"
+    optimizer: Annotated[str, Choices(lambda: OPTIMIZERS)] = "adamw"
     learning_rate: Annotated[float, Range(0, 1000)] = 2e-3
     weight_decay: Annotated[float, Range(0, 1000)] = 0.01
-    schedule: str = "poly"
+    schedule: Annotated[str, Choices(lambda: SCHEDULES)] = "poly"
     warmup: Annotated[float, Range(0, 1, below=True)] = 0.05
     clip: Annotated[float, Range(0, 1e9)] = 1.0
-    precision: str = "fp32"
+    precision: Annotated[str, Choices(lambda: PRECISIONS)] = "fp32"
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
-            if (value := getattr(self, name)) not in choices:
-                names = ", ".join(choices)
-                raise ValueError(f"{name} must be one of {names}, not {describe_value(value)}")
-        validate_ranges(self)
+        validate_fields(self)
 
 
 def build_optimizer(model: nn.Module, options: OptimizationOptions) -> Optimizer:

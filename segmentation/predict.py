@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError, printable
 from upmap.files import (
     check_folder,
@@ -26,11 +26,14 @@ from upmap.files import (
     require_path,
 )
 from upmap.options import (
+    Choices,
+    Flag,
+    Positional,
     Range,
+    Threads,
     add_flags,
-    describe_value,
     parse_options,
-    validate_ranges,
+    validate_fields,
 )
 from upmap.progress import track_progress
 from upmap.segmentation.datasets import (
@@ -40,7 +43,7 @@ from upmap.segmentation.datasets import (
     decode_picture,
     read_image,
 )
-from upmap.segmentation.device import select_device
+from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import logits_at
 from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.optimization import PRECISIONS
@@ -52,10 +55,10 @@ __all__ = ["PredictOptions", "main", "overlay_labels", "predict_labels"]
 PROGRAM = "segmentation.predict"
 EXAMPLES = """\
 examples:
-  python -m segmentation.predict runs/train/best.pt photo.jpg
-  python -m segmentation.predict best.pt CamVid/test/images --out runs/camvid --flip true
-  python -m segmentation.predict best.pt aerial.png --window 512 --overlap 0.5 --batch_size 4
-  python -m segmentation.predict best.pt aerial.png --window "[512, 768]" --overlay false
+  %(prog)s runs/train/best.pt photo.jpg
+  %(prog)s best.pt CamVid/test/images --out runs/camvid --flip
+  %(prog)s best.pt aerial.png --window 512 --overlap 0.5 --batch-size 4
+  %(prog)s best.pt aerial.png --window 512,768 --no-overlay
 
 writes to --out, for each image: NAME.png, the class id of each pixel, colored by a palette;
 NAME_overlay.jpg, the image under the classes' colors. prints the share of each class.
@@ -70,57 +73,58 @@ class PredictOptions:
     """How images are labeled.
 
     Attributes:
+        checkpoint: Of a training, such as best.pt.
+        images: Image files, or folders of them.
         out: The folder for what is written.
-        window: Height and width, px, that images are cut to, one number or "[height, width]"; 0
-            never cuts.
+        window: Height and width, px, that images are cut to: one number for both, or two with a
+            comma between them; 0 never cuts.
         overlap: The share of a window that the next covers too, at least.
         flip: Whether mirrored images are asked as well, and the logits averaged.
         batch_size: Windows of an image that go through the model at once.
         overlay: Whether the overlay is written.
-        precision: fp32, bf16 or fp16; left out, that of the training.
+        precision: What convolutions are computed in; default: that of the training.
         device: cuda, cpu, or auto.
         max_pixels: Images of more pixels are refused.
+        threads: Maximum number of threads; 0 leaves it to torch.
     """
 
+    checkpoint: Annotated[Path, Positional("CHECKPOINT")]
+    images: Annotated[tuple[Path, ...], Positional("IMAGES")]
     out: str = "runs/predict"
-    window: Annotated[int | tuple[int, int], Range(0, MAX_WINDOW)] = 1024
+    window: Annotated[
+        int | tuple[int, int], Range(0, MAX_WINDOW), Flag(metavar="SIDE|HEIGHT,WIDTH")
+    ] = 1024
     overlap: Annotated[float, Range(0, MOST_OVERLAP)] = 0.25
     flip: bool = False
     batch_size: Annotated[int, Range(1, 65536)] = 1
     overlay: bool = True
-    precision: str = ""
+    precision: Annotated[str | None, Choices(PRECISIONS)] = None
     device: str = "auto"
     max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS
+    threads: Threads = 0
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
         if isinstance(self.window, tuple) and min(self.window) < 1:
             raise ValueError(f"window must be at least 1 x 1 px, not {self.window}")
-        if self.precision not in ("", *PRECISIONS):
-            among = ", ".join(PRECISIONS)
-            named = describe_value(self.precision)
-            raise ValueError(f"precision must be one of {among}, not {named}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = Parser(
-        prog=f"python -m {PROGRAM}",
+        prog=describe_command(f"upmap.{PROGRAM}"),
         description="Labels each pixel of images with a class, by a checkpoint of a training.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="such as best.pt")
-    parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them"
-    )
     add_flags(parser, PredictOptions)
-    words = parser.parse_args(arguments)
+    return run(lambda: _program(parse_options(PredictOptions, parser, arguments)))
 
-    def program() -> None:
-        options = parse_options(PredictOptions, parser, arguments)
-        _predict(load_model(words.checkpoint), words.images, options)
 
-    return run(program)
+def _program(options: PredictOptions) -> int:
+    """Labels every image, and prints the share of each class; returns 0."""
+    limit_threads(options.threads)
+    _predict(load_model(options.checkpoint), options)
+    return 0
 
 
 @torch.no_grad()
@@ -184,12 +188,12 @@ def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
     return mixed
 
 
-def _predict(trained: TrainedModel, inputs: Sequence[Path], options: PredictOptions) -> None:
+def _predict(trained: TrainedModel, options: PredictOptions) -> None:
     """Labels every image, and prints the share of each class."""
     device = select_device(options.device)
-    paths = [path for place in inputs for path in _list_images(place)]
+    paths = [path for place in options.images for path in _list_images(place)]
     out = Path(options.out)
-    for place in inputs:
+    for place in options.images:
         if _is_same_folder(place, out):
             raise InputError("--out is a folder of images; name another", out)
     _validate_outputs(paths, out)

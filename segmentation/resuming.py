@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from upmap.errors import InputError
-from upmap.options import Range, describe_value, validate_ranges
+from upmap.options import Range, describe_value, validate_fields
 from upmap.segmentation.checkpoint import (
     LAST,
     PROGRAM,
@@ -33,7 +33,7 @@ __all__ = ["CHANGEABLE_OPTIONS", "resume_state"]
 
 # Options that may differ from those in the checkpoint: the result does not depend on them.
 CHANGEABLE_OPTIONS = frozenset(
-    ("out", "root", "resume", "workers", "device", "tensorboard", "max_pixels")
+    ("out", "root", "resume", "workers", "device", "tensorboard", "threads", "max_pixels")
 )
 MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
@@ -57,7 +57,7 @@ class _Progress:
     history: list[dict[str, float]]
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
         if len(self.history) != self.epoch:
             raise ValueError(f"history has {len(self.history)} rows for epoch {self.epoch}")
         if self.skipped > self.step:
@@ -77,7 +77,7 @@ class _ScalerState:
     _growth_tracker: Annotated[int, Range(0, 2**31 - 1)]
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)
 
 
 def resume_state(

@@ -1,4 +1,4 @@
-"""Trains a segmentation model: `python -m segmentation.train --config FILE.toml --key value`.
+"""Trains a segmentation model: `python -m segmentation.train --config FILE.toml --flag value`.
 
 Under `torchrun --nproc-per-node N -m segmentation.train ...` every process computes its share of
 each batch. A training that was killed goes on with `--resume`, on a CPU bit for bit the same.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from upmap.console import Parser, run
+from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError
 from upmap.files import check_folder, make_folder
 from upmap.metrics.semantic import SemanticScores, semantic_scores
@@ -31,7 +31,7 @@ from upmap.segmentation.checkpoint import (
     save_checkpoint,
 )
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
-from upmap.segmentation.device import select_device
+from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.history import (
     COLUMNS,
@@ -62,14 +62,18 @@ __all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train_model"]
 
 EXAMPLES = """\
 examples:
-  python -m segmentation.train                                    drawn shapes, a few minutes
-  python -m segmentation.train --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
-  python -m segmentation.train --config camvid.toml --root CamVid --optimization.precision bf16
-  python -m segmentation.train --config camvid.toml --root CamVid --resume true
-  torchrun --nproc-per-node 2 -m segmentation.train --batch_size 16
+  drawn shapes, a few minutes
+    %(prog)s
+  the options of a file, and others
+    %(prog)s --config camvid.toml --root CamVid --optimization.precision bf16
+    %(prog)s --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
+  on with a training that was stopped
+    %(prog)s --config camvid.toml --root CamVid --resume
+  several processes
+    torchrun --nproc-per-node 2 -m upmap.segmentation.train --batch-size 16
 
 writes to --out: last.pt and best.pt (by mIoU on the validation images), history.csv;
-with --tensorboard true the same for `tensorboard --logdir OUT`.
+with --tensorboard the same for `tensorboard --logdir OUT`.
 exit status: 0 good; 1 the training diverged; 2 misused or unreadable input."""
 
 
@@ -99,7 +103,7 @@ class TrainingResult:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = Parser(
-        prog=f"python -m {PROGRAM}",
+        prog=describe_command(f"upmap.{PROGRAM}"),
         description="Trains an FCN or U-Net with the upsampling operator of your choice.",
         epilog=EXAMPLES,
     )
@@ -107,14 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: _program(parse_options(TrainOptions, parser, arguments)), Diverged)
 
 
-def _program(options: TrainOptions) -> None:
-    """Trains, and prints the scores of the best epoch."""
+def _program(options: TrainOptions) -> int:
+    """Trains, and prints the scores of the best epoch; returns 0."""
+    limit_threads(options.threads)
     check_folder(Path(options.out))
     join_processes()
     result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
     if rank() == 0:
         _print_scores(result, options)
     leave_processes()
+    return 0
 
 
 def train_model(
@@ -179,12 +185,12 @@ def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None
     """Requires a weight for each class, and batches that can be divided among processes."""
     weights, classes = options.loss.class_weights, len(dataset.classes)
     if weights and len(weights) != classes:
-        raise InputError(f"--loss.class_weights: {len(weights)} for {classes} classes")
+        raise InputError(f"--loss.class-weights: {len(weights)} for {classes} classes")
     if len(dataset) < options.batch_size:
-        raise InputError(f"--batch_size {options.batch_size}: there are only {len(dataset)} images")
+        raise InputError(f"--batch-size {options.batch_size}: there are only {len(dataset)} images")
     if options.batch_size % (world_size() * options.accumulate):
         raise InputError(
-            f"--batch_size {options.batch_size} is no multiple of {world_size()} processes x "
+            f"--batch-size {options.batch_size} is no multiple of {world_size()} processes x "
             f"{options.accumulate} parts"
         )
 
@@ -192,7 +198,7 @@ def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None
 def _validate_new(folder: Path) -> None:
     """Refuses to overwrite another training."""
     if (folder / LAST).exists():
-        raise InputError("exists already: --resume true, or name a new --out", folder / LAST)
+        raise InputError("exists already: --resume, or name a new --out", folder / LAST)
 
 
 def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:

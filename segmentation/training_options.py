@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from upmap.options import Range, validate_ranges
+from upmap.options import Choices, Range, Threads, validate_fields
 from upmap.segmentation.augmentation import AugmentationOptions
-from upmap.segmentation.datasets import LARGEST_IMAGE, MAX_PIXELS
+from upmap.segmentation.datasets import DATASETS, LARGEST_IMAGE, MAX_PIXELS
 from upmap.segmentation.losses import LossOptions
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.optimization import OptimizationOptions
@@ -19,7 +19,7 @@ class TrainOptions:
     """All that a training is made of; saved with every checkpoint.
 
     Attributes:
-        dataset: shapes, camvid, voc2012 or folder.
+        dataset: The data set.
         root: The folder of the data set; shapes needs none.
         train: The split that is learned from.
         val: The split that the best epoch is chosen by.
@@ -36,6 +36,7 @@ class TrainOptions:
         channels_last: Whether tensors keep the channels of a pixel together.
         compile: Whether the model runs through torch.compile.
         workers: Processes that load images.
+        threads: Maximum number of threads of each process; 0 leaves it to torch.
         patience: Steps in a row that may be skipped for a gradient that is not finite.
         resume: Whether to go on from last.pt in `out`.
         tensorboard: Whether to write the history for TensorBoard, too.
@@ -46,7 +47,7 @@ class TrainOptions:
         optimization: The steps.
     """
 
-    dataset: str = "shapes"
+    dataset: Annotated[str, Choices(DATASETS)] = "shapes"
     root: str | None = None
     train: str = "train"
     val: str = "val"
@@ -63,6 +64,7 @@ class TrainOptions:
     channels_last: bool = True
     compile: bool = False
     workers: Annotated[int, Range(0, 256)] = 0
+    threads: Threads = 0
     patience: Annotated[int, Range(1, 1_000_000)] = 5
     resume: bool = False
     tensorboard: bool = False
@@ -73,4 +75,4 @@ class TrainOptions:
     optimization: OptimizationOptions = field(default_factory=OptimizationOptions)
 
     def __post_init__(self) -> None:
-        validate_ranges(self)
+        validate_fields(self)

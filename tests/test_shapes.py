@@ -223,8 +223,8 @@ def test_the_command_with_its_defaults_writes_the_sample_again(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--images", "0"], "the number of images must be at least 1, not 0"),
-        (["--seed", "-1"], "the seed must be at least 0, not -1"),
+        (["--images", "0"], "--images: must lie in [1, 999999], not 0"),
+        (["--seed", "-1"], f"--seed: must lie in [0, {2**63 - 1}], not -1"),
     ],
 )
 def test_a_wrong_number_is_misuse_and_leaves_nothing(

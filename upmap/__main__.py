@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from upmap import __version__
+from upmap.console import suggest
+from upmap.errors import as_line
 
 __all__ = ["PROGRAMS", "Program", "main"]
 
@@ -37,6 +39,21 @@ PROGRAMS = {
 }
 
 
+USAGE = """\
+usage: upmap SUBCOMMAND ...
+
+{subcommands}
+
+examples:
+  upmap evaluate                                              the bundled sample
+  upmap evaluate VOCdevkit/VOC2007 results/                   Pascal VOC
+  upmap evaluate instances_val2017.json detections.json       COCO
+  upmap train --dataset folder --root MY_DATA                 a segmentation model
+  upmap predict runs/train/best.pt photo.jpg
+
+`upmap SUBCOMMAND --help` describes one; `upmap --version` prints the version."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the subcommand that the first argument names; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,9 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"upmap {__version__}")
         return 0
     if words[0] not in PROGRAMS:
-        print(
-            f"error: no subcommand {words[0]!r}; there are {', '.join(PROGRAMS)}", file=sys.stderr
-        )
+        near = suggest(words[0], PROGRAMS) or f"; there are {', '.join(PROGRAMS)}"
+        print(f"error: {as_line(f'no subcommand {words[0]!r}{near}')}", file=sys.stderr)
         return 2
     status: int = import_module(PROGRAMS[words[0]].module).main(words[1:])
     return status
@@ -58,15 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _usage() -> str:
     width = max(map(len, PROGRAMS))
     lines = [f"  {name:<{width}}  {program.description}" for name, program in PROGRAMS.items()]
-    return "\n".join(
-        [
-            "usage: upmap SUBCOMMAND ...",
-            "",
-            *lines,
-            "",
-            "`upmap SUBCOMMAND --help` describes one; `upmap --version` prints the version.",
-        ]
-    )
+    return USAGE.format(subcommands="\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 from upmap.errors import ImplementationError, InputError, InputWarning, as_line, printable
 from upmap.files import describe_os_error, remove_unfinished
 
-__all__ = ["Parser", "run"]
+__all__ = ["Parser", "describe_command", "run", "suggest"]
 
 FAILED = 1  # what a program's manual says: its verdict on good input
 MISUSED = 2
@@ -28,6 +28,7 @@ TERMINATED = 143  # 128 + SIGTERM
 STATUSES = """\
 also, of every program: 70 a bug, please report it; 71 out of memory; 74 reading or writing failed,
 as on a full disk; 130 interrupted (Ctrl-C); 143 terminated. Errors are one line on stderr."""
+MAX_NAME = 80  # characters of an unknown word that are compared with known ones
 DEBUG = "UPMAP_DEBUG"  # the environment variable that stands in for --debug
 
 _flags: set[str] = set()  # "debug", once it stood on the command line
@@ -54,6 +55,36 @@ class _Debug(argparse.Action):
 
     def __call__(self, *_: Any) -> None:
         _flags.add("debug")
+
+
+def describe_command(module: str) -> str:
+    """How the program in a module is started, as this process was: for usages and examples.
+
+    Args:
+        module: Its whole name, such as "upmap.metrics.evaluate".
+
+    >>> describe_command("upmap.metrics.evaluate")
+    'upmap evaluate'
+    """
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)  # None without `python -m`
+    started = "" if main is None else main.name.removesuffix(".__main__")
+    if started in (module, module.removeprefix("upmap.")):
+        return f"python -m {started}"
+    subcommand = module.rpartition(".")[2]
+    return f"python -m upmap {subcommand}" if started == "upmap" else f"upmap {subcommand}"
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """What an error about an unknown word ends with: the known words like it, if there are any.
+
+    >>> suggest("evalaute", ["evaluate", "export"]), suggest("x", ["evaluate"])
+    ('; did you mean evaluate?', '')
+    """
+    from difflib import get_close_matches
+
+    names = {name.lstrip("-"): name for name in known}
+    near = get_close_matches(word.partition("=")[0].lstrip("-")[:MAX_NAME], names, n=2)
+    return f"; did you mean {' or '.join(names[name] for name in near)}?" if near else ""
 
 
 def run(

@@ -126,7 +126,7 @@ def test_a_folder_that_exists_is_left_alone(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x"], ["x", "--to", "coco"], ["x", "--to", "yolo", "--out", "y"], ["--nonsense"]],
+    [[], ["x"], ["x", "--to", "coco"], ["--nonsense"]],
 )
 def test_a_wrong_command_ends_with_2_and_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -134,7 +134,14 @@ def test_a_wrong_command_ends_with_2_and_the_usage(
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m detection.convert" in capsys.readouterr().err
+    assert "usage: upmap convert" in capsys.readouterr().err
+
+
+def test_an_unknown_format_is_named_beside_those_that_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert converted("x", "--to", "yolo", "--out", "y") == 2
+    assert capsys.readouterr().err == "error: --to: must be one of voc, coco, not 'yolo'\n"
 
 
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

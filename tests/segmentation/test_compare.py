@@ -37,7 +37,7 @@ TINY = TrainOptions(
     augmentation=AugmentationOptions(crop=(64, 96)),
 )
 FLAGS = [
-    *("--training.epochs", "1", "--training.batch_size", "100", "--training.factor", "0.25"),
+    *("--training.epochs", "1", "--training.batch-size", "100", "--training.factor", "0.25"),
     *("--seeds", "1"),
 ]
 
@@ -46,7 +46,7 @@ FLAGS = [
 def two(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     out = tmp_path_factory.mktemp("compared")
     options = CompareOptions(
-        operators="bilinear,transposed", seeds=2, out=str(out), training=TINY, budget="params"
+        operators=("bilinear", "transposed"), seeds=2, out=str(out), training=TINY, budget="params"
     )
     return compare_operators(options)
 
@@ -78,7 +78,7 @@ def test_a_budget_matches_parameters(two: Comparison) -> None:
 
 
 def test_seeds_are_paired_and_repeat(two: Comparison, tmp_path: Path) -> None:
-    options = CompareOptions(operators="bilinear", seeds=1, out=str(tmp_path), training=TINY)
+    options = CompareOptions(operators=("bilinear",), seeds=1, out=str(tmp_path), training=TINY)
     again = compare_operators(options).results["operators"]["bilinear"]
     assert again["miou"] == two.results["operators"]["bilinear"]["miou"][:1]
 
@@ -135,7 +135,7 @@ def test_the_program_writes_a_folder_to_look_at_and_goes_on_with_it(
     assert main(flags) == 2
     assert "exists already" in capsys.readouterr().err
     (tmp_path / "out" / "results.json").rename(tmp_path / "before.json")
-    assert main([*flags, "--resume", "true"]) == 0
+    assert main([*flags, "--resume"]) == 0
     before, after = (
         json.loads(path.read_text())["operators"]["nearest"]
         for path in (tmp_path / "before.json", tmp_path / "out" / "results.json")
@@ -171,6 +171,6 @@ def test_a_budget_that_cannot_be_met_is_an_input_error() -> None:
     from upmap.errors import InputError
 
     model = replace(TINY.model, architecture="fcn8s")  # depth 2 has no features at stride 8
-    options = CompareOptions(training=replace(TINY, model=model), operators="bilinear")
+    options = CompareOptions(training=replace(TINY, model=model), operators=("bilinear",))
     with pytest.raises(InputError, match="stride 8"):
         compare_operators(options)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from upmap.segmentation.evaluation import as_input
-from upmap.segmentation.export import ExportMismatchError, ExportOptions, export_onnx, main
+from upmap.segmentation.export import ExportMismatchError, export_onnx, main
 from upmap.segmentation.inference import TrainedModel, load_model
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.tiling import Size
@@ -61,7 +61,7 @@ def export_for_any_size_or_one(network: TrainedModel, path: Path) -> tuple[float
         return export_onnx(network, path), [(50, 33), (64, 97)]
     except ExportMismatchError:
         assert not list(path.parent.iterdir())
-        return export_onnx(network, path, ExportOptions(size=(45, 62))), [(45, 62)]
+        return export_onnx(network, path, size=(45, 62)), [(45, 62)]
 
 
 def refuse(*_: Any, **__: Any) -> None:
@@ -179,7 +179,7 @@ def test_misuse_is_one_line_and_exit_2(
         ([checkpoint, there], "exists already"),
         ([tmp_path / "bad.pt", tmp_path / "new.onnx"], "not a checkpoint"),
         ([checkpoint, tmp_path / "no" / "new.onnx"], "cannot be written"),
-        ([checkpoint, tmp_path / "new.onnx", "--size", "[0, 3]"], "size"),
+        ([checkpoint, tmp_path / "new.onnx", "--size", "0,3"], "size"),
     ):
         assert main([str(word) for word in words]) == 2
         error = capsys.readouterr().err

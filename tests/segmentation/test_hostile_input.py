@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     train: TrainOptions, compare: CompareOptions, predict: PredictOptions, export: ExportOptions,
 }  # fmt: skip
-SHORT = ("--epochs", "1", "--batch_size", "50", "--factor", "0.5")
+SHORT = ("--epochs", "1", "--batch-size", "50", "--factor", "0.5")
 SMALL = ("--model.width", "4", "--model.depth", "2", "--device", "cpu")
 
 
@@ -52,7 +52,7 @@ def numbers(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
         if dataclasses.is_dataclass(hint):
             yield from numbers(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
         elif {int, float} & {hint, *get_args(hint), *sum(map(get_args, get_args(hint)), ())}:
-            yield prefix + name, kind
+            yield (prefix + name).replace("_", "-"), kind
 
 
 NUMBERS = [
@@ -76,7 +76,7 @@ def test_every_number_that_a_program_takes_has_a_lower_and_an_upper_bound(
 
 def test_the_walk_over_the_numbers_sees_those_of_every_section() -> None:
     flags = {flag for kind in PROGRAMS.values() for flag, _ in numbers(kind)}
-    assert {"model.width", "training.model.depth", "loss.class_weights", "window"} <= flags
+    assert {"model.width", "training.model.depth", "loss.class-weights", "window"} <= flags
     assert {"augmentation.crop", "optimization.clip", "size", "seed", "workers"} <= flags
 
 
@@ -134,8 +134,8 @@ def test_a_configuration_that_is_odd_is_one_line(tmp_path: Path, text: str) -> N
         ("--model.width", "1e8"),
         ("--model.width", str(10**8)),
         ("--model.width", "4096", "--model.depth", "10"),
-        ("--model.upsampling_options", "{scale = 3}"),
-        ("--loss.class_weights", "[1, 2]"),
+        ("--model.upsampling-options", "{scale = 3}"),
+        ("--loss.class-weights", "[1, 2]"),
         ("--epochs", "[" * 5000),
     ],
 )
@@ -234,7 +234,7 @@ def assert_refused(run: Callable[[], object], name: str, place: tuple[Any, ...])
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
     out = tmp_path_factory.mktemp("hostile")
-    words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out), "--resume", "true"]
+    words = [*SHORT, *SMALL, "--ema", "0.5", "--out", str(out), "--resume"]
     words += ["--optimization.precision", "fp16", "--factor", "0.2"]
     words += ["--augmentation.crop", "[32, 32]"]
     return parse_options(TrainOptions, parser_of(TrainOptions), words)
@@ -425,7 +425,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: P
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(60_000, 60_000))
     for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
-        with pytest.raises(InputError, match=r"60000 x 60000 px are more than .*--max_pixels"):
+        with pytest.raises(InputError, match=r"60000 x 60000 px are more than .*--max-pixels"):
             read(path)
 
 

@@ -199,7 +199,7 @@ def test_bad_checkpoints_are_one_line_and_exit_2(
         (["--overlap", "1"], "overlap"),
         (["--window", "-3"], "window"),
         (["--precision", "fp8"], "fp8"),
-        (["--batch_size", "0"], "batch_size"),
+        (["--batch-size", "0"], "--batch-size: must lie in [1, 65536], not 0"),
         (["--device", "abacus"], "abacus"),
     ],
 )

@@ -1,7 +1,5 @@
 """Tests of the parts of a training: options, checkpoints, views, schedules and evaluation."""
 
-import argparse
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from torch.utils.data import Dataset
 
 from upmap.detection import InputError
 from upmap.metrics.semantic import IGNORED
-from upmap.options import add_flags, parse_options
 from upmap.segmentation.augmentation import AugmentationOptions, Views
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.evaluation import as_input, confusion_matrix, evaluate_model, logits_at
@@ -29,90 +26,6 @@ from upmap.segmentation.optimization import (
 from upmap.segmentation.seeds import MAX_SEED, derive_seed
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inner:
-    """What is within.
-
-    Attributes:
-        name: A name.
-        sizes: Two of
-            them.
-    """
-
-    name: str = "plain"
-    sizes: tuple[int, int] = (3, 4)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outer:
-    """Options for tests.
-
-    Attributes:
-        rate: A number, 100 % of it.
-        deep: Whether it is.
-        inner: The rest.
-    """
-
-    rate: float = 0.5
-    deep: bool = False
-    inner: Inner = field(default_factory=Inner)
-
-    def __post_init__(self) -> None:
-        if self.rate < 0:
-            raise ValueError(f"rate must be at least 0, not {self.rate}")
-
-
-def options(*words: str) -> Outer:
-    parser = argparse.ArgumentParser()
-    add_flags(parser, Outer)
-    return parse_options(Outer, parser, words)
-
-
-def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
-    config = tmp_path / "some.toml"
-    config.write_text('rate = 2\ndeep = true\n[inner]\nname = "file"\n')
-    parsed = options("--config", str(config), "--inner.name", "flag", "--inner.sizes", "[1, 2]")
-    assert parsed == Outer(rate=2.0, deep=True, inner=Inner(name="flag", sizes=(1, 2)))
-    assert options() == Outer()
-
-
-def test_help_has_the_docstrings_words_and_the_defaults(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit):
-        options("--help")
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--rate VALUE A number, 100 % of it. [0.5]" in text
-    assert "--inner.sizes VALUE Two of them. [(3, 4)]" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rates = 1", "some.toml:rates: no such option; there are rate, deep, inner"),
-        ("[inner]\ncolor = 1", "some.toml:inner.color: no such option; there are name, sizes"),
-        ("deep = 1", "some.toml:deep: "),
-        ("rate = -1", "some.toml: rate must be at least 0, not -1"),
-        ("rate = ", "some.toml: malformed TOML"),
-        ("[inner]\nsizes = [1]", r"some.toml:inner.sizes: "),
-        ("inner = 3", "some.toml:inner: "),
-    ],
-)
-def test_a_file_that_is_wrong_is_named_with_its_key(
-    tmp_path: Path, text: str, message: str
-) -> None:
-    config = tmp_path / "some.toml"
-    config.write_text(text)
-    with pytest.raises(InputError, match=message):
-        options("--config", str(config))
-
-
-def test_a_flag_that_is_wrong_is_named() -> None:
-    with pytest.raises(InputError, match=r"--rate:rate: "):
-        options("--rate", "fast")
-
 
 CHECKPOINT: dict[str, Any] = {
     "schema": 1,
