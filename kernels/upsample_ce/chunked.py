@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from upmap.kernels.upsample_ce.contract import Settings, Size
-from upmap.kernels.upsample_ce.interpolation import Taps, interpolation_matrix, taps
+from upmap.kernels.upsample_ce.taps import Taps, interpolation_matrix, interpolation_taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
 
@@ -49,7 +49,7 @@ def backward(
     class_weights = _class_weights(logits, settings.class_weights, dtype)
     smoothing = settings.label_smoothing / logits.shape[1]
     row_matrix, column_matrix = (
-        interpolation_matrix(taps(source_pixels, pixels, settings.align_corners)).to(
+        interpolation_matrix(interpolation_taps(source_pixels, pixels, settings.align_corners)).to(
             logits.device, dtype
         )
         for source_pixels, pixels in ((logits.shape[2], height), (logits.shape[3], width))
@@ -109,8 +109,8 @@ def _bands(
     """Image, rows, and their upsampled logits, [C, rows, W], for every band of every image."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     count, height, width = shape
-    row_taps = taps(logits.shape[2], height, align_corners)
-    column_taps = taps(logits.shape[3], width, align_corners)
+    row_taps = interpolation_taps(logits.shape[2], height, align_corners)
+    column_taps = interpolation_taps(logits.shape[3], width, align_corners)
     step = max(1, BAND_VALUES // (logits.shape[1] * width))
     for image in range(count):
         for begin in range(0, height, step):

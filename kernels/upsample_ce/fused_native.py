@@ -9,7 +9,7 @@ from torch import Tensor
 
 from upmap.kernels.upsample_ce import native
 from upmap.kernels.upsample_ce.contract import Settings, Size
-from upmap.kernels.upsample_ce.interpolation import Taps, taps
+from upmap.kernels.upsample_ce.taps import Taps, interpolation_taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
 
@@ -110,8 +110,8 @@ def _tap_arrays(
 ) -> tuple[TapArrays, TapArrays]:
     """The taps of rows and of columns, weights in float32."""
     return (
-        _axis_arrays(taps(logits.shape[2], shape[1], align_corners)),
-        _axis_arrays(taps(logits.shape[3], shape[2], align_corners)),
+        _axis_arrays(interpolation_taps(logits.shape[2], shape[1], align_corners)),
+        _axis_arrays(interpolation_taps(logits.shape[3], shape[2], align_corners)),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from upmap.kernels.upsample_ce import triton_kernels
 from upmap.kernels.upsample_ce.contract import Settings, Size
-from upmap.kernels.upsample_ce.interpolation import taps
+from upmap.kernels.upsample_ce.taps import interpolation_taps
 
 __all__ = ["argmax", "backward", "confusion", "forward", "is_interpreted"]
 
@@ -171,7 +171,7 @@ def _tap_tensors(logits: Tensor, shape: torch.Size, align_corners: bool) -> tupl
 def _axis_tensors(
     source_pixels: int, pixels: int, align_corners: bool, device: torch.device
 ) -> tuple[Tensor, ...]:
-    axis = taps(source_pixels, pixels, align_corners)
+    axis = interpolation_taps(source_pixels, pixels, align_corners)
     return axis.first.to(device), axis.second.to(device), axis.weight.float().to(device)
 
 
@@ -183,7 +183,7 @@ def _readers(
 
     Taps ascend, so the readers of a source pixel are neighbors.
     """
-    axis = taps(source_pixels, pixels, align_corners)
+    axis = interpolation_taps(source_pixels, pixels, align_corners)
     every = torch.arange(source_pixels, dtype=torch.int32)
     begin = torch.searchsorted(axis.second.contiguous(), every, side="left", out_int32=True)
     end = torch.searchsorted(axis.first.contiguous(), every, side="right", out_int32=True)

@@ -44,7 +44,7 @@ const upmap::Rows& rows_called(const std::string& name) {
     throw nb::value_error(("no instruction set " + name + " here").c_str());
 }
 
-// One side of the interpolation; see kernels/upsample_ce/interpolation.py.
+// One side of the interpolation; see kernels/upsample_ce/taps.py.
 struct Side {
     Input<int32_t, 1> first, second;
     Input<float, 1> share;

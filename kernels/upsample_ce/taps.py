@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Taps", "interpolation_matrix", "taps"]
+__all__ = ["Taps", "interpolation_matrix", "interpolation_taps"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,7 @@ class Taps:
 
 
 @lru_cache(maxsize=64)
-def taps(source_pixels: int, pixels: int, align_corners: bool) -> Taps:
+def interpolation_taps(source_pixels: int, pixels: int, align_corners: bool) -> Taps:
     """The taps of one axis, on the CPU; cached, so not to be written to.
 
     Args:
@@ -39,7 +39,7 @@ def taps(source_pixels: int, pixels: int, align_corners: bool) -> Taps:
         pixels: At least 1.
         align_corners: Whether the outermost centers, instead of the outermost edges, coincide.
 
-    >>> rows = taps(2, 4, align_corners=False)
+    >>> rows = interpolation_taps(2, 4, align_corners=False)
     >>> rows.first.tolist(), rows.second.tolist(), rows.weight.tolist()
     ([0, 0, 0, 1], [1, 1, 1, 1], [0.0, 0.25, 0.75, 0.25])
     """
@@ -57,7 +57,7 @@ def taps(source_pixels: int, pixels: int, align_corners: bool) -> Taps:
 def interpolation_matrix(axis: Taps) -> Tensor:
     """The interpolation as a matrix, float64 [pixels, source pixels], whose rows add up to 1.
 
-    >>> interpolation_matrix(taps(2, 4, align_corners=True))[1]
+    >>> interpolation_matrix(interpolation_taps(2, 4, align_corners=True))[1]
     tensor([0.6667, 0.3333], dtype=torch.float64)
     """
     matrix = torch.zeros(len(axis.first), axis.source_pixels, dtype=torch.float64)
