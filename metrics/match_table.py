@@ -116,7 +116,7 @@ DETECTION_COLUMNS = ("image", "label", "score", "row", "rank", "status")
 
 def _merge(tables: Sequence[MatchTable]) -> MatchTable:
     """Joins tables of the same images and classes, and puts their detections in curve order."""
-    columns = {name: _join(tables, name) for name in DETECTION_COLUMNS}
+    columns: dict[str, Any] = {name: _join(tables, name) for name in DETECTION_COLUMNS}
     rows_by_image = all(table.rows_by_image for table in tables if len(table))
     if rows_by_image or tables[0].protocol.ties == "image":
         order = _order(columns, "row", "image")

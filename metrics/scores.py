@@ -80,12 +80,15 @@ class Evaluation:
         """The classes without counted ground truth, which the means leave out."""
         return tuple(name for name, scores in self.per_class.items() if scores.positives == 0)
 
-    def accumulate(self) -> Accumulated:
+    def accumulate(self, *, threads: int = 0) -> Accumulated:
         """Precision and recall of every class, IoU threshold, area range and cap.
 
         Recomputed on every call.
+
+        Args:
+            threads: Maximum number of threads; 0 uses all cores.
         """
-        return accumulate(self.match_table)
+        return accumulate(self.match_table, threads=threads)
 
     def curve(
         self,

@@ -1,14 +1,14 @@
-"""Bilinear upsampling and cross-entropy in one, without the upsampled logits.
+"""Bilinear upsampling and cross-entropy in one operation, without the upsampled logits.
 
-Training against labels of full resolution otherwise holds their logits, of every class, several
-times: 12 to 16 bytes for each. Here a pixel's logits are interpolated where they are needed, and
-again in the backward pass; what is kept is one number for each pixel. docs/kernels.md has more.
+Training against labels of full resolution otherwise holds the logits of every class at that
+resolution several times: 12 to 16 bytes for each. Here the logits of a pixel are interpolated where
+they are needed, and again in the backward pass; one number is kept for each pixel. The formulas are
+in docs/kernels.md.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,15 @@ from upmap.kernels import (
     select_implementation,
 )
 from upmap.kernels.upsample_ce import chunked, reference
-from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.contract import (
+    HALF_AND_SINGLE,
+    LABEL_DTYPES,
+    MAX_SIDE,
+    Implementation,
+    Reduction,
+    Settings,
+    Size,
+)
 
 if TYPE_CHECKING or import_native("upsample_ce") is not None:
     from upmap.kernels.upsample_ce import fused_native
@@ -45,31 +53,7 @@ __all__ = [
     "upsample_cross_entropy",
 ]
 
-Size = tuple[int, int]
-Reduction = Literal["mean", "sum", "none"]
-LABELS = (torch.uint8, torch.int32, torch.int64)
-LARGEST_SIDE = 2**31 - 1  # px: places are int32
 FEW_CLASSES = 3  # up to so many, torch's own kernels are as fast on a CPU
-HALF_AND_SINGLE = (torch.float16, torch.bfloat16, torch.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """One way to compute the operation.
-
-    Attributes:
-        losses: (logits, target, settings) to the loss of each pixel, with a gradient.
-        argmax: (logits, size, align_corners) to the best class of each pixel.
-        confusion: (logits, target, align_corners, ignore_index) to counts.
-        devices: The types of device that it runs on.
-        kinds: The dtypes of logits that it takes.
-    """
-
-    losses: Callable[[Tensor, Tensor, Settings], Tensor]
-    argmax: Callable[[Tensor, Size, bool], Tensor]
-    confusion: Callable[[Tensor, Tensor, bool, int], Tensor]
-    devices: tuple[str, ...]
-    kinds: tuple[torch.dtype, ...]
 
 
 def upsample_cross_entropy(
@@ -86,20 +70,20 @@ def upsample_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of logits that are upsampled bilinearly to the size of the labels.
 
-    What torch.nn.functional's interpolate and cross_entropy compute one after the other. Positions
-    are taken in float64, so that float32 is closer to the truth than theirs.
+    Computes what torch.nn.functional's interpolate and cross_entropy compute one after the other.
+    Positions are in float64, so that results in float32 are more exact than theirs.
 
     Args:
         logits: float16, bfloat16, float32 or float64 [N, C, h, w], contiguous or channels_last.
         target: uint8, int32 or int64 [N, H, W], 0 .. C - 1 or ignore_index.
-        size: H and W, if they are to be checked.
+        size: H and W, which are checked; None for those of the labels.
         align_corners: Whether the outermost centers, instead of edges, coincide.
         ignore_index: The label of pixels that do not count.
         weight: float [C], of each class; takes no gradient. None for 1.
         label_smoothing: In [0, 1].
         reduction: "mean" over the weights of the pixels that count (NaN where none does), "sum", or
             "none" for float32 [N, H, W], 0 where ignored.
-        impl: A key of IMPLEMENTATIONS; None for the best for these logits.
+        impl: A key of IMPLEMENTATIONS; None selects the fastest for these logits.
 
     Returns:
         float32, float64 for logits of float64.
@@ -112,18 +96,20 @@ def upsample_cross_entropy(
     >>> float(upsample_cross_entropy(logits, target))
     1.3862943649291992
     """
-    _check(logits, target, size, ignore_index)
-    _check_settings(logits, weight, label_smoothing, reduction)
-    found = _select_passes(impl, logits)
+    _validate_pair(logits, target, size, ignore_index)
+    _validate_settings(logits, weight, label_smoothing, reduction)
+    implementation = _select_for(logits, impl)
     settings = Settings(weight, align_corners, ignore_index, label_smoothing)
-    losses = found.losses(logits, target, settings)
+    losses = implementation.losses(logits, target, settings)
     if reduction == "none":
         return losses
     total = losses.sum(dtype=torch.float64)
     if reduction == "mean":
-        counts = target != ignore_index
-        shares = counts if weight is None else weight[target.long().where(counts, 0)] * counts
-        total = total / shares.sum(dtype=torch.float64)
+        is_counted = target != ignore_index
+        weights = is_counted
+        if weight is not None:
+            weights = weight[target.long().where(is_counted, 0)] * is_counted
+        total = total / weights.sum(dtype=torch.float64)
     return total.to(losses.dtype)
 
 
@@ -144,11 +130,11 @@ def upsample_argmax(
     >>> upsample_argmax(torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]]), (1, 4)).tolist()
     [[[1, 1, 0, 0]]]
     """
-    _check_logits(logits)
-    if min(size) < 1 or max(size) > LARGEST_SIDE:
+    _validate_logits(logits)
+    if min(size) < 1 or max(size) > MAX_SIDE:
         sides = f"{size[0]} x {size[1]}"
-        raise ValueError(f"size must be 1 x 1 to {LARGEST_SIDE} x {LARGEST_SIDE}, not {sides}")
-    return _select_passes(impl, logits).argmax(logits.detach(), size, align_corners)
+        raise ValueError(f"size must be 1 x 1 to {MAX_SIDE} x {MAX_SIDE}, not {sides}")
+    return _select_for(logits, impl).argmax(logits.detach(), size, align_corners)
 
 
 def upsample_confusion(
@@ -159,7 +145,7 @@ def upsample_confusion(
     ignore_index: int = 255,
     impl: str | None = None,
 ) -> Tensor:
-    """How many pixels of each class have each prediction, int64 [C, C], exactly.
+    """The number of pixels of each class with each prediction, int64 [C, C], exactly.
 
     Args:
         logits: See `upsample_cross_entropy`.
@@ -175,31 +161,31 @@ def upsample_confusion(
     >>> upsample_confusion(logits, torch.tensor([[[1, 1, 1, 0]]], dtype=torch.uint8)).tolist()
     [[1, 0], [1, 2]]
     """
-    _check(logits, target, None, ignore_index)
-    found = _select_passes(impl, logits)
-    return found.confusion(logits.detach(), target, align_corners, ignore_index)
+    _validate_pair(logits, target, None, ignore_index)
+    implementation = _select_for(logits, impl)
+    return implementation.confusion(logits.detach(), target, align_corners, ignore_index)
 
 
-def _check_logits(logits: Tensor) -> None:
+def _validate_logits(logits: Tensor) -> None:
     if logits.ndim != 4 or not logits.is_floating_point() or 0 in logits.shape:
         raise ValueError(f"logits must be float [N, C, h, w], not {_describe(logits)}")
 
 
-def _check(logits: Tensor, target: Tensor, size: Size | None, ignore_index: int) -> None:
-    _check_logits(logits)
+def _validate_pair(logits: Tensor, target: Tensor, size: Size | None, ignore_index: int) -> None:
+    _validate_logits(logits)
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError("ignore_index must fit into int64")
     is_wrong = target.ndim != 3 or len(target) != len(logits) or 0 in target.shape
-    if is_wrong or target.dtype not in LABELS:
-        wanted = f"uint8, int32 or int64 [{len(logits)}, H, W]"
-        raise ValueError(f"target must be {wanted}, not {_describe(target)}")
+    if is_wrong or target.dtype not in LABEL_DTYPES:
+        expected = f"uint8, int32 or int64 [{len(logits)}, H, W]"
+        raise ValueError(f"target must be {expected}, not {_describe(target)}")
     if size is not None and tuple(target.shape[1:]) != tuple(size):
         raise ValueError(f"target is {_describe(target)}, but size is {tuple(size)}")
     if target.device != logits.device:
         raise ValueError(f"target is on {target.device}, logits are on {logits.device}")
 
 
-def _check_settings(
+def _validate_settings(
     logits: Tensor, weight: Tensor | None, label_smoothing: float, reduction: str
 ) -> None:
     if weight is not None and list(weight.shape) != [logits.shape[1]]:
@@ -214,117 +200,125 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _select_passes(impl: str | None, logits: Tensor) -> Implementation:
-    """The implementation that is asked for, or the fastest for these logits."""
+def _select_for(logits: Tensor, impl: str | None) -> Implementation:
+    """The implementation named by `impl` or the environment; else the fastest for `logits`."""
     name = impl or os.environ.get(IMPL_VARIABLE)
     if not name:
-        return _fastest(logits)
+        return _fastest_for(logits)
     implementation = select_implementation(IMPLEMENTATIONS, name, "upsample_ce")
-    if not _takes(implementation, logits):
-        kind = str(logits.dtype).removeprefix("torch.")
+    if not implementation.takes(logits):
+        dtype = str(logits.dtype).removeprefix("torch.")
         source = "impl" if impl else IMPL_VARIABLE
-        raise ValueError(f"{source}={name!r} takes no {kind} on {logits.device.type}")
+        raise ValueError(f"{source}={name!r} takes no {dtype} on {logits.device.type}")
     return implementation
 
 
-def _fastest(logits: Tensor) -> Implementation:
+def _fastest_for(logits: Tensor) -> Implementation:
     refuse_unloadable("upsample_ce")
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
             implementation = IMPLEMENTATIONS[name]
-            if implementation is not None and _takes(implementation, logits):
+            if implementation is not None and implementation.takes(logits):
                 return implementation
     return select_implementation(IMPLEMENTATIONS, "reference")
 
 
-def _takes(found: Implementation, logits: Tensor) -> bool:
-    return logits.device.type in found.devices and logits.dtype in found.kinds
-
-
+# Operators that torch.compile and autograd know. Their arguments are tensors and numbers, because
+# a schema has no dataclasses; all passes but the reference's are called through them.
 @torch.library.custom_op("upmap::upsample_ce_forward", mutates_args=())
 def _forward(
     logits: Tensor,
     target: Tensor,
-    weight: Tensor | None,
+    class_weights: Tensor | None,
+    *,
     align_corners: bool,
     ignore_index: int,
     label_smoothing: float,
     impl: str,
 ) -> tuple[Tensor, Tensor]:
-    """Losses and log-sum-exps of pixels, both [N, H, W]."""
-    return PASSES[impl].forward(  # type: ignore[no-any-return]
-        logits, target, Settings(weight, align_corners, ignore_index, label_smoothing)
-    )
+    """Losses and logsumexps of pixels, both [N, H, W]."""
+    settings = Settings(class_weights, align_corners, ignore_index, label_smoothing)
+    return PASSES[impl].forward(logits, target, settings)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op("upmap::upsample_ce_backward", mutates_args=())
 def _backward(
     gradient: Tensor,
-    totals: Tensor,
+    logsumexps: Tensor,
     logits: Tensor,
     target: Tensor,
-    weight: Tensor | None,
+    class_weights: Tensor | None,
+    *,
     align_corners: bool,
     ignore_index: int,
     label_smoothing: float,
     impl: str,
 ) -> Tensor:
     """The gradient of the logits, [N, C, h, w]."""
+    settings = Settings(class_weights, align_corners, ignore_index, label_smoothing)
     return PASSES[impl].backward(  # type: ignore[no-any-return]
-        gradient,
-        totals,
-        logits,
-        target,
-        Settings(weight, align_corners, ignore_index, label_smoothing),
+        gradient, logsumexps, logits, target, settings
     )
 
 
-def _forward_shapes(logits: Tensor, target: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
-    kind = torch.promote_types(logits.dtype, torch.float32)
-    losses, totals = (logits.new_empty(target.shape, dtype=kind) for _ in "ab")
-    return losses, totals
+def _forward_shapes(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None, **settings: Any
+) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    losses = logits.new_empty(target.shape, dtype=dtype)
+    return losses, torch.empty_like(losses)
 
 
-def _backward_shapes(gradient: Tensor, totals: Tensor, logits: Tensor, *others: Any) -> Tensor:
+def _backward_shapes(
+    gradient: Tensor, logsumexps: Tensor, logits: Tensor, *others: Any, **settings: Any
+) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    logits, target, weight, *ctx.settings = inputs
-    ctx.save_for_backward(output[1], logits, target, weight)
+def _save_for_backward(
+    ctx: Any,
+    inputs: tuple[Any, ...],
+    keyword_only_inputs: dict[str, Any],
+    output: tuple[Tensor, Tensor],
+) -> None:
+    logits, target, class_weights = inputs
+    ctx.save_for_backward(output[1], logits, target, class_weights)
+    ctx.settings = keyword_only_inputs
 
 
-def _gradients(ctx: Any, gradient: Tensor, of_totals: Tensor) -> tuple[Tensor | None, ...]:
-    found = _backward(gradient, *ctx.saved_tensors, *ctx.settings)
-    return found, None, None, None, None, None, None
+def _gradients(ctx: Any, gradient: Tensor, of_logsumexps: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of _forward's tensors: of the logits only."""
+    return _backward(gradient, *ctx.saved_tensors, **ctx.settings), None, None
 
 
 _forward.register_fake(_forward_shapes)
 _backward.register_fake(_backward_shapes)
-_forward.register_autograd(_gradients, setup_context=_keep)
+_forward.register_autograd(_gradients, setup_context=_save_for_backward)
 
 
 def _fuse_passes(
-    impl: str, devices: tuple[str, ...], kinds: tuple[torch.dtype, ...]
+    impl: str, devices: tuple[str, ...], dtypes: tuple[torch.dtype, ...]
 ) -> Implementation:
+    """The implementation whose passes are PASSES[impl], with a gradient."""
+
     def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
-        found: Tensor = _forward(
+        losses_of_pixels: Tensor = _forward(
             logits,
             target,
-            settings.weight,
-            settings.align_corners,
-            settings.ignore_index,
-            settings.label_smoothing,
-            impl,
+            settings.class_weights,
+            align_corners=settings.align_corners,
+            ignore_index=settings.ignore_index,
+            label_smoothing=settings.label_smoothing,
+            impl=impl,
         )[0]
-        return found
+        return losses_of_pixels
 
     passes = PASSES[impl]
-    return Implementation(losses, passes.argmax, passes.confusion, devices, kinds)
+    return Implementation(losses, passes.argmax, passes.confusion, devices, dtypes)
 
 
 def _triton_device() -> str:
-    """Where Triton's kernels run, or nothing if they cannot."""
+    """The type of device that Triton's kernels run on; empty if there is none."""
     if fused_triton is None:
         return ""
     if fused_triton.is_interpreted():
@@ -344,7 +338,7 @@ IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
         argmax=reference.argmax,
         confusion=reference.confusion,
         devices=("cpu", "cuda"),
-        kinds=(*HALF_AND_SINGLE, torch.float64),
+        dtypes=(*HALF_AND_SINGLE, torch.float64),
     ),
 }
 REASONS = {"triton": "no NVIDIA GPU" if fused_triton else WITHOUT_TRITON}

@@ -1,4 +1,4 @@
-"""The fused operation in C++, on the CPU, in float32; see native.cpp."""
+"""The fused operation in C++, on the CPU, in float32: native.cpp called with torch's tensors."""
 
 from typing import Any
 
@@ -8,77 +8,82 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upmap.kernels.upsample_ce import native
-from upmap.kernels.upsample_ce.settings import Settings
-from upmap.kernels.upsample_ce.taps import Taps, taps
+from upmap.kernels.upsample_ce.contract import Settings, Size
+from upmap.kernels.upsample_ce.taps import Taps, interpolation_taps
 
 __all__ = ["argmax", "backward", "confusion", "forward"]
 
-Side = tuple[Any, Any, Any]
+TapArrays = tuple[Any, Any, Any]  # first, second and weight of one axis
 
-THREADS = 0  # as many as the machine has
-INSTRUCTION_SET = ""  # the best that the processor has
+THREADS = 0  # maximum number of threads; 0 uses all cores
+INSTRUCTION_SET = ""  # the best of the processor
 
 
 def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """See `upmap.kernels.upsample_ce.chunked.forward`."""
-    losses, totals = (torch.empty(target.shape) for _ in "ab")
+    losses, logsumexps = torch.empty(target.shape), torch.empty(target.shape)
     native.forward(
-        _array(logits),
-        _align(target),
-        _weights(logits, settings.weight),
-        *_sides(logits, target.shape, settings.align_corners),
+        _float_array(logits),
+        _array(target),
+        _class_weights(logits, settings.class_weights),
+        *_tap_arrays(logits, target.shape, settings.align_corners),
         settings.ignore_index,
         settings.label_smoothing,
         losses.numpy(),
-        totals.numpy(),
+        logsumexps.numpy(),
         THREADS,
         INSTRUCTION_SET,
     )
-    return losses, totals
+    return losses, logsumexps
 
 
 def backward(
     gradient: Tensor,
-    totals: Tensor,
+    logsumexps: Tensor,
     logits: Tensor,
     target: Tensor,
     settings: Settings,
 ) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.backward`."""
-    found = torch.empty(logits.shape)
+    result = torch.empty(logits.shape)
     native.backward(
-        _array(gradient),
-        _align(totals),
-        _array(logits),
-        _align(target),
-        _weights(logits, settings.weight),
-        *_sides(logits, target.shape, settings.align_corners),
+        _float_array(gradient),
+        _array(logsumexps),
+        _float_array(logits),
+        _array(target),
+        _class_weights(logits, settings.class_weights),
+        *_tap_arrays(logits, target.shape, settings.align_corners),
         settings.ignore_index,
         settings.label_smoothing,
-        found.numpy(),
+        result.numpy(),
         THREADS,
         INSTRUCTION_SET,
     )
-    return found.to(logits.dtype)
+    return result.to(logits.dtype)
 
 
-def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+def argmax(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.argmax`."""
-    found = torch.empty((len(logits), *size), dtype=torch.int32)
-    sides = _sides(logits, found.shape, align_corners)
-    weights = _weights(logits, None)
-    native.argmax(_array(logits), weights, *sides, found.numpy(), THREADS, INSTRUCTION_SET)
-    return found.long()
+    best = torch.empty((len(logits), *size), dtype=torch.int32)
+    native.argmax(
+        _float_array(logits),
+        _class_weights(logits, None),
+        *_tap_arrays(logits, best.shape, align_corners),
+        best.numpy(),
+        THREADS,
+        INSTRUCTION_SET,
+    )
+    return best.long()
 
 
 def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.confusion`."""
     counts = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
     native.confusion(
-        _array(logits),
-        _align(target),
-        _weights(logits, None),
-        *_sides(logits, target.shape, align_corners),
+        _float_array(logits),
+        _array(target),
+        _class_weights(logits, None),
+        *_tap_arrays(logits, target.shape, align_corners),
         ignore_index,
         counts.numpy(),
         THREADS,
@@ -87,26 +92,28 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
     return counts
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return _align(tensor.detach().float())
+def _float_array(tensor: Tensor) -> NDArray[np.float32]:
+    return _array(tensor.detach().float())
 
 
-def _align(tensor: Tensor) -> NDArray[Any]:
-    """The values in C order; copied if they begin between two of the machine's words."""
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """The values in C order and aligned: a tensor may begin between two words of memory."""
     return np.require(tensor.contiguous().numpy(), requirements=["C", "A"])
 
 
-def _weights(logits: Tensor, weight: Tensor | None) -> NDArray[np.float32]:
-    return _array(torch.ones(logits.shape[1]) if weight is None else weight)
+def _class_weights(logits: Tensor, class_weights: Tensor | None) -> NDArray[np.float32]:
+    return _float_array(torch.ones(logits.shape[1]) if class_weights is None else class_weights)
 
 
-def _sides(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Side, Side]:
-    """Of rows and of columns: the first feature, the second, and the second's share."""
+def _tap_arrays(
+    logits: Tensor, shape: torch.Size, align_corners: bool
+) -> tuple[TapArrays, TapArrays]:
+    """The taps of rows and of columns, weights in float32."""
     return (
-        _side(taps(logits.shape[2], shape[1], align_corners)),
-        _side(taps(logits.shape[3], shape[2], align_corners)),
+        _axis_arrays(interpolation_taps(logits.shape[2], shape[1], align_corners)),
+        _axis_arrays(interpolation_taps(logits.shape[3], shape[2], align_corners)),
     )
 
 
-def _side(one: Taps) -> Side:
-    return one.first.numpy(), one.second.numpy(), one.share.float().numpy()
+def _axis_arrays(axis: Taps) -> TapArrays:
+    return axis.first.numpy(), axis.second.numpy(), axis.weight.float().numpy()

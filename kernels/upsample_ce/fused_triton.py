@@ -1,4 +1,7 @@
-"""The fused operation on NVIDIA GPUs; on a CPU in Triton's interpreter, if TRITON_INTERPRET=1."""
+"""The fused operation on NVIDIA GPUs; on a CPU in Triton's interpreter, if TRITON_INTERPRET=1.
+
+Launches the kernels of triton_kernels.py.
+"""
 
 import os
 from functools import lru_cache
@@ -9,14 +12,14 @@ import triton
 from torch import Tensor
 
 from upmap.kernels.upsample_ce import triton_kernels
-from upmap.kernels.upsample_ce.settings import Settings
-from upmap.kernels.upsample_ce.taps import Taps, taps
+from upmap.kernels.upsample_ce.contract import Settings, Size
+from upmap.kernels.upsample_ce.taps import interpolation_taps
 
 __all__ = ["argmax", "backward", "confusion", "forward", "is_interpreted"]
 
 FORWARD_TILE = (8, 128)  # classes, pixels
-BACKWARD_TILE = (4, 128)  # classes, features
-INTERPRETED_VALUES = 1 << 18  # of a tile: the interpreter takes its time for each program
+BACKWARD_TILE = (4, 128)  # classes, source pixels
+INTERPRETED_VALUES = 1 << 18  # of a tile: the interpreter is slow for each program, not each value
 
 
 def is_interpreted() -> bool:
@@ -26,98 +29,102 @@ def is_interpreted() -> bool:
 
 def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """See `upmap.kernels.upsample_ce.chunked.forward`."""
-    _refuse_strangers(target, logits.shape[1], settings.ignore_index)
-    losses, totals = (torch.empty(target.shape, device=logits.device) for _ in "ab")
-    weights = _weights(logits, settings.weight)
+    _check_labels(target, logits.shape[1], settings.ignore_index)
+    losses = torch.empty(target.shape, device=logits.device)
+    logsumexps = torch.empty_like(losses)
+    class_weights = _class_weights(logits, settings.class_weights)
     block_classes, block = _tile(logits.shape[1], target.numel(), FORWARD_TILE)
     triton_kernels.forward_kernel[(triton.cdiv(target.numel(), block),)](
         logits.contiguous(),
         target.contiguous(),
-        weights,
-        *_sides(logits, target.shape, settings.align_corners),
+        class_weights,
+        *_tap_tensors(logits, target.shape, settings.align_corners),
         losses,
-        totals,
+        logsumexps,
         *logits.shape[1:],
         *target.shape[1:],
         target.numel(),
         settings.ignore_index,
         settings.label_smoothing,
-        weights.sum(),
+        class_weights.sum(),
         BC=block_classes,
         BP=block,
-        enable_fp_fusion=True,  # no official tool has these last bits
+        enable_fp_fusion=True,  # no official tool defines these last bits
     )
-    return losses, totals
+    return losses, logsumexps
 
 
 def backward(
     gradient: Tensor,
-    totals: Tensor,
+    logsumexps: Tensor,
     logits: Tensor,
     target: Tensor,
     settings: Settings,
 ) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.backward`."""
-    found = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    weights = _weights(logits, settings.weight)
-    features, classes = found.numel() // logits.shape[1], logits.shape[1]
-    block_classes, block = _tile(classes, features, BACKWARD_TILE)
-    upright = _readers(logits.shape[2], target.shape[1], settings.align_corners, logits.device)
-    level = _readers(logits.shape[3], target.shape[2], settings.align_corners, logits.device)
-    grid = (triton.cdiv(features, block), triton.cdiv(classes, block_classes))
+    result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    class_weights = _class_weights(logits, settings.class_weights)
+    classes = logits.shape[1]
+    sources = result.numel() // classes
+    block_classes, block = _tile(classes, sources, BACKWARD_TILE)
+    rows, columns = (
+        _readers(logits.shape[axis + 1], target.shape[axis], settings.align_corners, logits.device)
+        for axis in (1, 2)
+    )
+    grid = (triton.cdiv(sources, block), triton.cdiv(classes, block_classes))
     triton_kernels.backward_kernel[grid](
         gradient.contiguous(),
-        totals,
+        logsumexps,
         logits.contiguous(),
         target.contiguous(),
-        weights,
-        *_sides(logits, target.shape, settings.align_corners),
-        *upright[:2],
-        *level[:2],
-        found,
+        class_weights,
+        *_tap_tensors(logits, target.shape, settings.align_corners),
+        *rows[:2],
+        *columns[:2],
+        result,
         *logits.shape[1:],
         *target.shape[1:],
-        features,
-        upright[2],
-        level[2],
+        sources,
+        rows[2],
+        columns[2],
         settings.ignore_index,
         settings.label_smoothing,
-        weights.sum(),
+        class_weights.sum(),
         BC=block_classes,
         BP=block,
         enable_fp_fusion=True,
     )
-    return found
+    return result
 
 
-def argmax(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+def argmax(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.argmax`."""
-    found = torch.empty((len(logits), *size), dtype=torch.int64, device=logits.device)
-    block_classes, block = _tile(logits.shape[1], found.numel(), FORWARD_TILE)
-    triton_kernels.argmax_kernel[(triton.cdiv(found.numel(), block),)](
+    best = torch.empty((len(logits), *size), dtype=torch.int64, device=logits.device)
+    block_classes, block = _tile(logits.shape[1], best.numel(), FORWARD_TILE)
+    triton_kernels.argmax_kernel[(triton.cdiv(best.numel(), block),)](
         logits.contiguous(),
-        *_sides(logits, found.shape, align_corners),
-        found,
+        *_tap_tensors(logits, best.shape, align_corners),
+        best,
         *logits.shape[1:],
         *size,
-        found.numel(),
+        best.numel(),
         BC=block_classes,
         BP=block,
         enable_fp_fusion=True,
     )
-    return found
+    return best
 
 
 def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int) -> Tensor:
     """See `upmap.kernels.upsample_ce.chunked.confusion`."""
     classes = logits.shape[1]
-    _refuse_strangers(target, classes, ignore_index)
+    _check_labels(target, classes, ignore_index)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)
     block_classes, block = _tile(classes, target.numel(), FORWARD_TILE)
     triton_kernels.confusion_kernel[(triton.cdiv(target.numel(), block),)](
         logits.contiguous(),
         target.contiguous(),
-        *_sides(logits, target.shape, align_corners),
+        *_tap_tensors(logits, target.shape, align_corners),
         counts,
         *logits.shape[1:],
         *target.shape[1:],
@@ -130,48 +137,54 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
     return counts
 
 
-def _refuse_strangers(target: Tensor, classes: int, ignore_index: int) -> None:
-    """Refuses labels that are no class; on a GPU later, without waiting for it, as torch does."""
+def _check_labels(target: Tensor, classes: int, ignore_index: int) -> None:
+    """Asserts that labels are in range; on a GPU asynchronously, as torch does."""
     is_known = (target == ignore_index) | ((target >= 0) & (target < classes))
     torch._assert_async(is_known.all(), f"a label is not in 0 .. {classes - 1}")
 
 
-def _weights(logits: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
+def _class_weights(logits: Tensor, class_weights: Tensor | None) -> Tensor:
+    if class_weights is None:
         return torch.ones(logits.shape[1], device=logits.device)
-    return weight.detach().float().contiguous()
+    return class_weights.detach().float().contiguous()
 
 
-def _tile(classes: int, places: int, usual: tuple[int, int]) -> tuple[int, int]:
-    """Classes, and pixels or features, of a program."""
+def _tile(classes: int, pixels: int, default: tuple[int, int]) -> tuple[int, int]:
+    """The classes, and the pixels or source pixels, of a program."""
     if not is_interpreted():
-        return usual
+        return default
     block_classes = triton.next_power_of_2(classes)
-    most = max(1, INTERPRETED_VALUES // block_classes)
-    return block_classes, min(triton.next_power_of_2(places), most)
+    largest = max(1, INTERPRETED_VALUES // block_classes)
+    return block_classes, min(triton.next_power_of_2(pixels), largest)
 
 
-def _sides(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Tensor, ...]:
-    """First, second and share of rows, then of columns."""
-    sizes = zip(logits.shape[2:], shape[1:], strict=True)
-    return tuple(tensor for one in sizes for tensor in _side(*one, align_corners, logits.device))
+def _tap_tensors(logits: Tensor, shape: torch.Size, align_corners: bool) -> tuple[Tensor, ...]:
+    """First, second and weight of the taps of rows, then of columns."""
+    rows, columns = zip(logits.shape[2:], shape[1:], strict=True)
+    device = logits.device
+    return _axis_tensors(*rows, align_corners, device) + _axis_tensors(
+        *columns, align_corners, device
+    )
 
 
 @lru_cache(maxsize=64)
-def _side(
-    features: int, pixels: int, align_corners: bool, device: torch.device
+def _axis_tensors(
+    source_pixels: int, pixels: int, align_corners: bool, device: torch.device
 ) -> tuple[Tensor, ...]:
-    one: Taps = taps(features, pixels, align_corners)
-    return one.first.to(device), one.second.to(device), one.share.float().to(device)
+    axis = interpolation_taps(source_pixels, pixels, align_corners)
+    return axis.first.to(device), axis.second.to(device), axis.weight.float().to(device)
 
 
 @lru_cache(maxsize=64)
 def _readers(
-    features: int, pixels: int, align_corners: bool, device: torch.device
+    source_pixels: int, pixels: int, align_corners: bool, device: torch.device
 ) -> tuple[Any, ...]:
-    """The first pixel that reads each feature, the one after the last, and how many at most."""
-    one = taps(features, pixels, align_corners)
-    every = torch.arange(features, dtype=torch.int32)
-    begin = torch.searchsorted(one.second.contiguous(), every, side="left", out_int32=True)
-    end = torch.searchsorted(one.first.contiguous(), every, side="right", out_int32=True)
+    """Of each source pixel the first pixel that reads it, and the one after the last; the maximum.
+
+    Taps ascend, so the readers of a source pixel are neighbors.
+    """
+    axis = interpolation_taps(source_pixels, pixels, align_corners)
+    every = torch.arange(source_pixels, dtype=torch.int32)
+    begin = torch.searchsorted(axis.second.contiguous(), every, side="left", out_int32=True)
+    end = torch.searchsorted(axis.first.contiguous(), every, side="right", out_int32=True)
     return begin.to(device), end.to(device), int((end - begin).clamp(min=0).max())

@@ -12,10 +12,9 @@ triton = pytest.importorskip("triton")
 ROOT = Path(__file__).resolve().parents[2]
 POINTERS = {
     "target": "*u8",
-    "found": "*fp32",
-    "counts": "*i64",
-    **dict.fromkeys(("losses", "totals", "gradient", "weight", "row_share"), "*fp32"),
-    **dict.fromkeys(("column_share", "weight_sum"), "*fp32"),
+    **dict.fromkeys(("best", "counts"), "*i64"),
+    **dict.fromkeys(("losses", "logsumexps", "gradient", "class_weights"), "*fp32"),
+    **dict.fromkeys(("row_weight", "column_weight", "weight_sum"), "*fp32"),
     **dict.fromkeys(("row_first", "row_second", "column_first", "column_second"), "*i32"),
     **dict.fromkeys(("row_begin", "row_end", "column_begin", "column_end"), "*i32"),
     "smoothing": "fp32",
@@ -46,9 +45,7 @@ def test_kernels_compile(name: str, kind: str, architecture: int) -> None:
     kernel = getattr(triton_kernels, f"{name}_kernel")
     tile = BACKWARD_TILE if name == "backward" else FORWARD_TILE
     constants = dict(zip(("BC", "BP"), tile, strict=True))
-    kinds = POINTERS | {"logits": kind} | ({"found": kind} if name == "backward" else {})
-    if name == "argmax":
-        kinds["found"] = "*i64"
+    kinds = POINTERS | dict.fromkeys(("logits", "logits_gradient"), kind)
     signature = {
         argument: "constexpr" if argument in constants else kinds.get(argument, "i32")
         for argument in kernel.arg_names

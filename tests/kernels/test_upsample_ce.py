@@ -13,13 +13,13 @@ from torch.nn import functional
 from upmap.kernels.upsample_ce import (
     FEW_CLASSES,
     IMPLEMENTATIONS,
-    _select_passes,
+    _select_for,
     fused_native,
     upsample_argmax,
     upsample_confusion,
     upsample_cross_entropy,
 )
-from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.contract import Settings
 
 SHAPES = [  # N, C, h, w, H, W
     (2, 19, 37, 53, 150, 211),
@@ -277,7 +277,8 @@ def test_it_compiles(impl: str) -> None:
     few, labels = torch.randn(1, 5, 3, 4, requires_grad=True), torch.zeros(1, 6, 8).byte()
     torch.library.opcheck(
         torch.ops.upmap.upsample_ce_forward.default,
-        (few, labels, None, False, 255, 0.0, impl),
+        (few, labels, None),
+        {"align_corners": False, "ignore_index": 255, "label_smoothing": 0.0, "impl": impl},
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
     logits, target, _, _ = problem((2, 19, 12, 13, 50, 49))
@@ -309,9 +310,9 @@ def test_it_works_under_autocast_with_a_scaled_loss(impl: str) -> None:
 
 def test_none_chooses_torch_where_torch_is_faster() -> None:
     few, many = torch.zeros(1, FEW_CLASSES, 2, 2), torch.zeros(1, FEW_CLASSES + 1, 2, 2)
-    assert _select_passes(None, few) is IMPLEMENTATIONS["reference"]
-    assert _select_passes(None, many) is (IMPLEMENTATIONS["native"] or IMPLEMENTATIONS["reference"])
-    assert _select_passes(None, many.double()) is IMPLEMENTATIONS["reference"]
+    assert _select_for(few, None) is IMPLEMENTATIONS["reference"]
+    assert _select_for(many, None) is (IMPLEMENTATIONS["native"] or IMPLEMENTATIONS["reference"])
+    assert _select_for(many.double(), None) is IMPLEMENTATIONS["reference"]
 
 
 def test_the_environment_names_the_implementation_where_no_argument_does(
@@ -319,11 +320,11 @@ def test_the_environment_names_the_implementation_where_no_argument_does(
 ) -> None:
     many = torch.zeros(1, FEW_CLASSES + 1, 2, 2)
     monkeypatch.setenv("UPMAP_IMPL", "chunked")
-    assert _select_passes(None, many) is IMPLEMENTATIONS["chunked"]
-    assert _select_passes("reference", many) is IMPLEMENTATIONS["reference"]
+    assert _select_for(many, None) is IMPLEMENTATIONS["chunked"]
+    assert _select_for(many, "reference") is IMPLEMENTATIONS["reference"]
     monkeypatch.setenv("UPMAP_IMPL", "fastest")
     with pytest.raises(ValueError, match="'fastest' is unknown; there are native, triton"):
-        _select_passes(None, many)
+        _select_for(many, None)
 
 
 @pytest.mark.parametrize("label", [5, 254, -1])

@@ -14,7 +14,7 @@ from upmap.kernels.upsample_ce import (
     upsample_confusion,
     upsample_cross_entropy,
 )
-from upmap.kernels.upsample_ce.settings import Settings
+from upmap.kernels.upsample_ce.contract import Settings
 
 SHAPES = [  # N, C, h, w, H, W
     (1, 19, 7, 9, 25, 31),
