@@ -75,6 +75,7 @@ bool read_source(const std::string& path, const std::optional<nb::bytes>& data, 
                 read(Source(bytes));
                 return true;
             }
+            if (!upmap::is_regular_file(path)) return false;
             const upmap::File file(path);
             if (!file.is_open()) return false;
             read(Source(file));
