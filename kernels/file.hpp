@@ -29,14 +29,19 @@ struct Unreadable {
     int error;
 };
 
+// Whether there is a regular file. To open a pipe, even for a moment, could break its writer, so
+// who is handed any path asks this before.
+inline bool is_regular_file(const std::string& path) {
+    struct stat status;
+    return !stat(path.c_str(), &status) && S_ISREG(status.st_mode);
+}
+
 // A regular file, open for reading; closed at the end of its scope.
 class File {
   public:
-    // Whatever is no regular file is not opened: to open a pipe could wait, or break its writer.
+    // Not open afterwards if there is no such file, or it is not regular. Never waits for a pipe.
     explicit File(const std::string& path) {
         if (path.find('\0') != path.npos) return;
-        if (stat(path.c_str(), &status_) || !S_ISREG(status_.st_mode)) return;
-        // Another file may stand there by now; O_NONBLOCK returns at once should it be a pipe.
         descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (descriptor_ >= 0 && (fstat(descriptor_, &status_) || !S_ISREG(status_.st_mode))) {
             close(descriptor_);

@@ -94,6 +94,8 @@ void add_sections(nb::dict& columns, Section<Results>& section) { add_columns(co
 template <class Sections>
 void read_file(const std::string& path, int threads, Outcome<Sections>& outcome) {
     try {
+        outcome.is_file = upmap::is_regular_file(path);
+        if (!outcome.is_file) return;
         const upmap::File file(path);
         outcome.is_file = file.is_open();
         if (!outcome.is_file) return;

@@ -38,13 +38,15 @@ class ImageMatcher {
 
     // Matches the image's next detection, and writes its status, [A, T].
     void match(const Detection& detection, uint8_t* status) {
+        // A copy: for all that the compiler knows, `status` could point to rules_.T.
+        const size_t T = rules_.T;
         find_candidates(detection);
-        for (size_t a = 0; a < rules_.A; ++a, status += rules_.T) {
+        for (size_t a = 0; a < rules_.A; ++a, status += T) {
             const bool is_inside = rules_.area_ranges[a].contains(detection.area);
-            std::memset(status, is_inside ? kFalsePositive : kIgnored, rules_.T);
+            std::memset(status, is_inside ? kFalsePositive : kIgnored, T);
             if (candidates_.empty()) continue;
             const Outcome outcome = candidates_.size() == 1 ? claim_only(a) : claim_best(a);
-            for (size_t t = 0; t < rules_.T; ++t)
+            for (size_t t = 0; t < T; ++t)
                 if (outcome.true_positive >> t & 1)
                     status[t] = kTruePositive;
                 else if (outcome.ignored >> t & 1)
