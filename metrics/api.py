@@ -25,6 +25,7 @@ def mean_average_precision(
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
     classes: ClassNames | None = None,
+    threads: int = 0,
     impl: Implementation | None = None,
 ) -> Evaluation:
     """Evaluates detections against ground truth.
@@ -41,6 +42,7 @@ def mean_average_precision(
         class_names: For paths: the class of each category id of a COCO results file, where the
             ground truth has no such ids; a mapping, or a file (see `upmap.read_detections`).
         classes: For dicts: the names of integer labels.
+        threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
 
     Raises:
@@ -60,7 +62,8 @@ def mean_average_precision(
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
     else:
         tables = _build_tables(ground_truth, detections, protocol, classes)
-    return evaluate_matches(match(*tables, protocol, impl=impl), impl=impl)
+    table = match(*tables, protocol, threads=threads, impl=impl)
+    return evaluate_matches(table, impl=impl)
 
 
 def _build_tables(

@@ -89,9 +89,9 @@ def program(options: Options) -> int:
         mean_average_precision(ground_truth, detections, protocol=protocol, impl=options.impl)
         for protocol in protocols
     ]
-    checks = cross_check_all(options, ground_truth, detections, protocols)
+    checks = compare_all(options, ground_truth, detections, protocols)
     write_reports(options, describe_inputs(options, ground_truth, detections), evaluations, checks)
-    return int(not agree_all(checks))
+    return int(not all(row.agrees for rows in checks for row in rows))
 
 
 def check_reports(options: Options) -> None:
@@ -109,7 +109,7 @@ def open_inputs(options: Options) -> Options:
     return replace(options, ground_truth=ground_truth, detections=detections or options.detections)
 
 
-def cross_check_all(
+def compare_all(
     options: Options,
     ground_truth: GroundTruth,
     detections: Detections,
@@ -134,15 +134,6 @@ def cross_check_all(
         )
         for protocol in protocols
     ]
-
-
-def agree_all(checks: Sequence[Sequence["Comparison"]]) -> bool:
-    """Whether no cross-check shows a difference."""
-    if not checks:
-        return True
-    from upmap.metrics.cross_check import agrees
-
-    return all(agrees(rows) for rows in checks)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> Options:
