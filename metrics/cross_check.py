@@ -30,7 +30,7 @@ from upmap.metrics.protocols import COCO, Protocol
 from upmap.metrics.scores import Evaluation, evaluate_matches
 from upmap.progress import track_progress
 
-__all__ = ["TOLERANCE", "Comparison", "agrees", "compare_with_pycocotools", "largest_difference"]
+__all__ = ["TOLERANCE", "Comparison", "compare_with_pycocotools", "largest_difference"]
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +76,11 @@ class Comparison:
     pycocotools: float
     difference: float
     change: float = math.nan
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both numbers agree; true where pycocotools has none."""
+        return math.isnan(self.difference) or self.difference <= TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +147,6 @@ def compare_with_pycocotools(
 def largest_difference(rows: Sequence[Comparison]) -> float:
     """The largest difference of the rows where both were computed."""
     return max((row.difference for row in rows if not math.isnan(row.difference)), default=0.0)
-
-
-def agrees(rows: Sequence[Comparison]) -> bool:
-    """Whether both agree wherever both were computed."""
-    return largest_difference(rows) <= TOLERANCE
 
 
 def _compare(data: _Data, protocol: Protocol, show_progress: bool) -> list[Comparison]:

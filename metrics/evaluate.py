@@ -149,10 +149,10 @@ def program(options: Options) -> int:
         )
         for protocol in protocols
     ]
-    checks = cross_check_all(options, ground_truth, detections, protocols)
+    checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
     write_reports(options, inputs, evaluations, checks, is_sample=is_sample)
-    return int(not agree_all(checks))
+    return int(not all(row.agrees for rows in checks for row in rows))
 
 
 def check_reports(options: Options) -> None:
@@ -179,7 +179,7 @@ def open_inputs(options: Options) -> Options:
     return replace(options, ground_truth=truth, detections=detections, image_set=truth.image_set)
 
 
-def cross_check_all(
+def compare_all(
     options: Options,
     ground_truth: GroundTruth,
     detections: Detections,
@@ -206,13 +206,6 @@ def cross_check_all(
     ]
 
 
-def agree_all(checks: Sequence[Sequence["Comparison"]]) -> bool:
-    """Whether no cross-check shows a difference."""
-    if not checks:
-        return True
-    from upmap.metrics.cross_check import agrees
-
-    return all(agrees(rows) for rows in checks)
 
 
 def select_protocols(options: Options) -> list[Protocol]:

@@ -124,6 +124,14 @@ def place_in_all(name: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
+def test_importing_a_module_by_name_gives_the_module(name: str) -> None:
+    # `import package.module as m` takes the attribute of the package, which a function can hide.
+    module = importlib.import_module(name)
+    package, _, attribute = name.rpartition(".")
+    assert getattr(importlib.import_module(package), attribute) is module
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_doctests_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 

@@ -57,7 +57,7 @@ def inputs_text(inputs: Mapping[str, str | int | None]) -> str:
 
 def comparison_text(rows: Sequence["Comparison"]) -> str:
     """A cross-check as a table, with its verdict."""
-    from upmap.metrics.cross_check import agrees, largest_difference
+    from upmap.metrics.cross_check import largest_difference
 
     table = [["cross-check", "upmap", "change", "pycocotools", "difference"]]
     for row in rows:
@@ -69,7 +69,7 @@ def comparison_text(rows: Sequence["Comparison"]) -> str:
     if all(math.isnan(row.change) for row in rows):
         table = [[cell for column, cell in enumerate(row) if column != 2] for row in table]
     largest = largest_difference(rows)
-    verdict = "agree" if agrees(rows) else "DISAGREE"
+    verdict = "agree" if all(row.agrees for row in rows) else "DISAGREE"
     return f"{align_columns(table, left=1)}largest difference {largest:.1e}: the two {verdict}\n"
 
 

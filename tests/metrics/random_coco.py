@@ -1,4 +1,4 @@
-"""Random COCO data sets that provoke every rule: ties, crowds, boundary areas, empty everything."""
+"""Random COCO data sets that meet every rule: ties, crowds, areas at limits, no rows at all."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ ALIKE_EVERY_TIME = settings(
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """An instances dict and a list of results, small but mean."""
+    """An instances dict and a list of results, small and full of special cases."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = sorted(rng.choice(1000, draw(st.integers(1, 5)), replace=False).tolist())
     categories = sorted(rng.choice(90, draw(st.integers(1, 4)), replace=False).tolist())
-    truths = draw(st.sampled_from([0, 1, 3, 12, 40]))
-    found = draw(st.sampled_from([0, 1, 3, 12, 60, 450]))
-    scores = draw(st.sampled_from([1, 3, 1000]))
+    truth_count = draw(st.sampled_from([0, 1, 3, 12, 40]))
+    detection_count = draw(st.sampled_from([0, 1, 3, 12, 60, 450]))
+    score_levels = draw(st.sampled_from([1, 3, 1000]))
     annotations = [
         {
             "id": i + 1,
@@ -34,9 +34,11 @@ def data_sets(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "area": float(rng.choice(AREAS)) if rng.random() < 0.5 else box[2] * box[3],
             "iscrowd": int(rng.random() < 0.2),
         }
-        for i in range(truths)
+        for i in range(truth_count)
     ]
-    results = [_result(rng, images, categories, annotations, scores) for _ in range(found)]
+    results = [
+        _result(rng, images, categories, annotations, score_levels) for _ in range(detection_count)
+    ]
     rng.shuffle(images)
     truth = {
         "images": [{"id": i, "width": 640, "height": 480, "file_name": f"{i}.jpg"} for i in images],
@@ -46,8 +48,8 @@ def data_sets(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return truth, results
 
 
-def written(folder: Path, truth: dict[str, Any], results: list[Any]) -> tuple[Path, Path]:
-    """Both as files."""
+def write_files(folder: Path, truth: dict[str, Any], results: list[Any]) -> tuple[Path, Path]:
+    """Writes both as files."""
     paths = folder / "instances.json", folder / "results.json"
     for path, value in zip(paths, (truth, results), strict=True):
         path.write_text(json.dumps(value))
@@ -64,9 +66,9 @@ def _result(
     images: list[int],
     categories: list[int],
     annotations: list[dict[str, Any]],
-    scores: int,
+    score_levels: int,
 ) -> dict[str, Any]:
-    score = float(rng.integers(0, scores + 1) / scores)
+    score = float(rng.integers(0, score_levels + 1) / score_levels)
     if annotations and rng.random() < 0.7:
         near = annotations[rng.integers(len(annotations))]
         jitter = np.round(rng.normal(0, 2, 4), 2) * (rng.random() < 0.7)

@@ -14,7 +14,7 @@ Tables = tuple[GroundTruth, Detections]
 
 
 def as_dicts(tables: Tables) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    truth, found = tables
+    truth, detections = tables
     images = range(len(truth.catalog.images))
     names = np.array(truth.catalog.classes)
     return [
@@ -26,9 +26,9 @@ def as_dicts(tables: Tables) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         for i in images
     ], [
         {
-            "boxes": found.box[found.image == i],
-            "labels": names[found.label[found.image == i]],
-            "scores": found.score[found.image == i],
+            "boxes": detections.box[detections.image == i],
+            "labels": names[detections.label[detections.image == i]],
+            "scores": detections.score[detections.image == i],
         }
         for i in images
     ]
@@ -46,10 +46,10 @@ def test_paths_tables_and_dicts_give_the_same_number(sample: Path, sample_tables
 def test_arrays_are_read_in_the_protocols_own_pixel_convention() -> None:
     # 10 x 20 inclusive pixels in 10 x 10: IoU is 0.5 with the + 1 and 81 / 171 without.
     truth = [{"boxes": [[1, 1, 10, 10]], "labels": [0]}]
-    found = [{"boxes": [[1, 1, 10, 20]], "labels": [0], "scores": [1]}]
-    assert mean_average_precision(truth, found, protocol=VOC2007).mAP == pytest.approx(1)
+    detections = [{"boxes": [[1, 1, 10, 20]], "labels": [0], "scores": [1]}]
+    assert mean_average_precision(truth, detections, protocol=VOC2007).mAP == pytest.approx(1)
     corners = replace(VOC2007, pixels="corners")
-    assert mean_average_precision(truth, found, protocol=corners).mAP == 0
+    assert mean_average_precision(truth, detections, protocol=corners).mAP == 0
 
 
 def test_mixed_kinds_of_input_are_refused(sample: Path, sample_tables: Tables) -> None:

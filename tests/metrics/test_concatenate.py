@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.detection.small_files import VOC, put
-from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
+from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, write_files
 from upmap.detection import (
     Detections,
     GroundTruth,
@@ -52,13 +52,13 @@ def halves(tables: Tables, parts: int = 2) -> list[Tables]:
     ]
 
 
-def assert_same(one: Evaluation, other: Evaluation) -> None:
-    np.testing.assert_equal(dict(one.metrics), dict(other.metrics))
+def assert_same(first: Evaluation, second: Evaluation) -> None:
+    np.testing.assert_equal(dict(first.metrics), dict(second.metrics))
     np.testing.assert_equal(
-        {name: scores.AP for name, scores in one.per_class.items()},
-        {name: scores.AP for name, scores in other.per_class.items()},
+        {name: scores.AP for name, scores in first.per_class.items()},
+        {name: scores.AP for name, scores in second.per_class.items()},
     )
-    arrays = [accumulate(result.match_table, with_scores=True) for result in (one, other)]
+    arrays = [accumulate(result.match_table, with_scores=True) for result in (first, second)]
     for name in ("precision", "recall", "all_points", "scores"):
         first, second = (getattr(array, name) for array in arrays)
         np.testing.assert_array_equal(first, second, name)
@@ -85,7 +85,7 @@ def test_parts_of_random_data_give_exactly_the_whole_in_any_order(name: str) -> 
     @given(data_sets())
     def check(data: tuple[dict[str, Any], list[Any]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            tables = read(*written(Path(folder), *data))
+            tables = read(*write_files(Path(folder), *data))
         parts = [match(*part, protocol) for part in halves(tables, 3)]
         assert_same(
             evaluate_matches(concatenate(parts[::-1])), evaluate_matches(match(*tables, protocol))
@@ -104,8 +104,8 @@ def random_dicts(generator: np.random.Generator) -> tuple[list[Any], list[Any], 
     ids: list[ImageId] = [*map(str, numbers)] if generator.random() < 0.5 else [*numbers]
     targets, predictions = [], []
     for _ in range(images):
-        for dicts, most in ((targets, 4), (predictions, 6)):
-            n = int(generator.integers(0, most))
+        for dicts, limit in ((targets, 4), (predictions, 6)):
+            n = int(generator.integers(0, limit))
             low = generator.integers(0, 12, (n, 2))
             dicts.append(
                 {
@@ -194,7 +194,7 @@ def test_parts_of_the_real_test_set_with_rounded_scores_give_exactly_the_whole(
     else:
         whole = truth, detections
         names = [tuple(truth.catalog.images[i] for i in batch) for batch in batches]
-        parts = [(with_images(truth, some), with_images(detections, some)) for some in names]
+        parts = [(with_images(truth, ids), with_images(detections, ids)) for ids in names]
     for protocol in (VOC2007, VOC2010, COCO):
         expected = match(*whole, protocol)
         both = concatenate([match(*part, protocol) for part in parts])

@@ -148,12 +148,12 @@ def test_a_column_that_is_read_wrongly_makes_the_two_disagree(
     assert "DISAGREE" in capsys.readouterr().out
 
 
-def put_coco(folder: Path, truth: Any, found: Any) -> tuple[Path, Path]:
-    put(folder, {"truth.json": json.dumps(truth), "found.json": json.dumps(found)})
-    return folder / "truth.json", folder / "found.json"
+def put_coco(folder: Path, truth: Any, detections: Any) -> tuple[Path, Path]:
+    put(folder, {"truth.json": json.dumps(truth), "detections.json": json.dumps(detections)})
+    return folder / "truth.json", folder / "detections.json"
 
 
-def checked(
+def run_cross_check(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], *options: str
 ) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a cross-check under COCO."""
@@ -168,7 +168,7 @@ def test_difficult_without_iscrowd_counts_as_in_pycocotools(
     truth = instances_file(categories=[{"id": 1, "name": "cat"}])
     first, second = truth["annotations"][0], truth["annotations"][1] | {"category_id": 1}
     truth["annotations"] = [first | {"difficult": 0}, second | {"difficult": difficult}]
-    status, out, _ = checked(put_coco(tmp_path, truth, results_file()[:1]), capsys)
+    status, out, _ = run_cross_check(put_coco(tmp_path, truth, results_file()[:1]), capsys)
     assert status == 0
     assert "AP                                     0.504950     0.504950     0.0e+00" in out
     assert "the two agree" in out
@@ -179,7 +179,7 @@ def test_an_annotation_with_id_0_makes_the_two_disagree(
 ) -> None:
     truth = instances_file()
     truth["annotations"][0]["id"] = 0
-    status, out, err = checked(put_coco(tmp_path, truth, results_file()), capsys)
+    status, out, err = run_cross_check(put_coco(tmp_path, truth, results_file()), capsys)
     assert status == 1
     assert "DISAGREE" in out
     assert "an annotation has id 0" in err
@@ -189,24 +189,24 @@ def test_an_annotation_with_id_0_makes_the_two_disagree(
 def test_only_the_images_and_classes_asked_for_are_compared(
     ids: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def renamed(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    def with_ids(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
         return [row | {key: ids[row[key] - 1]} for row in rows]
 
     truth = instances_file()
-    truth["images"] = renamed(truth["images"], "id")
-    truth["annotations"] = renamed(truth["annotations"], "image_id")
-    found = renamed([row for row in results_file() if row["image_id"] == 1], "image_id")
-    files = put_coco(tmp_path, truth, found)
+    truth["images"] = with_ids(truth["images"], "id")
+    truth["annotations"] = with_ids(truth["annotations"], "image_id")
+    detections = with_ids([row for row in results_file() if row["image_id"] == 1], "image_id")
+    files = put_coco(tmp_path, truth, detections)
     (tmp_path / "list.txt").write_text(f"{ids[0]}\n")
     listed = ("--image-set", str(tmp_path / "list.txt"))
     for options in ((), listed, ("--classes", "dog"), (*listed, "--classes", "cat")):
-        status, out, err = checked(files, capsys, *options)
+        status, out, err = run_cross_check(files, capsys, *options)
         assert (status, err) == (0, "")
         assert "the two agree" in out
 
 
 @pytest.mark.parametrize(
-    ("lacking", "found", "reason"),
+    ("lacking", "detections", "reason"),
     [
         ("iscrowd", ..., "KeyError('iscrowd')"),
         ("area", ..., "KeyError('area')"),
@@ -216,7 +216,7 @@ def test_only_the_images_and_classes_asked_for_are_compared(
 @pytest.mark.parametrize("protocol", ["coco", "voc2010"])
 def test_files_that_pycocotools_cannot_evaluate_are_said_so_in_one_line(
     lacking: str | None,
-    found: Any,
+    detections: Any,
     reason: str,
     protocol: str,
     tmp_path: Path,
@@ -225,8 +225,8 @@ def test_files_that_pycocotools_cannot_evaluate_are_said_so_in_one_line(
     truth = instances_file()
     for row in truth["annotations"]:
         row.pop(lacking, None)
-    files = put_coco(tmp_path, truth, results_file() if found is ... else found)
-    status, out, err = checked(files, capsys, "--protocol", protocol)
+    files = put_coco(tmp_path, truth, results_file() if detections is ... else detections)
+    status, out, err = run_cross_check(files, capsys, "--protocol", protocol)
     lines = [line for line in err.splitlines() if "pycocotools cannot evaluate" in line]
     assert (status, len(lines)) == (0, 1)
     assert reason in lines[0]
@@ -238,7 +238,7 @@ def test_a_byte_order_mark_which_only_upmap_reads_is_said_so(
 ) -> None:
     files = put_coco(tmp_path, instances_file(), results_file())
     files[0].write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes())
-    status, out, err = checked(files, capsys)
+    status, out, err = run_cross_check(files, capsys)
     assert status == 0
     assert err.count("warning: ") == 1
     assert "pycocotools cannot evaluate these files, JSONDecodeError" in err
@@ -249,7 +249,7 @@ def test_a_byte_order_mark_which_only_upmap_reads_is_said_so(
 def test_another_treatment_of_crowds_than_pycocotools_has_is_compared_on_the_tables(
     setting: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = checked(COCO_FILES, capsys, "--set", setting)
+    status, out, err = run_cross_check(COCO_FILES, capsys, "--set", setting)
     assert (status, err) == (0, "")
     assert "the two agree" in out
 

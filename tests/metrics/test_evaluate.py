@@ -39,10 +39,10 @@ def coco(sample: Path) -> list[str]:
     return [str(sample / "coco/instances_test.json"), str(sample / "coco/detections_test.json")]
 
 
-def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def read_report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert main([*arguments, "--json", "-"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
 
 
 def test_without_arguments_it_evaluates_the_sample_and_says_so(tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_without_arguments_it_evaluates_the_sample_and_says_so(tmp_path: Path) -
 def test_the_json_report_has_the_documented_shape(
     voc: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = report(capsys, *voc)
-    assert found["schema"] == 1
-    assert found["inputs"]["images"] == 48
-    assert found["inputs"]["image_set"] == "test"
-    assert [result["protocol"] for result in found["results"]] == ["voc2007", "voc2010"]
+    report = read_report(capsys, *voc)
+    assert report["schema"] == 1
+    assert report["inputs"]["images"] == 48
+    assert report["inputs"]["image_set"] == "test"
+    assert [result["protocol"] for result in report["results"]] == ["voc2007", "voc2010"]
     expected = mean_average_precision(*voc, protocol=VOC2007)
-    first = found["results"][0]
+    first = report["results"][0]
     assert first["metrics"] == {"mAP": expected.mAP}
     assert first["settings"]["pixels"] == "inclusive"
     assert first["settings"]["max_dets"] == [None]
@@ -75,14 +75,14 @@ def test_the_json_report_has_the_documented_shape(
 def test_coco_ground_truth_gets_the_12_numbers(
     coco: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (result,) = report(capsys, *coco)["results"]
+    (result,) = read_report(capsys, *coco)["results"]
     assert [*result["metrics"]] == [
         *("AP", "AP50", "AP75", "APs", "APm", "APl"),
         *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
     ]
     expected = mean_average_precision(*coco, protocol=COCO).metrics
-    given = {name: math.nan if v is None else v for name, v in result["metrics"].items()}
-    assert given == pytest.approx(expected, abs=0, nan_ok=True)
+    metrics = {name: math.nan if v is None else v for name, v in result["metrics"].items()}
+    assert metrics == pytest.approx(expected, abs=0, nan_ok=True)
 
 
 def test_several_protocols_stand_side_by_side(voc: list[str]) -> None:
@@ -96,17 +96,17 @@ def test_several_protocols_stand_side_by_side(voc: list[str]) -> None:
 
 
 def test_options_change_the_protocol(voc: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    found = report(
+    report = read_report(
         capsys, *voc, "--protocol", "coco", "--iou", "0.5,0.6", "--max-dets", "3", "--set",
         "strict=true", "--set", "difficult=drop",
     )  # fmt: skip
-    settings = found["results"][0]["settings"]
+    settings = report["results"][0]["settings"]
     assert settings["iou_thresholds"] == [0.5, 0.6]
     assert settings["max_dets"] == [1, 3]
     assert settings["strict"] is True
     assert settings["difficult"] == "drop"
-    assert "AR3" in found["results"][0]["metrics"]
-    assert found["results"][0]["metrics"]["AP75"] is None
+    assert "AR3" in report["results"][0]["metrics"]
+    assert report["results"][0]["metrics"]["AP75"] is None
 
 
 def test_lists_are_set_as_in_toml_and_all_by_name(
@@ -116,19 +116,19 @@ def test_lists_are_set_as_in_toml_and_all_by_name(
         "recall_points=all", "max_dets=[2, 5]", 'area_ranges=[["all", 0, 1e9], ["tiny", 0, 99]]'
     )  # fmt: skip
     words = [word for setting in settings for word in ("--set", setting)]
-    (found,) = report(capsys, *voc, "--protocol", "coco", *words)["results"]
-    assert found["settings"]["recall_points"] is None
-    assert found["settings"]["max_dets"] == [2, 5]
-    assert found["settings"]["area_ranges"] == {"all": [0, 1e9], "tiny": [0, 99]}
-    names = [name for name in found["metrics"] if name.startswith("AR")]
+    (report,) = read_report(capsys, *voc, "--protocol", "coco", *words)["results"]
+    assert report["settings"]["recall_points"] is None
+    assert report["settings"]["max_dets"] == [2, 5]
+    assert report["settings"]["area_ranges"] == {"all": [0, 1e9], "tiny": [0, 99]}
+    names = [name for name in report["metrics"] if name.startswith("AR")]
     assert names == ["AR2", "AR5", "ARs", "ARm", "ARl"]
 
 
 @pytest.mark.parametrize(
-    ("most", "caps"), [(1, ["1"]), (10, ["1", "10"]), (300, ["1", "10", "300"])]
+    ("max_dets", "caps"), [(1, ["1"]), (10, ["1", "10"]), (300, ["1", "10", "300"])]
 )
-def test_the_summary_names_each_cap_once(voc: list[str], most: int, caps: list[str]) -> None:
-    result = run(*voc, "--protocol", "coco", "--max-dets", str(most))
+def test_the_summary_names_each_cap_once(voc: list[str], max_dets: int, caps: list[str]) -> None:
+    result = run(*voc, "--protocol", "coco", "--max-dets", str(max_dets))
     lines = [line.split() for line in result.stdout.splitlines() if line.startswith("coco ")]
     assert [words[1] for words in lines][6:-3] == [f"AR{cap}" for cap in caps]
     assert {words[5] for words in lines} >= set(caps[-1:])
@@ -137,8 +137,8 @@ def test_the_summary_names_each_cap_once(voc: list[str], most: int, caps: list[s
 def test_classes_restrict_the_evaluation(
     voc: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = report(capsys, *voc)["results"][0]["per_class"]
-    part = report(capsys, *voc, "--classes", "circle,star")["results"][0]["per_class"]
+    whole = read_report(capsys, *voc)["results"][0]["per_class"]
+    part = read_report(capsys, *voc, "--classes", "circle,star")["results"][0]["per_class"]
     assert [row["name"] for row in part] == ["circle", "star"]
     assert part == [row for row in whole if row["name"] in ("circle", "star")]
 
@@ -154,9 +154,9 @@ def test_an_image_set_may_be_a_name_or_a_file(
     for file in Path(voc[1]).glob("*.txt"):
         lines = [line for line in file.read_text().splitlines() if line.split()[0] in names[:4]]
         (results / file.name).write_text("".join(f"{line}\n" for line in lines))
-    assert report(capsys, *voc, "--image-set", "test")["inputs"]["images"] == 48
-    found = report(capsys, voc[0], str(results), "--image-set", str(few))
-    assert found["inputs"]["images"] == 4
+    assert read_report(capsys, *voc, "--image-set", "test")["inputs"]["images"] == 48
+    report = read_report(capsys, voc[0], str(results), "--image-set", str(few))
+    assert report["inputs"]["images"] == 4
 
 
 def test_the_csv_has_a_row_per_protocol_and_class(voc: list[str], tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_cross_check_prints_both_columns_and_agrees(coco: list[str], voc: list[s
 def test_a_cross_check_goes_into_the_json_too(
     coco: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (result,) = report(capsys, *coco, "--cross-check")["results"]
+    (result,) = read_report(capsys, *coco, "--cross-check")["results"]
     assert len(result["cross_check"]) == 15
     assert max(row["difference"] for row in result["cross_check"]) == 0
 
@@ -195,9 +195,9 @@ def test_undefined_is_null_in_json_and_na_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text("[]")
     result = run("t.json", "d.json", "--json", "r.json", folder=tmp_path)
     assert "n/a: without counted ground truth, left out of the means: cat" in result.stdout
-    found = json.loads((tmp_path / "r.json").read_text())
-    assert set(found["results"][0]["metrics"].values()) == {None}
-    assert found["results"][0]["per_class"][0]["AP"] is None
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert set(report["results"][0]["metrics"].values()) == {None}
+    assert report["results"][0]["per_class"][0]["AP"] is None
 
 
 @pytest.mark.parametrize(
@@ -243,18 +243,18 @@ def test_misuse_is_one_clear_line_and_status_2(
 
 
 @pytest.mark.parametrize("files", ["voc", "coco"])
-def test_the_environment_may_ask_for_the_oracles_and_gets_the_same_numbers(
+def test_the_environment_may_ask_for_the_references_and_gets_the_same_numbers(
     files: str,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = request.getfixturevalue(files)
-    native = report(capsys, *arguments)
+    native = read_report(capsys, *arguments)
     monkeypatch.setenv("UPMAP_IMPL", "reference")
     for kernel in (coco_json, matching, accumulation, voc_files):
         monkeypatch.setitem(kernel.IMPLEMENTATIONS, "native", None)  # would fail if it were called
-    assert report(capsys, *arguments) == native
+    assert read_report(capsys, *arguments) == native
 
 
 def test_an_unknown_name_in_the_environment_is_refused(

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, written
+from tests.metrics.random_coco import ALIKE_EVERY_TIME, data_sets, write_files
 from upmap.metrics import COCO, Evaluation, mean_average_precision
 from upmap.metrics.curves import accumulate
 
 IMPLEMENTATIONS = ["native", "reference"]
 
 
-def by_pycocotools(truth_path: Path, results_path: Path) -> Any:
+def evaluate_with_pycocotools(truth_path: Path, results_path: Path) -> Any:
     """COCOeval after evaluate, accumulate and summarize."""
     from pycocotools.coco import COCO as Dataset
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = Dataset(str(truth_path))
-        empty = results_path.read_text() == "[]"  # loadRes fails on these
-        found = truth.loadRes(str(results_path)) if not empty else Dataset()
-        evaluator = COCOeval(truth, found, "bbox")
+        is_empty = results_path.read_text() == "[]"  # loadRes fails on these
+        detections = truth.loadRes(str(results_path)) if not is_empty else Dataset()
+        evaluator = COCOeval(truth, detections, "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -49,9 +49,9 @@ def test_every_number_and_array_of_random_data_equals_pycocotools(impl: str) -> 
     @given(data_sets())
     def check(data: tuple[dict[str, Any], list[Any]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            paths = written(Path(folder), *data)
+            paths = write_files(Path(folder), *data)
             ours = mean_average_precision(*paths, protocol=COCO, impl=impl)
-            assert_equal_to_pycocotools(ours, by_pycocotools(*paths), impl)
+            assert_equal_to_pycocotools(ours, evaluate_with_pycocotools(*paths), impl)
 
     check()
 
@@ -66,5 +66,5 @@ def test_every_number_and_array_of_the_published_fake_results_equals_pycocotools
         folder / "instances_val2014_fakebbox100_results.json",
     )
     ours = mean_average_precision(*paths, protocol=COCO, impl=impl)
-    assert_equal_to_pycocotools(ours, by_pycocotools(*paths), impl)
+    assert_equal_to_pycocotools(ours, evaluate_with_pycocotools(*paths), impl)
     assert round(ours.mAP, 9) == 0.504580699

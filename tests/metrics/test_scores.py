@@ -73,11 +73,11 @@ def test_an_unknown_curve_names_what_exists(
 
 def test_a_class_without_positives_is_undefined_and_left_out_of_the_mean() -> None:
     truth = [{"boxes": [[1, 1, 9, 9]], "labels": ["cat"]}]
-    found = [
+    detections = [
         {"boxes": [[1, 1, 9, 9], [2, 2, 5, 5]], "labels": ["cat", "dog"], "scores": [0.5, 0.9]}
     ]
     for protocol in (VOC2007, VOC2010, COCO):
-        result = mean_average_precision(truth, found, protocol=protocol)
+        result = mean_average_precision(truth, detections, protocol=protocol)
         assert result.mAP == pytest.approx(1)
         assert math.isnan(result.per_class["dog"].AP)
         assert result.undefined_classes == ("dog",)
@@ -90,8 +90,8 @@ def test_without_any_ground_truth_everything_is_undefined() -> None:
 
 def test_no_detections_score_zero() -> None:
     truth = [{"boxes": [[1, 1, 9, 9]], "labels": [1]}]
-    found = [{"boxes": np.zeros((0, 4)), "labels": [], "scores": []}]
-    assert mean_average_precision(truth, found, protocol=VOC2007).mAP == 0
+    detections = [{"boxes": np.zeros((0, 4)), "labels": [], "scores": []}]
+    assert mean_average_precision(truth, detections, protocol=VOC2007).mAP == 0
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -101,7 +101,7 @@ def test_the_order_of_ground_truth_rows_of_different_images_does_not_matter(seed
     low = rng.integers(0, 20, (15, 2)) * 1.0
     boxes = np.concatenate([low, low + rng.integers(1, 10, (15, 2))], axis=1)
     truth = ground_truth_from_arrays([{"boxes": b[None], "labels": [1]} for b in boxes])
-    found = detections_from_arrays(
+    detections = detections_from_arrays(
         [
             {"boxes": b[None] + 1, "labels": [1], "scores": [s]}
             for b, s in zip(boxes, rng.random(15), strict=True)
@@ -109,19 +109,25 @@ def test_the_order_of_ground_truth_rows_of_different_images_does_not_matter(seed
     )
     order = rng.permutation(15)
     shuffled = replace(truth, **{name: getattr(truth, name)[order] for name in truth.COLUMNS})
-    results = [mean_average_precision(t, found, protocol=COCO).metrics for t in (truth, shuffled)]
+    results = [
+        mean_average_precision(t, detections, protocol=COCO).metrics for t in (truth, shuffled)
+    ]
     np.testing.assert_equal(*map(dict, results))
 
 
 def test_a_duplicate_of_every_detection_with_a_lower_score_never_helps(
     sample_tables: Tables,
 ) -> None:
-    truth, found = sample_tables
+    truth, detections = sample_tables
     double = replace(
-        found,
-        **{n: np.concatenate([getattr(found, n)] * 2) for n in found.COLUMNS if n != "score"},
-        score=np.concatenate([found.score, found.score - 2]),
+        detections,
+        **{
+            n: np.concatenate([getattr(detections, n)] * 2)
+            for n in detections.COLUMNS
+            if n != "score"
+        },
+        score=np.concatenate([detections.score, detections.score - 2]),
     )
     for protocol in (VOC2007, VOC2010):
-        once = mean_average_precision(truth, found, protocol=protocol).mAP
+        once = mean_average_precision(truth, detections, protocol=protocol).mAP
         assert mean_average_precision(truth, double, protocol=protocol).mAP == once

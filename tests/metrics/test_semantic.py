@@ -57,8 +57,8 @@ def patches(seed: int, classes: int, shape: tuple[int, int]) -> list[np.ndarray]
 
 def values(scores: SemanticScores) -> dict[str, float]:
     """The scores that are one number."""
-    found = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
-    return {name: value for name, value in found.items() if isinstance(value, float)}
+    fields = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
+    return {name: value for name, value in fields.items() if isinstance(value, float)}
 
 
 @settings(ALIKE_EVERY_TIME)
@@ -113,7 +113,7 @@ def test_images_add_up(seed: int) -> None:
 @settings(ALIKE_EVERY_TIME)
 @given(SEEDS, st.integers(0, 198))
 def test_any_split_of_the_pixels_adds_up(seed: int, cut: int) -> None:
-    target, prediction = (one.ravel() for one in labels(seed))
+    target, prediction = (array.ravel() for array in labels(seed))
     parts = confusion_matrix(target[:cut], prediction[:cut], 4) + confusion_matrix(
         target[cut:], prediction[cut:], 4
     )
@@ -164,9 +164,9 @@ def test_a_class_that_is_nowhere_is_undefined_and_one_only_predicted_is_0() -> N
 
 def test_nothing_at_all_is_undefined() -> None:
     scores = semantic_scores(confusion_matrix(np.full(5, IGNORED), np.zeros(5, int), 2))
-    found = values(scores)
-    assert len(found) == 5
-    assert all(math.isnan(value) for value in found.values())
+    numbers = values(scores)
+    assert len(numbers) == 5
+    assert all(math.isnan(value) for value in numbers.values())
     assert np.isnan([scores.iou, scores.dice, scores.accuracy]).all()
     assert scores.pixels.tolist() == [0, 0]
 
@@ -281,9 +281,9 @@ def test_boundaries_equal_opencvs(seed: int, distance: int, shape: tuple[int, in
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 4, 7, 8, 15, 16, 17, 31])
 def test_the_inside_of_a_full_image_begins_at_the_distance(distance: int) -> None:
-    found = boundary(np.ones((64, 70), bool), distance)
-    assert not found[distance:-distance, distance:-distance].any()
-    assert found.sum() == 64 * 70 - (64 - 2 * distance) * (70 - 2 * distance)
+    edge = boundary(np.ones((64, 70), bool), distance)
+    assert not edge[distance:-distance, distance:-distance].any()
+    assert edge.sum() == 64 * 70 - (64 - 2 * distance) * (70 - 2 * distance)
 
 
 @pytest.mark.parametrize("distance", [4, 5, 9, 10**12])
@@ -294,9 +294,9 @@ def test_a_mask_nowhere_deeper_than_the_distance_is_all_boundary(distance: int) 
 def test_a_mask_may_be_of_bytes() -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[2:7, 2:7] = 255
-    found = boundary(mask, 1)
-    assert found.dtype == bool
-    np.testing.assert_array_equal(found, opencv_boundary(mask > 0, 1))
+    edge = boundary(mask, 1)
+    assert edge.dtype == bool
+    np.testing.assert_array_equal(edge, opencv_boundary(mask > 0, 1))
 
 
 @settings(ALIKE_EVERY_TIME)
@@ -306,11 +306,13 @@ def test_boundary_counts_are_those_of_each_classs_masks(
 ) -> None:
     target, prediction = patches(seed, classes, shape)
     counts = target != IGNORED
-    found = boundary_counts(target, prediction, classes, distance=distance)
-    assert found.dtype == np.int64
+    pixels = boundary_counts(target, prediction, classes, distance=distance)
+    assert pixels.dtype == np.int64
     for k in range(classes):
-        one, other = (opencv_boundary((m == k) & counts, distance) for m in (target, prediction))
-        assert found[k].tolist() == [(one & other).sum(), (one | other).sum()]
+        annotated, predicted = (
+            opencv_boundary((m == k) & counts, distance) for m in (target, prediction)
+        )
+        assert pixels[k].tolist() == [(annotated & predicted).sum(), (annotated | predicted).sum()]
 
 
 @settings(ALIKE_EVERY_TIME)
@@ -336,8 +338,8 @@ def test_boundaries_do_not_depend_on_how_the_image_is_turned(seed: int) -> None:
 @given(SEEDS)
 def test_at_a_large_distance_boundary_iou_is_iou(seed: int) -> None:
     pair = patches(seed, 5, (12, 17))
-    found = boundary_iou(boundary_counts(*pair, 5, distance=12))
-    np.testing.assert_array_equal(found, semantic_scores(confusion_matrix(*pair, 5)).iou)
+    iou = boundary_iou(boundary_counts(*pair, 5, distance=12))
+    np.testing.assert_array_equal(iou, semantic_scores(confusion_matrix(*pair, 5)).iou)
 
 
 def test_boundary_iou_counts_only_what_is_near_an_edge() -> None:
@@ -359,8 +361,8 @@ def test_boundary_counts_of_images_add_before_they_are_divided() -> None:
 def test_a_perfect_prediction_has_a_boundary_iou_of_1_and_a_missing_class_none() -> None:
     target = labels(0, shape=(9, 11))[0]
     prediction = np.where(target == IGNORED, 0, target)
-    found = boundary_iou(boundary_counts(target, prediction, 5))
-    np.testing.assert_array_equal(found, [1, 1, 1, 1, np.nan])
+    iou = boundary_iou(boundary_counts(target, prediction, 5))
+    np.testing.assert_array_equal(iou, [1, 1, 1, 1, np.nan])
 
 
 def test_the_edge_of_ignored_pixels_is_a_boundary() -> None:
@@ -373,7 +375,7 @@ def test_the_edge_of_ignored_pixels_is_a_boundary() -> None:
 def test_what_is_predicted_on_ignored_pixels_changes_nothing() -> None:
     target, prediction = labels(3, shape=(9, 11))
     other = np.where(target == IGNORED, (prediction + 1) % 4, prediction)
-    first, second = (boundary_counts(target, one, 4) for one in (prediction, other))
+    first, second = (boundary_counts(target, labels, 4) for labels in (prediction, other))
     np.testing.assert_array_equal(first, second)
 
 
@@ -408,8 +410,8 @@ def test_a_boundary_without_width_or_of_a_stack_is_refused() -> None:
 def test_the_inputs_are_left_as_they_were() -> None:
     target, prediction = patches(5, 4, (12, 17))
     before = target.copy(), prediction.copy()
-    for one in (target, prediction):
-        one.flags.writeable = False
+    for array in (target, prediction):
+        array.flags.writeable = False
     confusion_matrix(target, prediction, 4)
     boundary_counts(target, prediction, 4)
     np.testing.assert_array_equal([target, prediction], before)

@@ -1,4 +1,4 @@
-"""Classes without ground truth: they cost next to nothing, and change no bit of any number."""
+"""Classes without ground truth: they cost almost no memory, and change no bit of any number."""
 
 import math
 import subprocess
@@ -22,23 +22,23 @@ IMAGES = 3
 
 @pytest.mark.parametrize("seed", range(200))
 def test_numbers_are_those_of_the_whole_arrays_to_the_last_bit(seed: int) -> None:
-    truth, found = random_tables(np.random.default_rng(seed))
+    truth, detections = random_tables(np.random.default_rng(seed))
     impl: Any = "reference" if seed % 20 == 0 else None
-    result = mean_average_precision(truth, found, protocol=PROTOCOLS[seed % 4], impl=impl)
+    result = mean_average_precision(truth, detections, protocol=PROTOCOLS[seed % 4], impl=impl)
     samples, recall = precision_samples(result.accumulate()), result.accumulate().recall
     expected = [mean_of_summary(result, name, samples, recall) for name in result.metrics]
     np.testing.assert_array_equal(list(result.metrics.values()), expected)
     scores = list(result.per_class.values())
     T, R, K = samples.shape[:3]
     flat = np.ascontiguousarray(samples[:, :, :, 0, -1].reshape(T * R, K).T)
-    np.testing.assert_array_equal([one.AP for one in scores], flat.mean(axis=1))
-    at = [list(one.AP_at.values()) for one in scores]
+    np.testing.assert_array_equal([s.AP for s in scores], flat.mean(axis=1))
+    at = [list(s.AP_at.values()) for s in scores]
     np.testing.assert_array_equal(at, samples[:, :, :, 0, -1].mean(axis=1).T)
     final = np.ascontiguousarray(recall[:, :, 0, -1].T)
-    np.testing.assert_array_equal([one.recall for one in scores], final.mean(axis=1))
-    assert [one.positives for one in scores] == result.match_table.positives[:, 0].tolist()
-    counts = np.bincount(found.label, minlength=K).tolist()
-    assert [one.detections for one in scores] == counts
+    np.testing.assert_array_equal([s.recall for s in scores], final.mean(axis=1))
+    assert [s.positives for s in scores] == result.match_table.positives[:, 0].tolist()
+    counts = np.bincount(detections.label, minlength=K).tolist()
+    assert [s.detections for s in scores] == counts
 
 
 def mean_of_summary(
@@ -49,8 +49,8 @@ def mean_of_summary(
     area = [limits.name for limits in protocol.area_ranges].index(metric.area)
     entries = samples if metric.quantity == "AP" else recall[:, np.newaxis]
     if metric.iou is not None:
-        near = np.isclose(protocol.iou_thresholds, metric.iou)
-        entries = entries[near]
+        is_close = np.isclose(protocol.iou_thresholds, metric.iou)
+        entries = entries[is_close]
     entries = entries[..., area, metric.cap]
     defined = entries[~np.isnan(entries)]
     return float(np.mean(defined)) if defined.size else math.nan
@@ -61,19 +61,19 @@ def random_tables(random: np.random.Generator) -> tuple[GroundTruth, Detections]
     K = int(random.integers(1, 9))
     catalog = Catalog(tuple(range(IMAGES)), tuple(f"class {k}" for k in range(K)))
     truth = random_columns(random, catalog)
-    found = random_columns(random, catalog)
-    common = min(len(truth["image"]), len(found["image"])) // 2
+    detections = random_columns(random, catalog)
+    common = min(len(truth["image"]), len(detections["image"])) // 2
     for name in ("image", "label", "box"):
-        found[name][:common] = truth[name][:common]
-    found["box"][:common] += random.integers(0, 3, (common, 4))
-    for columns in (truth, found):
+        detections[name][:common] = truth[name][:common]
+    detections["box"][:common] += random.integers(0, 3, (common, 4))
+    for columns in (truth, detections):
         columns["size"] = np.abs(columns["box"][:, 2:] - columns["box"][:, :2])
-    M, N = len(truth["image"]), len(found["image"])
+    M, N = len(truth["image"]), len(detections["image"])
     marks = {"difficult": random.random(M) < 0.2, "crowd": random.random(M) < 0.2}
     area = truth["size"].prod(axis=1)
     return (
         GroundTruth(**truth, **marks, area=area, annotation_id=np.arange(M)),
-        Detections(**found, score=random.integers(0, 20, N) / 20, row=np.arange(N)),
+        Detections(**detections, score=random.integers(0, 20, N) / 20, row=np.arange(N)),
     )
 
 
@@ -111,11 +111,11 @@ def columns(label):
 labels = np.arange(K) if {detections_of_unused} else np.arange(80)
 truth = GroundTruth(**columns(np.arange(80)), area=np.full(80, 100.0), annotation_id=np.arange(80),
                     difficult=np.zeros(80), crowd=np.zeros(80))
-found = Detections(**columns(labels), score=np.ones(len(labels)), row=np.arange(len(labels)))
+detections = Detections(**columns(labels), score=np.ones(len(labels)), row=np.arange(len(labels)))
 with open("/proc/self/statm") as file:
     now = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 2**29, now + 2**29))  # all samples: 4 GB
-result = mean_average_precision(truth, found, protocol=COCO)
+result = mean_average_precision(truth, detections, protocol=COCO)
 print(result.mAP, len(result.undefined_classes))
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

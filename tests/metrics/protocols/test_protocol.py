@@ -36,17 +36,19 @@ def test_difficult_objects_can_be_counted_ignored_or_dropped(sample_tables: Tabl
 
 
 def test_dropping_is_evaluating_without_them(sample_tables: Tables) -> None:
-    truth, found = sample_tables
-    without = mean_average_precision(row_subset(truth, ~truth.difficult), found, protocol=VOC2007)
-    dropped = mean_average_precision(truth, found, protocol=replace(VOC2007, difficult="drop"))
+    truth, detections = sample_tables
+    without = mean_average_precision(
+        row_subset(truth, ~truth.difficult), detections, protocol=VOC2007
+    )
+    dropped = mean_average_precision(truth, detections, protocol=replace(VOC2007, difficult="drop"))
     assert without.metrics == dropped.metrics
 
 
 def test_an_area_range_of_ones_own_is_evaluated(sample_tables: Tables) -> None:
     everything = AreaRange("all", 0, 1e10)
     protocol = replace(COCO, area_ranges=(*COCO.area_ranges, AreaRange("again", *everything[1:])))
-    found = mean_average_precision(*sample_tables, protocol=protocol).accumulate()
-    np.testing.assert_array_equal(found.precision[..., 0, :], found.precision[..., -1, :])
+    precision = mean_average_precision(*sample_tables, protocol=protocol).accumulate().precision
+    np.testing.assert_array_equal(precision[..., 0, :], precision[..., -1, :])
 
 
 @pytest.mark.parametrize(
