@@ -252,8 +252,34 @@ def _train_step(
     options: TrainOptions,
 ) -> float:
     """Takes one step over all parts of a batch; returns its loss, or NaN if it was skipped."""
-    device = next(state.model.parameters()).device
     state.optimizer.zero_grad(set_to_none=True)
+    # All processes must agree on whether to skip, or their weights would diverge.
+    loss = mean_over_processes(_backward_parts(state, forward, parts, options))
+    # The limit is one on the true gradients, not on scaled ones.
+    state.scaler.unscale_(state.optimizer)
+    limit = options.optimization.clip or math.inf
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
+    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
+    if is_finite or state.scaler.is_enabled():
+        state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if not is_finite:
+        state.skipped += 1
+        return math.nan
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
+    return float(loss)
+
+
+def _backward_parts(
+    state: TrainingState,
+    forward: nn.Module,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    options: TrainOptions,
+) -> Tensor:
+    """Adds the gradients of all parts of a batch; returns this process's loss, a scalar."""
+    device = next(state.model.parameters()).device
     total = torch.zeros((), device=device)
     for _ in range(options.accumulate):
         images, labels = next(parts)
@@ -266,23 +292,7 @@ def _train_step(
             loss = compute_loss(logits, targets, options.loss) / options.accumulate
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    # The limit is one on the true gradients, not on scaled ones.
-    state.scaler.unscale_(state.optimizer)
-    limit = options.optimization.clip or math.inf
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    # All processes must agree on whether to skip, or their weights would diverge.
-    mean = mean_over_processes(total)
-    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(mean))
-    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
-    if is_finite or state.scaler.is_enabled():
-        state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if not is_finite:
-        state.skipped += 1
-        return math.nan
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
-    return float(mean)
+    return total
 
 
 def _evaluate(

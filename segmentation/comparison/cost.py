@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from upmap.segmentation.models import (
     MAX_DECODER_WIDTH,
@@ -44,43 +45,58 @@ def macs(module: nn.Module, size: Size) -> int:
         module: Takes float [B, 3, H, W]; on any device.
         size: H and W, px.
     """
-    total = [0]
-    inside: list[Upsampler] = []  # the operator that is running: its layers are not counted again
-
-    def enter(operator: Upsampler, inputs: tuple[Any, ...]) -> None:
-        inside.append(operator)
-
-    def leave(operator: Upsampler, inputs: tuple[Any, ...], output: Tensor) -> None:
-        inside.pop()
-        total[0] += operator.macs(*inputs[0].shape[2:])
-
-    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if not inside:
-            total[0] += _layer_macs(layer, output)
-
-    hooks = []
-    for layer in module.modules():
-        if isinstance(layer, Upsampler):
-            hooks += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
-        elif isinstance(layer, nn.Conv2d | SelfAttention):
-            hooks.append(layer.register_forward_hook(count))
-    parameter = next(module.parameters())
+    counter = _MacCounter()
+    hooks = counter.add_hooks(module)
     is_training = module.training
+    images = next(module.parameters()).new_zeros(1, 3, *size)
     try:
         with torch.no_grad():
-            module.eval()(parameter.new_zeros(1, 3, *size))
+            module.eval()(images)
     finally:
         module.train(is_training)
         for hook in hooks:
             hook.remove()
-    return total[0]
+    return counter.total
+
+
+class _MacCounter:
+    """Forward hooks that add up multiply-adds.
+
+    An operator counts its own, so that layers within one are skipped.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.running: list[Upsampler] = []
+
+    def add_hooks(self, module: nn.Module) -> list[RemovableHandle]:
+        hooks: list[RemovableHandle] = []
+        for layer in module.modules():
+            if isinstance(layer, Upsampler):
+                hooks.append(layer.register_forward_pre_hook(self.enter_operator))
+                hooks.append(layer.register_forward_hook(self.leave_operator))
+            elif isinstance(layer, nn.Conv2d | SelfAttention):
+                hooks.append(layer.register_forward_hook(self.count_layer))
+        return hooks
+
+    def enter_operator(self, operator: Upsampler, inputs: tuple[Any, ...]) -> None:
+        self.running.append(operator)
+
+    def leave_operator(self, operator: Upsampler, inputs: tuple[Any, ...], output: Tensor) -> None:
+        self.running.pop()
+        self.total += operator.macs(*inputs[0].shape[2:])
+
+    def count_layer(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if not self.running:
+            self.total += _layer_macs(layer, output)
 
 
 def _layer_macs(layer: nn.Module, output: Tensor) -> int:
+    """Multiply-adds of one layer: a convolution, or the two products of attention."""
     positions = output.shape[2] * output.shape[3]
     if isinstance(layer, nn.Conv2d):
         return layer.weight.numel() * positions
-    return 2 * output.shape[1] * positions**2  # attention: query x key, then weights x value
+    return 2 * output.shape[1] * positions**2  # query x key, then weights x value
 
 
 def match_budget(options: ModelOptions, budget: Budget, size: Size) -> ModelOptions:
