@@ -206,8 +206,6 @@ def compare_all(
     ]
 
 
-
-
 def select_protocols(options: Options) -> list[Protocol]:
     """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
