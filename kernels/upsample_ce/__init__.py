@@ -8,7 +8,7 @@ in docs/kernels.md.
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from upmap.kernels.upsample_ce.contract import (
     Settings,
     Size,
 )
+from upmap.kernels.upsample_ce.operators import fuse_passes
 
 if TYPE_CHECKING or import_native("upsample_ce") is not None:
     from upmap.kernels.upsample_ce import fused_native
@@ -223,100 +224,6 @@ def _fastest_for(logits: Tensor) -> Implementation:
     return select_implementation(IMPLEMENTATIONS, "reference")
 
 
-# Operators that torch.compile and autograd know. Their arguments are tensors and numbers, because
-# a schema has no dataclasses; all passes but the reference's are called through them.
-@torch.library.custom_op("upmap::upsample_ce_forward", mutates_args=())
-def _forward(
-    logits: Tensor,
-    target: Tensor,
-    class_weights: Tensor | None,
-    *,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-    impl: str,
-) -> tuple[Tensor, Tensor]:
-    """Losses and logsumexps of pixels, both [N, H, W]."""
-    settings = Settings(class_weights, align_corners, ignore_index, label_smoothing)
-    return PASSES[impl].forward(logits, target, settings)  # type: ignore[no-any-return]
-
-
-@torch.library.custom_op("upmap::upsample_ce_backward", mutates_args=())
-def _backward(
-    gradient: Tensor,
-    logsumexps: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    class_weights: Tensor | None,
-    *,
-    align_corners: bool,
-    ignore_index: int,
-    label_smoothing: float,
-    impl: str,
-) -> Tensor:
-    """The gradient of the logits, [N, C, h, w]."""
-    settings = Settings(class_weights, align_corners, ignore_index, label_smoothing)
-    return PASSES[impl].backward(  # type: ignore[no-any-return]
-        gradient, logsumexps, logits, target, settings
-    )
-
-
-def _forward_shapes(
-    logits: Tensor, target: Tensor, class_weights: Tensor | None, **settings: Any
-) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    losses = logits.new_empty(target.shape, dtype=dtype)
-    return losses, torch.empty_like(losses)
-
-
-def _backward_shapes(
-    gradient: Tensor, logsumexps: Tensor, logits: Tensor, *others: Any, **settings: Any
-) -> Tensor:
-    return logits.new_empty(logits.shape)
-
-
-def _save_for_backward(
-    ctx: Any,
-    inputs: tuple[Any, ...],
-    keyword_only_inputs: dict[str, Any],
-    output: tuple[Tensor, Tensor],
-) -> None:
-    logits, target, class_weights = inputs
-    ctx.save_for_backward(output[1], logits, target, class_weights)
-    ctx.settings = keyword_only_inputs
-
-
-def _gradients(ctx: Any, gradient: Tensor, of_logsumexps: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of _forward's tensors: of the logits only."""
-    return _backward(gradient, *ctx.saved_tensors, **ctx.settings), None, None
-
-
-_forward.register_fake(_forward_shapes)
-_backward.register_fake(_backward_shapes)
-_forward.register_autograd(_gradients, setup_context=_save_for_backward)
-
-
-def _fuse_passes(
-    impl: str, devices: tuple[str, ...], dtypes: tuple[torch.dtype, ...]
-) -> Implementation:
-    """The implementation whose passes are PASSES[impl], with a gradient."""
-
-    def losses(logits: Tensor, target: Tensor, settings: Settings) -> Tensor:
-        losses_of_pixels: Tensor = _forward(
-            logits,
-            target,
-            settings.class_weights,
-            align_corners=settings.align_corners,
-            ignore_index=settings.ignore_index,
-            label_smoothing=settings.label_smoothing,
-            impl=impl,
-        )[0]
-        return losses_of_pixels
-
-    passes = PASSES[impl]
-    return Implementation(losses, passes.argmax, passes.confusion, devices, dtypes)
-
-
 def _triton_device() -> str:
     """The type of device that Triton's kernels run on; empty if there is none."""
     if fused_triton is None:
@@ -326,13 +233,14 @@ def _triton_device() -> str:
     return "cuda" if torch.cuda.is_available() else ""
 
 
-PASSES: dict[str, Any] = {"native": fused_native, "triton": fused_triton, "chunked": chunked}
 IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
-    "native": _fuse_passes("native", ("cpu",), HALF_AND_SINGLE) if fused_native else None,
-    "triton": _fuse_passes("triton", (device,), HALF_AND_SINGLE)
+    "native": fuse_passes("native", fused_native, ("cpu",), HALF_AND_SINGLE)
+    if fused_native
+    else None,
+    "triton": fuse_passes("triton", fused_triton, (device,), HALF_AND_SINGLE)
     if (device := _triton_device())
     else None,
-    "chunked": _fuse_passes("chunked", ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
+    "chunked": fuse_passes("chunked", chunked, ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
     "reference": Implementation(
         losses=reference.losses,
         argmax=reference.argmax,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ __all__ = [
     "LABEL_DTYPES",
     "MAX_SIDE",
     "Implementation",
+    "Passes",
     "Reduction",
     "Settings",
     "Size",
@@ -39,6 +40,31 @@ class Settings:
     align_corners: bool
     ignore_index: int
     label_smoothing: float
+
+
+class Passes(Protocol):
+    """A module with the passes of an implementation; chunked.py describes each."""
+
+    def forward(self, logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        """Losses and logsumexps."""
+
+    def backward(
+        self,
+        gradient: Tensor,
+        logsumexps: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        settings: Settings,
+    ) -> Tensor:
+        """The gradient of the logits."""
+
+    def argmax(self, logits: Tensor, size: Size, align_corners: bool) -> Tensor:
+        """The best class of each pixel."""
+
+    def confusion(
+        self, logits: Tensor, target: Tensor, align_corners: bool, ignore_index: int
+    ) -> Tensor:
+        """The number of pixels of each class with each prediction."""
 
 
 @dataclass(frozen=True, slots=True)
