@@ -135,14 +135,14 @@ struct Annotations {
     std::vector<uint8_t> crowd, difficult;
 
     bool push(const std::array<Value, 7>& v) {
-        const bool has_ids =
-            id.push(v[0], false) & image_id.push(v[1], true) & category_id.push(v[2], false);
+        const bool has_id = id.push(v[0], false), has_image = image_id.push(v[1], true);
+        const bool has_category = category_id.push(v[2], false);
         const bool has_box = push_box(box, size, v[3]);
         const double no_area = std::numeric_limits<double>::quiet_NaN();
         const bool has_area = push_number(area, v[4].kind == Kind::kNull ? Value{} : v[4], no_area);
         const bool has_flag = push_flag(crowd, v[5]);
         push_mark(difficult, v[6]);
-        return has_ids && has_box && has_area && has_flag;
+        return has_id && has_image && has_category && has_box && has_area && has_flag;
     }
     template <class Visit>
     void each(const Visit& visit) {
@@ -170,10 +170,11 @@ struct Results {
     std::vector<double> box, size, score;
 
     bool push(const std::array<Value, 4>& v) {
-        const bool has_ids = image_id.push(v[0], true) & category_id.push(v[1], false);
+        const bool has_image = image_id.push(v[0], true);
+        const bool has_category = category_id.push(v[1], false);
         const bool has_box = push_box(box, size, v[2]);
         const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::kMissing;
-        return has_ids && has_box && has_score;
+        return has_image && has_category && has_box && has_score;
     }
     template <class Visit>
     void each(const Visit& visit) {
