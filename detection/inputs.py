@@ -61,8 +61,8 @@ class Input:
         return str(self.path)
 
     @property
-    def source(self) -> Path | bytes:
-        """What the readers of kernels take."""
+    def content(self) -> Path | bytes:
+        """What the readers of kernels take: the bytes where they are known, else the path."""
         return self.path if self.data is None else self.data
 
     def is_folder(self) -> bool:

@@ -93,7 +93,7 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     named, image_list = _select_file(named, options.image_set)
     path = named.path
     with translate_errors(path):
-        records = instances(named.source, threads=options.threads)
+        records = instances(named.content, threads=options.threads)
     catalog = _catalog(records, path)
     _validate_bounds(records, path, "annotations")
     _validate_sides(records, path)
@@ -131,7 +131,7 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
 
     path = named.path
     with translate_errors(path):
-        records = results(named.source, threads=options.threads)
+        records = results(named.content, threads=options.threads)
     if len(records.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(records, path, "")
@@ -198,7 +198,7 @@ def category_names(named: Input) -> dict[int, str]:
     from upmap.kernels.coco_json import instances
 
     with translate_errors(named.path):
-        records = instances(named.source)
+        records = instances(named.content)
     ids = records.category_id.tolist()
     _validate_unique(ids, "category ids", named.path, "categories")
     names = dict(sorted(zip(ids, records.category_name, strict=True)))

@@ -237,4 +237,4 @@ def test_an_input_that_is_open_is_not_opened_again(coco: Path) -> None:
     opened = open_input(pipe(coco / "p.json", (coco / "found.json").read_bytes()))
     assert open_input(opened) is opened
     assert isinstance(opened, Input)
-    assert opened.source == (coco / "found.json").read_bytes()
+    assert opened.content == (coco / "found.json").read_bytes()
