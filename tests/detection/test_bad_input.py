@@ -440,6 +440,9 @@ def test_truncated_ground_truth_json_is_refused(tmp_path: Path, length: int) -> 
         (COCO, "tset", r"tset: no such list of images"),
         (COCO | {"mini": "a\n\nc\nd\n"}, "mini", r"mini:3: 2 unknown images: c, d"),
         (COCO | {"mini": "a\n1\n"}, "mini", r"mini:2: duplicate image id 1"),
+        (COCO | {"mini": "\n \n"}, "mini", r"mini: the list of images is empty"),
+        (VOC | {"mini": "a\n\na\n"}, "mini", r"mini:3: duplicate image id a"),
+        (VOC | {"mini": "\n \n"}, "mini", r"mini: the list of images is empty"),
     ],
 )
 def test_an_unknown_image_set_lists_those_that_there_are(
