@@ -4,17 +4,15 @@ Pipes (a named one, a shell's `<(...)`, /dev/stdin) and standard input are read 
 opened; files that gzip compressed, recognized by their first bytes, are decompressed then.
 """
 
-import gzip
 import io
 import os
 import stat
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from upmap.errors import InputError
 from upmap.files import (
@@ -26,6 +24,9 @@ from upmap.files import (
     read_text,
     require_path,
 )
+
+if TYPE_CHECKING:
+    import gzip
 
 __all__ = [
     "STANDARD_INPUT",
@@ -234,6 +235,9 @@ def _read_and_decompress(file: BinaryIO, path: Path) -> bytes:
     data = _read_all(file, path)
     if not data.startswith(GZIP):
         return data
+    import gzip  # only where it is needed: with its own imports it takes megabytes
+    import zlib
+
     try:
         return _read_all(gzip.GzipFile(fileobj=io.BytesIO(data)), path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -241,7 +245,7 @@ def _read_and_decompress(file: BinaryIO, path: Path) -> bytes:
         raise InputError(f"damaged gzip data: {what}", path) from None
 
 
-def _read_all(file: BinaryIO | gzip.GzipFile, path: Path) -> bytes:
+def _read_all(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
     """Reads a stream to its end, if that fits into memory."""
     # Linux grants more memory than there is: without a limit the process would be killed.
     limit = _physical_memory()
