@@ -1,7 +1,7 @@
-"""What a user names as an input: a folder, a file, or something that can be read only once.
+"""Inputs: a folder, a file, or a stream that can be read only once.
 
 Pipes (a named one, a shell's `<(...)`, /dev/stdin) and standard input are read whole when they are
-opened; text that gzip compressed, which its first bytes tell, is decompressed then.
+opened; files that gzip compressed, recognized by their first bytes, are decompressed then.
 """
 
 import io
@@ -21,6 +21,7 @@ from upmap.files import (
     describe_os_error,
     first_character,
     is_file,
+    read_text,
     require_path,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "Named",
     "Source",
     "files_in",
+    "has_files",
     "is_listing",
     "open_arguments",
     "open_input",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 STANDARD_INPUT = Path("-")  # on a command line
-GZIP = b"\x1f\x8b\x08"  # how what gzip wrote begins
+GZIP = b"\x1f\x8b\x08"  # the first bytes of what gzip writes: its magic number, and deflate
 BLOCK = 2**20  # bytes read at a time
 
 
@@ -50,8 +52,8 @@ class Input:
 
     Attributes:
         path: As it was named.
-        data: The text's bytes, where they cannot be read from `path` again as they are: of a pipe,
-            of standard input, and of a compressed file. None for ordinary files, and folders.
+        data: The text's bytes for a pipe, standard input and a compressed file, which cannot be
+            read from `path` again as they are. None for other files and for folders.
     """
 
     path: Path
@@ -62,8 +64,8 @@ class Input:
         return str(self.path)
 
     @property
-    def source(self) -> Path | bytes:
-        """What the readers of kernels take."""
+    def content(self) -> Path | bytes:
+        """What the readers of kernels take: the bytes where they are known, else the path."""
         return self.path if self.data is None else self.data
 
     def is_folder(self) -> bool:
@@ -90,16 +92,14 @@ class Input:
         Raises:
             InputError: If the file cannot be read or is not UTF-8; names the line.
         """
-        data = self.data
-        if data is None:
-            with _translate_path_errors(self.path):
-                data = self.path.read_bytes()
-        return decode_text(data.removeprefix(BOM), self.path)
+        if self.data is None:
+            return read_text(self.path)
+        return decode_text(self.data.removeprefix(BOM), self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Source(Input):
-    """An input of which it is settled how it is read; see `formats.open_sources`.
+    """An input with its format and image set; `formats.open_sources` determines both.
 
     Attributes:
         format: The name of its format.
@@ -114,7 +114,7 @@ Named = str | Path | Input
 
 
 def open_input(named: Named) -> Input:
-    """The input of a name; one that is open already as it is.
+    """Opens a file or folder; returns an `Input` as it is.
 
     Raises:
         InputError: If nothing is there, it may not be read, or is damaged gzip data.
@@ -128,14 +128,15 @@ def open_input(named: Named) -> Input:
             _require_access(path)
             return Input(path)
         with path.open("rb") as file:
-            if stat.S_ISREG(mode) and file.read(len(GZIP)) != GZIP:
-                return Input(path)
-            file.seek(0) if stat.S_ISREG(mode) else None
-            return Input(path, _text_of(file, path))
+            if stat.S_ISREG(mode):
+                if file.read(len(GZIP)) != GZIP:
+                    return Input(path)
+                file.seek(0)
+            return Input(path, _read_and_decompress(file, path))
 
 
 def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input, Input | None]:
-    """The inputs that a command line names; `-` is standard input.
+    """Opens the inputs that a command line names; `-` is standard input.
 
     Raises:
         InputError: See `open_input`; also if both are standard input.
@@ -147,7 +148,7 @@ def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input
 
 
 def is_listing(path: Path) -> bool:
-    """Whether something that is no folder is there, such as a list of images; it is not opened."""
+    """Whether `path` exists and is not a folder, as a list of images; it is not opened."""
     try:
         return not path.is_dir() and path.exists()
     except (OSError, ValueError):
@@ -155,10 +156,10 @@ def is_listing(path: Path) -> bool:
 
 
 def files_in(folder: Path, *patterns: str) -> list[Path]:
-    """The entries of a folder that match one of the patterns; none where there is no folder.
+    """The entries of a folder that match one of the patterns, sorted; none without a folder.
 
     Raises:
-        InputError: If it may not be looked into.
+        InputError: If the folder may not be read.
     """
     with _translate_path_errors(folder):
         if not folder.is_dir():
@@ -167,9 +168,22 @@ def files_in(folder: Path, *patterns: str) -> list[Path]:
         return sorted(file for pattern in patterns for file in folder.glob(pattern))
 
 
+def has_files(folder: Path, pattern: str) -> bool:
+    """Whether `files_in` has entries, known from the first one.
+
+    Raises:
+        InputError: If the folder may not be read.
+    """
+    with _translate_path_errors(folder):
+        if not folder.is_dir():
+            return False
+        _require_access(folder)
+        return next(folder.glob(pattern), None) is not None
+
+
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Raises what goes wrong with a file within, or with its content, as an `InputError`.
+    """Raises the errors of files, and those of kernels about their content, as `InputError`.
 
     Args:
         path: The file or folder, for errors that do not name one.
@@ -182,7 +196,8 @@ def translate_errors(path: Path) -> Iterator[None]:
         file = path if error.filename is None else os.fsdecode(error.filename)
         raise InputError(describe_os_error(error), file) from None
     except ValueError as error:
-        where = getattr(error, "where", None)  # the readers in kernels say where
+        # Errors about a file's content have its line or key; others are not the user's.
+        where = getattr(error, "where", None)
         if where is None:
             raise
         message, file = getattr(error, "message", str(error)), getattr(error, "path", "")
@@ -191,7 +206,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _translate_path_errors(path: Path) -> Iterator[None]:
-    """As `translate_errors`; also for what cannot be a path, or is closed."""
+    """As `translate_errors`, also for a text that cannot be a path and for a closed stream."""
     try:
         with translate_errors(path):
             yield
@@ -212,26 +227,27 @@ def _open_argument(named: Named) -> Input:
     if sys.stdin is None:
         raise InputError("standard input is closed", STANDARD_INPUT)
     with _translate_path_errors(STANDARD_INPUT):
-        return Input(STANDARD_INPUT, _text_of(sys.stdin.buffer, STANDARD_INPUT))
+        return Input(STANDARD_INPUT, _read_and_decompress(sys.stdin.buffer, STANDARD_INPUT))
 
 
-def _text_of(file: BinaryIO, path: Path) -> bytes:
-    """All that is to be read, decompressed where it is compressed."""
-    data = _all_of(file, path)
+def _read_and_decompress(file: BinaryIO, path: Path) -> bytes:
+    """Reads a stream to its end; decompresses it if gzip compressed it."""
+    data = _read_all(file, path)
     if not data.startswith(GZIP):
         return data
     import gzip  # only where it is needed: with its own imports it takes megabytes
     import zlib
 
     try:
-        return _all_of(gzip.GzipFile(fileobj=io.BytesIO(data)), path)
+        return _read_all(gzip.GzipFile(fileobj=io.BytesIO(data)), path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         what = "cut short" if isinstance(error, EOFError) else str(error)
         raise InputError(f"damaged gzip data: {what}", path) from None
 
 
-def _all_of(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
-    """All that is to be read, if this machine's memory can hold it."""
+def _read_all(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
+    """Reads a stream to its end, if that fits into memory."""
+    # Linux grants more memory than there is: without a limit the process would be killed.
     limit = _physical_memory()
     whole = io.BytesIO()
     try:
@@ -247,7 +263,7 @@ def _all_of(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
 
 
 def _physical_memory() -> int:
-    """Bytes."""
+    """The size of this machine's memory in bytes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a Unix

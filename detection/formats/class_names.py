@@ -1,4 +1,4 @@
-"""Which class each category id of a results file means, where its ground truth does not say."""
+"""The class of each category id in a results file, for ground truth without category ids."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ def read_class_names(source: ClassNamesSource) -> dict[int, str]:
     """Category id to class name, ids ascending.
 
     Args:
-        source: Such a mapping; or a file: a COCO instances file, of which the categories are read;
-            or text with a line `id name` for each class; or text with a name on each line, for the
-            ids 1, 2, ... Lines of the first kind are recognized by the first line.
+        source: Such a mapping; or a file: a COCO instances file, whose categories are read; or
+            text with a line `id name` for each class; or text with a name on each line, for the
+            ids 1, 2, ... The first line decides between the two kinds of text.
 
     Raises:
-        InputError: If the file cannot be read, or an id or a name stands there twice.
+        InputError: If the file cannot be read, or an id or a name occurs twice.
     """
     if isinstance(source, Mapping):
         return _unique([(int(number), name, None) for number, name in source.items()], None)

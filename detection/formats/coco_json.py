@@ -54,34 +54,34 @@ NO_CLASS_IDS = (
 )
 
 
-def is_ground_truth(named: Input) -> bool:
-    """Whether `named` looks like an instances file, or a folder that holds one."""
-    if named.is_folder():
-        return bool(_instances_files(named.path))
-    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"{")
+def is_ground_truth(source: Input) -> bool:
+    """Whether `source` looks like an instances file, or a folder that holds one."""
+    if source.is_folder():
+        return bool(_instances_files(source.path))
+    return source.is_file() and (source.path.suffix == ".json" or source.first_character() == b"{")
 
 
-def is_detections(named: Input) -> bool:
-    """Whether `named` looks like a results file."""
-    return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"[")
+def is_detections(source: Input) -> bool:
+    """Whether `source` looks like a results file."""
+    return source.is_file() and (source.path.suffix == ".json" or source.first_character() == b"[")
 
 
-def image_sets(named: Input) -> dict[str, Path]:
+def image_sets(source: Input) -> dict[str, Path]:
     """The image sets of a folder: the name in instances_<name>.json to the file."""
-    if not named.is_folder():
+    if not source.is_folder():
         return {}
-    return {_set_name(file): file for file in _instances_files(named.path)}
+    return {_set_name(file): file for file in _instances_files(source.path)}
 
 
-def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
+def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
     """Ground truth of an instances file.
 
-    As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
-    format, tells of a crowd that it was VOC's difficult object; without `iscrowd` it is ignored,
-    and warned about.
+    As in pycocotools, `iscrowd` alone marks crowds. `difficult`, which is not part of the format,
+    marks the crowds that were difficult objects in VOC; without `iscrowd` it is ignored, with a
+    warning.
 
     Args:
-        named: The file, or a folder (or its parent) that holds instances_*.json.
+        source: The file, or a folder (or its parent) that holds instances_*.json.
         options: `image_set` is, in a folder, the name in instances_<name>.json; for a file, a text
             file with an image id on each line; None for the only one there is, and all its images.
 
@@ -90,10 +90,10 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     """
     from upmap.kernels.coco_json import instances
 
-    named, image_list = _select_file(named, options.image_set)
-    path = named.path
+    source, image_list = _select_file(source, options.image_set)
+    path = source.path
     with translate_errors(path):
-        records = instances(named.source, threads=options.threads)
+        records = instances(source.content, threads=options.threads)
     catalog = _catalog(records, path)
     _validate_bounds(records, path, "annotations")
     _validate_sides(records, path)
@@ -115,11 +115,11 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     return table if image_list is None else with_images(table, select_images(image_list, catalog))
 
 
-def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Detections:
+def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> Detections:
     """Detections of a results file.
 
     Args:
-        named: The file.
+        source: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
         options: Only `threads` matters.
 
@@ -129,9 +129,9 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     """
     from upmap.kernels.coco_json import results
 
-    path = named.path
+    path = source.path
     with translate_errors(path):
-        records = results(named.source, threads=options.threads)
+        records = results(source.content, threads=options.threads)
     if len(records.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(records, path, "")
@@ -159,15 +159,15 @@ def write_tables(
 def write_ground_truth(table: GroundTruth, path: Path) -> None:
     """Writes an instances file.
 
-    A difficult box is written as a crowd, which is how COCO tools come closest to VOC's rule, and
-    marked `"difficult": 1`, by which `read_ground_truth` knows it again.
+    A difficult box is written as a crowd, the mark of COCO that is nearest to VOC's rule, with
+    `"difficult": 1`, by which `read_ground_truth` recognizes it.
     """
     catalog = table.catalog
-    named = zip(catalog.class_ids, catalog.classes, strict=True)
+    rows = zip(catalog.class_ids, catalog.classes, strict=True)
     instances = {
         "images": _image_objects(catalog),
         "annotations": _annotation_objects(table),
-        "categories": [{"id": number, "name": name} for number, name in named],
+        "categories": [{"id": number, "name": name} for number, name in rows],
     }
     _write(path, instances)
 
@@ -189,7 +189,7 @@ def write_detections(table: Detections, path: Path) -> None:
     _write(path, [results[i] for i in np.argsort(table.row, kind="stable").tolist()])
 
 
-def category_names(named: Input) -> dict[int, str]:
+def category_names(source: Input) -> dict[int, str]:
     """Category id to class name of an instances file, ids ascending.
 
     Raises:
@@ -197,21 +197,21 @@ def category_names(named: Input) -> dict[int, str]:
     """
     from upmap.kernels.coco_json import instances
 
-    with translate_errors(named.path):
-        records = instances(named.source)
+    with translate_errors(source.path):
+        records = instances(source.content)
     ids = records.category_id.tolist()
-    _validate_unique(ids, "category ids", named.path, "categories")
+    _validate_unique(ids, "category ids", source.path, "categories")
     names = dict(sorted(zip(ids, records.category_name, strict=True)))
     return dict(zip(names, _class_names(names), strict=True))
 
 
-def instances_file(named: Input, image_set: str | None) -> Input:
+def instances_file(source: Input, image_set: str | None) -> Input:
     """The instances file that `read_ground_truth` reads for the same arguments.
 
     Raises:
         InputError: If it is not clear which.
     """
-    return _select_file(named, image_set)[0]
+    return _select_file(source, image_set)[0]
 
 
 def _instances_files(folder: Path) -> list[Path]:
@@ -223,20 +223,20 @@ def _set_name(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_")
 
 
-def _select_file(named: Input, image_set: str | None) -> tuple[Input, Path | None]:
+def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | None]:
     """The instances file, and the list of images if `image_set` is one."""
-    if not named.is_folder():
-        return named, None if image_set is None else Path(image_set)
-    files = image_sets(named)
+    if not source.is_folder():
+        return source, None if image_set is None else Path(image_set)
+    files = image_sets(source)
     if not files:
-        raise InputError("no instances_*.json in this folder", named.path)
+        raise InputError("no instances_*.json in this folder", source.path)
     if image_set in files:
         return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
         (file,) = files.values()
         return open_input(file), None if image_set is None else Path(image_set)
     problem = "name an image set" if image_set is None else f"no image set called {image_set!r}"
-    raise InputError(f"{problem}; there are {', '.join(files)}", named.path)
+    raise InputError(f"{problem}; there are {', '.join(files)}", source.path)
 
 
 def _catalog(records: Instances, path: Path) -> Catalog:
@@ -254,12 +254,12 @@ def _catalog(records: Instances, path: Path) -> Catalog:
     )
 
 
-def _class_names(named: dict[int, str]) -> tuple[str, ...]:
+def _class_names(names: dict[int, str]) -> tuple[str, ...]:
     """The name of each class, with its id where another has the same, or it has none."""
-    times = Counter(named.values())
+    times = Counter(names.values())
     return tuple(
         (f"{name} ({number})" if times[name] > 1 else name) if name else str(number)
-        for number, name in named.items()
+        for number, name in names.items()
     )
 
 

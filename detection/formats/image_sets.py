@@ -13,7 +13,7 @@ def read_image_list(path: Path) -> list[str]:
     """The image ids of a list file: the first word of each line, which names a file in a folder.
 
     Raises:
-        InputError: If an id stands there twice or leads out of the folder, or there is none.
+        InputError: If an id occurs twice or leads out of the folder, or there is none.
     """
     rows = _read_rows(path)
     for line, name in rows:
@@ -27,8 +27,8 @@ def select_images(path: Path, catalog: Catalog) -> tuple[ImageId, ...]:
     """The images of `catalog` that a list file names, by id or by file name without its ending.
 
     Raises:
-        InputError: If there is no such file, an image is unknown or stands there twice, or there
-            is none.
+        InputError: If there is no such file, an image is unknown or occurs twice, or there is
+            none.
     """
     if not is_listing(path):
         raise InputError("no such list of images", path)

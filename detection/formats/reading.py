@@ -91,13 +91,13 @@ def read_detections(
         threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
-        InputError: If the files cannot be read, or speak of unknown images or classes.
+        InputError: If the files cannot be read, or have unknown images or classes.
     """
     source = open_source(path, "detections", format=format, image_set=image_set)
     reader = DETECTION_READERS[source.format]
     if class_names is not None:
         if not reader.has_class_ids:
-            message = "class names are for category ids, which these files have not"
+            message = "class names are for category ids, which these files do not have"
             raise InputError(message, source.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
     options = ReadOptions(image_set=source.image_set, class_names=class_names, threads=threads)

@@ -35,26 +35,26 @@ __all__ = [
 NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt(\.gz)?")
 
 
-def is_detections(named: Input) -> bool:
-    """Whether `named` is a folder of results files, or one of them."""
-    return bool(_files(named))
+def is_detections(source: Input) -> bool:
+    """Whether `source` is a folder of results files, or one of them."""
+    return bool(_files(source))
 
 
-def image_set_hints(named: Input) -> list[str]:
-    """The image sets that the files' names may speak of, the longest first.
+def image_set_hints(source: Input) -> list[str]:
+    """The image sets that the files' names may mention, the longest first.
 
     `test` in comp4_det_test_car.txt; in comp4_det_my_val_car.txt both `my_val` and `my`.
     """
-    names = [_stem(file).split("_")[2:-1] for file in _files(named)]
+    names = [_stem(file).split("_")[2:-1] for file in _files(source)]
     hints = [{"_".join(words[:n]) for n in range(1, len(words) + 1)} for words in names]
     return sorted(set.intersection(*hints), key=len, reverse=True) if hints else []
 
 
-def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Detections:
+def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> Detections:
     """Detections of a folder of results files; a class without a file has no detections.
 
     Args:
-        named: The folder, or one file.
+        source: The folder, or one file.
         catalog: The ground truth's images and classes.
         options: `image_set` is the one in the files' names; None if they all have the same.
 
@@ -62,7 +62,7 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
         InputError: If there are no such files, two challenges are mixed, a line is malformed, or
             an image is not in `catalog`; names the file and the line.
     """
-    files = _class_files(named, options.image_set)
+    files = _class_files(source, options.image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
     inputs = [open_input(file) for file in files.values()]
     rows = _read_rows(inputs, images_by_name(catalog), options.threads)
@@ -106,13 +106,13 @@ def write_detections(table: Detections, folder: Path, image_set: str) -> None:
         file.write_text("".join(class_lines), encoding="utf-8")
 
 
-def _files(named: Input) -> list[Input | Path]:
+def _files(source: Input) -> list[Input | Path]:
     """One results file, or those of a folder, which are not opened."""
-    if named.is_file():
-        return [named] if NAME.fullmatch(named.path.name) else []
-    if not named.is_folder():
+    if source.is_file():
+        return [source] if NAME.fullmatch(source.path.name) else []
+    if not source.is_folder():
         return []
-    files = files_in(named.path, "comp*_det_*.txt", "comp*_det_*.txt.gz")
+    files = files_in(source.path, "comp*_det_*.txt", "comp*_det_*.txt.gz")
     return [file for file in files if NAME.fullmatch(file.name)]
 
 
@@ -121,22 +121,23 @@ def _stem(file: Input | Path) -> str:
     return Path(str(file)).name.removesuffix(".gz").removesuffix(".txt")
 
 
-def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]:
+def _class_files(source: Input, image_set: str | None) -> dict[str, Input | Path]:
     """Class name to file; of several image sets, those files that name `image_set`."""
-    path, files = named.path, _files(named)
+    path, files = source.path, _files(source)
     if not files:
         raise InputError("no files called comp*_det_*_<class>.txt", path)
     of_set = [file for file in files if _stem(file).split("_", 2)[2].startswith(f"{image_set}_")]
-    kinds: set[str] = set()
+    prefixes: set[str] = set()
     classes: dict[str, Input | Path] = {}
     for file in of_set or files:
         challenge, _, tail = _stem(file).split("_", 2)
-        known = image_set if of_set else tail.split("_")[0]
-        kinds.add(f"{challenge}_det_{known}")
-        classes[tail.removeprefix(f"{known}_")] = file
-    if len(kinds) > 1:
+        # Without a known image set it is the first word; class names may have underscores, too.
+        set_name = image_set if of_set else tail.split("_")[0]
+        prefixes.add(f"{challenge}_det_{set_name}")
+        classes[tail.removeprefix(f"{set_name}_")] = file
+    if len(prefixes) > 1:
         raise InputError(
-            f"results of several kinds are mixed here: {abbreviate_list(sorted(kinds))}", path
+            f"results of several kinds are mixed here: {abbreviate_list(sorted(prefixes))}", path
         )
     if len(classes) < len(of_set or files):
         raise InputError("a class has two files of results, one of them compressed", path)

@@ -17,7 +17,7 @@ import numpy as np
 from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
 from upmap.detection.formats.image_sets import read_image_list
 from upmap.detection.formats.read_options import ReadOptions
-from upmap.detection.inputs import Input, files_in, is_listing, translate_errors
+from upmap.detection.inputs import Input, files_in, has_files, is_listing, translate_errors
 from upmap.detection.tables import Catalog, GroundTruth, image_names
 from upmap.errors import InputError, abbreviate_list
 from upmap.progress import track_progress
@@ -39,16 +39,16 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
 
 
-def is_ground_truth(named: Input) -> bool:
-    """Whether `named` is a devkit folder or a folder of XML files."""
-    return named.is_folder() and _layout(named.path) is not None
+def is_ground_truth(source: Input) -> bool:
+    """Whether `source` is a devkit folder or a folder of XML files."""
+    return source.is_folder() and _layout(source.path) is not None
 
 
-def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
+def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
     """Ground truth of a devkit folder, or of a folder of XML files.
 
     Args:
-        named: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
+        source: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
         options: `image_set` is a name (ImageSets/Main/<name>.txt, or <name>.txt beside
             Annotations), or a file with an image id first on each line; None for every XML file
             there is. The progress bar is for files that Python reads.
@@ -56,17 +56,17 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     Raises:
         InputError: If a file is missing or malformed; names the file and the line.
     """
-    layout = _layout(named.path) if named.is_folder() else None
+    layout = _layout(source.path) if source.is_folder() else None
     if layout is None:
-        raise InputError("neither a VOC devkit folder nor a folder of XML files", named.path)
+        raise InputError("neither a VOC devkit folder nor a folder of XML files", source.path)
     root, annotations = layout
     names = sorted(_image_names(root, annotations, options.image_set))
     return _table(names, _read_annotations(annotations, names, options))
 
 
-def image_sets(named: Input) -> dict[str, Path]:
+def image_sets(source: Input) -> dict[str, Path]:
     """The image sets of a devkit folder: name to list file; empty where there is none."""
-    layout = _layout(named.path) if named.is_folder() else None
+    layout = _layout(source.path) if source.is_folder() else None
     return {} if layout is None else _list_image_sets(layout[0])
 
 
@@ -94,10 +94,10 @@ def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
 
 
 def output_image_names(catalog: Catalog) -> list[str]:
-    """VOC's ids of the images: the file names without folder and ending, else the ids themselves.
+    """The images' ids in VOC: the file names without folder and ending, else the ids themselves.
 
     Raises:
-        InputError: If two images come to the same name, or a name cannot be a file's.
+        InputError: If two images get the same name, or a name cannot be that of a file.
     """
     names = image_names(catalog)
     if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
@@ -110,7 +110,7 @@ def output_image_names(catalog: Catalog) -> list[str]:
 
 
 def validate_name(name: str) -> str:
-    """`name`, if it can stand in an XML file and read back the same.
+    """Validates that a name can be written to XML and read back unchanged; returns it.
 
     Raises:
         InputError: If it is empty, begins or ends with white space, or holds control characters.
@@ -121,7 +121,11 @@ def validate_name(name: str) -> str:
 
 
 def _layout(path: Path) -> tuple[Path, Path] | None:
-    """The folder of the devkit's year, and its folder of XML files."""
+    """The folder of a devkit's year and its folder of XML files; None if there is no XML file.
+
+    Raises:
+        InputError: If there are several years.
+    """
     if (path / "Annotations").is_dir():
         return path, path / "Annotations"
     years = [year for year in files_in(path, "VOC*") if (year / "Annotations").is_dir()]
@@ -129,7 +133,7 @@ def _layout(path: Path) -> tuple[Path, Path] | None:
         raise InputError(f"name one of {', '.join(year.name for year in years)}", path)
     if years:
         return years[0], years[0] / "Annotations"
-    return (path.parent, path) if files_in(path, "*.xml") else None
+    return (path.parent, path) if has_files(path, "*.xml") else None
 
 
 def _image_names(root: Path, annotations: Path, image_set: str | None) -> list[str]:

@@ -123,18 +123,18 @@ def test_columns_made_at_once_equal_those_made_image_by_image(
     function: Any, change: str, array: Any
 ) -> None:
     images, listed = random_images(array), random_images(list)
-    for some in (images, listed):
+    for dicts in (images, listed):
         if change == "one is a list":
-            some[7] = listed[7]
+            dicts[7] = listed[7]
         if change == "one has floats":
-            some[7]["labels"] = np.asarray(some[7]["labels"], float)
+            dicts[7]["labels"] = np.asarray(dicts[7]["labels"], float)
         if change == "one lacks a key":
-            del some[7]["iscrowd"]
+            del dicts[7]["iscrowd"]
     for classes in (None, {90: "x", -7: "a", 2: "m", 1: "unused"}):
-        one, other = function(images, classes=classes), function(listed, classes=classes)
-        assert one.catalog == other.catalog
-        for name in one.COLUMNS:
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+        table, from_lists = function(images, classes=classes), function(listed, classes=classes)
+        assert table.catalog == from_lists.catalog
+        for name in table.COLUMNS:
+            np.testing.assert_array_equal(getattr(table, name), getattr(from_lists, name), name)
 
 
 def test_marks_and_areas_follow_their_boxes_and_have_defaults() -> None:
@@ -167,8 +167,8 @@ def test_inclusive_corners_have_a_pixel_more() -> None:
 
 
 def test_both_tables_align_without_sizes_or_files() -> None:
-    truth, found = align(ground_truth_from_arrays([one()]), detections_from_arrays([one()]))
-    assert truth.catalog == found.catalog
+    truth, detections = align(ground_truth_from_arrays([one()]), detections_from_arrays([one()]))
+    assert truth.catalog == detections.catalog
 
 
 @pytest.mark.parametrize(
@@ -265,13 +265,13 @@ def test_integers_on_one_side_and_names_on_the_other_are_refused_unless_classes_
     numbers: Any, names: Any, is_swapped: bool
 ) -> None:
     labels = (names, numbers) if is_swapped else (numbers, names)
-    truth, found = ground_truth_from_arrays([one(labels=labels[0])]), one(labels=labels[1])
+    truth, detections = ground_truth_from_arrays([one(labels=labels[0])]), one(labels=labels[1])
     with pytest.raises(InputError, match=r"labels are (integers|class names) .* but"):
-        align(truth, detections_from_arrays([found]))
+        align(truth, detections_from_arrays([detections]))
     classes = {1: names[0], 2: names[1]}
     both = align(
         ground_truth_from_arrays([one(labels=labels[0])], classes=classes),
-        detections_from_arrays([found], classes=classes),
+        detections_from_arrays([detections], classes=classes),
     )
     assert both[0].label.tolist() == both[1].label.tolist() == [0, 1]
     with pytest.raises(InputError, match="classes= says"):  # it names one side only
@@ -285,9 +285,9 @@ def test_a_side_without_any_labels_goes_with_integers_and_with_names() -> None:
     empty = {"boxes": [], "labels": [], "scores": []}
     for labels in ([1, 2], ["cat", "dog"]):
         table = detections_from_arrays([one(labels=labels)])
-        truth, found = align(ground_truth_from_arrays([empty]), table)
-        assert found.catalog.classes == tuple(map(str, labels))
-        assert found.catalog.has_numbers == truth.catalog.has_numbers == (labels == [1, 2])
+        truth, detections = align(ground_truth_from_arrays([empty]), table)
+        assert detections.catalog.classes == tuple(map(str, labels))
+        assert detections.catalog.has_numbers == truth.catalog.has_numbers == (labels == [1, 2])
 
 
 @pytest.mark.parametrize("function", [ground_truth_from_arrays, detections_from_arrays])

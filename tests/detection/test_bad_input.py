@@ -43,7 +43,7 @@ def of_truth(place: str, new: Any) -> dict[str, Text | None]:
     return {"truth.json": changed(instances(), place, new)}
 
 
-def of_found(place: str, new: Any) -> dict[str, Text | None]:
+def of_results(place: str, new: Any) -> dict[str, Text | None]:
     return {"found.json": changed(results(), place, new)}
 
 
@@ -174,8 +174,11 @@ BAD_COCO: dict[str, Case] = {
         r"found\.json:1: expected a list of results, got an object",
     ),
     "a NaN coordinate": (of_truth("annotations/1/bbox/0", float("nan")), r"json:1: NaN is not a"),
-    "a NaN score": (of_found("1/score", float("nan")), r"found\.json:1: NaN is not a number"),
-    "an infinite score": (of_found("1/score", float("-inf")), r"json:1: Infinity is not a number"),
+    "a NaN score": (of_results("1/score", float("nan")), r"found\.json:1: NaN is not a number"),
+    "an infinite score": (
+        of_results("1/score", float("-inf")),
+        r"json:1: Infinity is not a number",
+    ),
     "an overflowing score": (
         {"found.json": str(COCO["found.json"]).replace("0.75", "1e999")},
         r"found\.json:\[1\]\.score: Number out of range",
@@ -189,7 +192,7 @@ BAD_COCO: dict[str, Case] = {
         r"truth\.json:annotations\[1\]\.bbox: out of range",
     ),
     "a huge coordinate of a detection": (
-        of_found("2/bbox/0", 10**200),
+        of_results("2/bbox/0", 10**200),
         r"found\.json:\[2\]\.bbox: out of range",
     ),
     "a negative width": (
@@ -201,14 +204,14 @@ BAD_COCO: dict[str, Case] = {
         r"truth\.json:annotations\[2\]\.bbox: Expected `array` of length 4",
     ),
     "a word for a number": (
-        of_found("1/score", "high"),
+        of_results("1/score", "high"),
         r"found\.json:\[1\]\.score: Expected `float`, got `str`",
     ),
     "an annotation without a box": (
         of_truth("annotations/2/bbox", ...),
         r"truth\.json:annotations\[2\]\.bbox: missing",
     ),
-    "a result without a score": (of_found("1/score", ...), r"found\.json:\[1\]\.score: missing"),
+    "a result without a score": (of_results("1/score", ...), r"found\.json:\[1\]\.score: missing"),
     "an image without an id": (
         of_truth("images/0/id", ...),
         r"truth\.json:images\[0\]\.id: missing",
@@ -235,7 +238,7 @@ BAD_COCO: dict[str, Case] = {
         r"truth\.json:annotations\[1\]\.id: expected an integer of 64 bits, got 922337",
     ),
     "a float id that lost digits": (
-        of_found("1/image_id", 1e17),
+        of_results("1/image_id", 1e17),
         r"found\.json:\[1\]\.image_id: expected an integer of 64 bits, got 1e\+17",
     ),
     "ids of two kinds": (
@@ -267,7 +270,7 @@ BAD_COCO: dict[str, Case] = {
         r"found\.json:\[0\]\.image_id: 3 detections on 1 unknown images: '1'",
     ),
     "a detection of an unknown class": (
-        of_found("1/category_id", 99),
+        of_results("1/category_id", 99),
         r"found\.json:\[1\]\.category_id: 1 detections of 1 unknown classes: 99",
     ),
     "JSON nested too deeply": (
@@ -315,9 +318,9 @@ def test_the_program_prints_one_line_and_leaves_nothing(
     spoilt: Mapping[str, Text | None],
     message: str,
 ) -> None:
-    truth, found = inputs(put(tmp_path / "in", files, spoilt))
+    truth, detections = inputs(put(tmp_path / "in", files, spoilt))
     target = "coco" if files is VOC else "voc"
-    status = main([str(truth), str(found), "--to", target, "--out", str(tmp_path / "out")])
+    status = main([str(truth), str(detections), "--to", target, "--out", str(tmp_path / "out")])
     printed = capsys.readouterr()
     assert status == 2
     assert printed.out == ""
@@ -327,8 +330,8 @@ def test_the_program_prints_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("files", [VOC, COCO], ids=["voc", "coco"])
 def test_the_same_files_unspoilt_are_read(tmp_path: Path, files: Mapping[str, Text]) -> None:
-    truth, found = read(*inputs(put(tmp_path, files)))
-    assert (len(truth.catalog.images), len(truth), len(found)) == (2, 3, 3)
+    truth, detections = read(*inputs(put(tmp_path, files)))
+    assert (len(truth.catalog.images), len(truth), len(detections)) == (2, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +340,8 @@ def test_the_same_files_unspoilt_are_read(tmp_path: Path, files: Mapping[str, Te
 )
 def test_a_process_ends_with_2_and_without_a_traceback(tmp_path: Path, name: str) -> None:
     files, spoilt, message = next(case.values for case in CASES if case.id == name)
-    truth, found = inputs(put(tmp_path / "in", files, spoilt))  # type: ignore[arg-type]
-    command = [sys.executable, "-m", "detection.convert", str(truth), str(found)]
+    truth, detections = inputs(put(tmp_path / "in", files, spoilt))  # type: ignore[arg-type]
+    command = [sys.executable, "-m", "detection.convert", str(truth), str(detections)]
     result = subprocess.run(
         [*command, "--to", "coco", "--out", str(tmp_path / "out")],
         cwd=ROOT,
@@ -437,6 +440,9 @@ def test_truncated_ground_truth_json_is_refused(tmp_path: Path, length: int) -> 
         (COCO, "tset", r"tset: no such list of images"),
         (COCO | {"mini": "a\n\nc\nd\n"}, "mini", r"mini:3: 2 unknown images: c, d"),
         (COCO | {"mini": "a\n1\n"}, "mini", r"mini:2: duplicate image id 1"),
+        (COCO | {"mini": "\n \n"}, "mini", r"mini: the list of images is empty"),
+        (VOC | {"mini": "a\n\na\n"}, "mini", r"mini:3: duplicate image id a"),
+        (VOC | {"mini": "\n \n"}, "mini", r"mini: the list of images is empty"),
     ],
 )
 def test_an_unknown_image_set_lists_those_that_there_are(
@@ -520,8 +526,8 @@ def test_what_is_empty_or_begins_with_a_byte_order_mark_is_legal(
     is_coco = any(name.endswith(".json") for name in files)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no ground truth for the detected classes dog")
-        truth, found = read(*inputs(put(tmp_path, COCO if is_coco else VOC, files)))
-    assert (len(truth.catalog.images), len(truth), len(found)) == counts
+        truth, detections = read(*inputs(put(tmp_path, COCO if is_coco else VOC, files)))
+    assert (len(truth.catalog.images), len(truth), len(detections)) == counts
 
 
 @pytest.mark.parametrize("module", [voc_results, coco_json])

@@ -14,6 +14,7 @@ from upmap.detection import InputWarning, read, read_ground_truth
 from upmap.detection.formats.checks import note
 
 DETECTION = Path(__file__).resolve().parents[2] / "detection"
+FORMATS_PAGE = DETECTION.parent / "docs" / "formats.md"
 CAT = "results/comp4_det_test_cat.txt"
 
 
@@ -121,3 +122,5 @@ def test_all_warnings_of_detection_go_through_note_and_have_a_kind_in_kebab_case
                     kinds.append(str(node.args[0].value))
     assert len(kinds) == len(set(kinds)) >= 6
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", kind) for kind in kinds)
+    documented = re.findall(r"^\| `([a-z-]+)` \| [^|]+ \|$", FORMATS_PAGE.read_text("utf-8"), re.M)
+    assert set(documented) == set(kinds)

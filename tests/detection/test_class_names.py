@@ -16,7 +16,7 @@ from upmap.metrics.evaluate import main
 NAMES = {1: "cat", 2: "dog"}
 
 
-def found_by_name(categories: dict[int, int] | None = None) -> str:
+def results_by_name(categories: dict[int, int] | None = None) -> str:
     """The results file with VOC's image ids, and other category ids."""
     moved = categories or {1: 1, 2: 2}
     return json.dumps(
@@ -30,7 +30,7 @@ def found_by_name(categories: dict[int, int] | None = None) -> str:
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """VOC ground truth, and COCO results whose categories are 1: dog, 2: cat."""
-    put(tmp_path, VOC, {"found.json": found_by_name({1: 2, 2: 1})})
+    put(tmp_path, VOC, {"found.json": results_by_name({1: 2, 2: 1})})
     return tmp_path, tmp_path / "found.json"
 
 
@@ -69,8 +69,8 @@ def test_a_file_of_class_names_says_which_class_each_id_is(
 ) -> None:
     names = files[0] / "names.txt"
     names.write_text(content)
-    truth, found = read(*files, class_names=names)
-    assert [found.catalog.classes[k] for k in found.label] == ["cat", "cat", "dog"]
+    truth, detections = read(*files, class_names=names)
+    assert [detections.catalog.classes[k] for k in detections.label] == ["cat", "cat", "dog"]
     assert truth.catalog.classes[:2] == ("cat", "dog")
     expected = mean_average_precision(files[0], files[0] / "results", protocol=VOC2007)
     for source in (names, str(names), {2: "cat", 1: "dog"}):
@@ -93,8 +93,8 @@ def test_class_names_replace_the_ids_of_coco_ground_truth(tmp_path: Path) -> Non
     rows = [row | {"category_id": row["category_id"] + 89} for row in results()]
     put(tmp_path, COCO, {"found.json": json.dumps(rows)})
     paths = tmp_path / "truth.json", tmp_path / "found.json"
-    truth, found = read(*paths, class_names={90: "cat", 91: "dog"})
-    assert [truth.catalog.classes[k] for k in found.label] == ["cat", "cat", "dog"]
+    truth, detections = read(*paths, class_names={90: "cat", 91: "dog"})
+    assert [truth.catalog.classes[k] for k in detections.label] == ["cat", "cat", "dog"]
 
 
 def test_a_class_that_the_ground_truth_does_not_have_is_warned_about(

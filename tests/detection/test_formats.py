@@ -52,13 +52,13 @@ def read_xml(folder: Path, content: Text) -> GroundTruth:
 
 
 def test_both_formats_of_the_same_scene_make_the_same_tables(tmp_path: Path) -> None:
-    voc, voc_found = read(put(tmp_path, VOC), tmp_path / "results")
-    coco, coco_found = read(put(tmp_path, COCO) / "truth.json", tmp_path / "found.json")
+    voc, voc_detections = read(put(tmp_path, VOC), tmp_path / "results")
+    coco, coco_detections = read(put(tmp_path, COCO) / "truth.json", tmp_path / "found.json")
     np.testing.assert_array_equal(xywh(voc), xywh(coco))
     np.testing.assert_array_equal(voc.area, coco.area)
     np.testing.assert_array_equal(voc.label, coco.label)
-    np.testing.assert_array_equal(xywh(voc_found), xywh(coco_found))
-    np.testing.assert_array_equal(voc_found.score, coco_found.score)
+    np.testing.assert_array_equal(xywh(voc_detections), xywh(coco_detections))
+    np.testing.assert_array_equal(voc_detections.score, coco_detections.score)
     assert voc.catalog.images == ("a", "b")
     assert coco.catalog.images == (1, 2)
     assert voc.catalog.classes == coco.catalog.classes == ("cat", "dog")
@@ -131,10 +131,10 @@ def test_the_hidden_files_that_macs_leave_behind_are_not_annotations(tmp_path: P
 
 def test_windows_line_ends_and_class_list_columns_are_fine(tmp_path: Path) -> None:
     put(tmp_path, VOC, {LIST: "b  1\r\na -1\r\n", CAT: "b 0.5 1 2 3 4\r\n\r\na 1 1 1 2 2\r\n"})
-    truth, found = read(tmp_path, tmp_path / "results")
+    truth, detections = read(tmp_path, tmp_path / "results")
     assert truth.catalog.images == ("a", "b")
-    assert found.box.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2], [30, 30, 50, 60]]
-    assert found.image.tolist() == [1, 0, 0]
+    assert detections.box.tolist() == [[1, 2, 3, 4], [1, 1, 2, 2], [30, 30, 50, 60]]
+    assert detections.image.tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("image_set", ["mini", "{}/ImageSets/Main/mini.txt"])
@@ -171,32 +171,32 @@ def test_underscores_in_names_are_told_apart_by_the_image_sets(
     objects = annotation(an_object(label))
     put(tmp_path, lists, {A: objects, "Annotations/b.xml": objects})
     put(tmp_path, {f"results/{name}.txt": "a 0.5 1 2 3 4\n"})
-    truth, found = read(tmp_path, tmp_path / "results")
+    truth, detections = read(tmp_path, tmp_path / "results")
     assert truth.catalog.images == (("a", "b") if image_set is None else ("a",))
-    assert found.catalog.classes == (label,)
+    assert detections.catalog.classes == (label,)
 
 
 def test_of_two_image_sets_of_detections_the_named_one_is_read(tmp_path: Path) -> None:
     put(tmp_path, VOC, {"results/comp4_det_my_val_cat.txt": "b 1 1 1 2 2\n"})
     put(tmp_path, {"ImageSets/Main/my_val.txt": "b\n"})
-    _, found = read(tmp_path, tmp_path / "results", image_set="my_val")
-    assert found.box.tolist() == [[1, 1, 2, 2]]
-    assert found.catalog.classes == ("cat",)
+    _, detections = read(tmp_path, tmp_path / "results", image_set="my_val")
+    assert detections.box.tolist() == [[1, 1, 2, 2]]
+    assert detections.catalog.classes == ("cat",)
 
 
 def test_one_results_file_is_detections_of_one_class(tmp_path: Path) -> None:
     put(tmp_path, VOC)
-    _, found = read(tmp_path, tmp_path / CAT)
-    assert found.label.tolist() == [0, 0]
+    _, detections = read(tmp_path, tmp_path / CAT)
+    assert detections.label.tolist() == [0, 0]
 
 
 def test_ids_written_as_floats_are_integers(tmp_path: Path) -> None:
     text = str(COCO["truth.json"])
     put(tmp_path, COCO, {"truth.json": text.replace('_id": 1', '_id": 1.0').replace("100", "1e2")})
     put(tmp_path, {"found.json": str(COCO["found.json"]).replace('_id": 2', '_id": 2.0')})
-    truth, found = read(tmp_path / "truth.json", tmp_path / "found.json")
+    truth, detections = read(tmp_path / "truth.json", tmp_path / "found.json")
     assert truth.catalog.sizes.tolist() == [[100, 80], [100, 80]]
-    assert (truth.image.tolist(), found.label.tolist()) == ([0, 0, 1], [0, 0, 1])
+    assert (truth.image.tolist(), detections.label.tolist()) == ([0, 0, 1], [0, 0, 1])
 
 
 def test_string_image_ids_are_ids(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_string_image_ids_are_ids(tmp_path: Path) -> None:
         .replace('"id": 2, "file', '"id": "7", "file')
     )
     put(tmp_path, {"truth.json": json.dumps(data[0]), "found.json": json.dumps(data[1])})
-    truth, found = read(tmp_path / "truth.json", tmp_path / "found.json")
+    truth, detections = read(tmp_path / "truth.json", tmp_path / "found.json")
     assert truth.catalog.images == ("7", "x/é")
     assert truth.catalog.file_names == ("b.jpg", "a.jpg")
-    assert found.image.tolist() == [1, 0, 1]
+    assert detections.image.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -304,10 +304,10 @@ def test_a_list_of_coco_images_names_ids_or_files_without_ending(tmp_path: Path,
 
 
 def test_voc_detections_meet_coco_ground_truth_by_file_name(tmp_path: Path) -> None:
-    truth, found = read(put(tmp_path, VOC, COCO) / "truth.json", tmp_path / "results")
-    assert found.image.tolist() == [0, 1, 0]
-    assert found.catalog is truth.catalog
-    assert found.catalog.class_ids == (1, 2)
+    truth, detections = read(put(tmp_path, VOC, COCO) / "truth.json", tmp_path / "results")
+    assert detections.image.tolist() == [0, 1, 0]
+    assert detections.catalog is truth.catalog
+    assert detections.catalog.class_ids == (1, 2)
 
 
 def test_a_file_name_that_two_images_share_names_neither(tmp_path: Path) -> None:
@@ -384,12 +384,12 @@ def tables(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> tuple[GroundTr
     catalog = Catalog(tuple(words), tuple(classes), sizes=np.array(sizes, np.int64))
 
     def columns(rows: int, ordered: bool) -> dict[str, Any]:
-        some = lambda strategy: st.lists(strategy, min_size=rows, max_size=rows)  # noqa: E731
-        image = draw(some(st.integers(0, len(words) - 1)))
-        corners = np.array(draw(some(st.tuples(*[numbers] * 4)))).reshape(-1, 4)
+        rows_of = lambda strategy: st.lists(strategy, min_size=rows, max_size=rows)  # noqa: E731
+        image = draw(rows_of(st.integers(0, len(words) - 1)))
+        corners = np.array(draw(rows_of(st.tuples(*[numbers] * 4)))).reshape(-1, 4)
         sizes = np.abs(corners[:, 2:]) + 1
         box = np.concatenate([corners[:, :2], np.round(corners[:, :2] + sizes - 1, 2)], axis=1)
-        label = draw(some(st.integers(0, len(classes) - 1)))
+        label = draw(rows_of(st.integers(0, len(classes) - 1)))
         return {
             "image": sorted(image) if ordered else image,
             "label": label if ordered else sorted(label),
@@ -402,8 +402,8 @@ def tables(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> tuple[GroundTr
     rows = draw(st.integers(len(classes), 6))
     truth = columns(rows, ordered=True)
     truth["label"][: len(classes)] = range(len(classes))  # VOC only knows classes that occur
-    found = columns(found_rows := draw(st.integers(0, 6)), ordered=False)
-    scores = draw(st.lists(st.floats(-1e3, 1e3), min_size=found_rows, max_size=found_rows))
+    detections = columns(detection_rows := draw(st.integers(0, 6)), ordered=False)
+    scores = draw(st.lists(st.floats(-1e3, 1e3), min_size=detection_rows, max_size=detection_rows))
     return (
         GroundTruth(
             **truth,
@@ -412,7 +412,7 @@ def tables(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> tuple[GroundTr
             crowd=np.zeros(rows, bool),
             annotation_id=np.arange(1, rows + 1),
         ),
-        Detections(**found, score=scores, row=np.arange(found_rows)),
+        Detections(**detections, score=scores, row=np.arange(detection_rows)),
     )
 
 
@@ -438,14 +438,14 @@ def through(
 def assert_same(
     before: tuple[GroundTruth, Detections], after: tuple[GroundTruth, Detections], tolerance: float
 ) -> None:
-    for one, other in zip(before, after, strict=True):
-        assert one.catalog.classes == other.catalog.classes
-        assert one.catalog.sizes.tolist() == other.catalog.sizes.tolist()
-        for name in set(one.COLUMNS) - {"box", "size", "area"}:
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
-        moved = convert_pixels(other, one.pixels)
-        np.testing.assert_allclose(moved.box, one.box, rtol=0, atol=tolerance)
-        np.testing.assert_allclose(moved.size, one.size, rtol=0, atol=tolerance)
+    for old, new in zip(before, after, strict=True):
+        assert old.catalog.classes == new.catalog.classes
+        assert old.catalog.sizes.tolist() == new.catalog.sizes.tolist()
+        for name in set(old.COLUMNS) - {"box", "size", "area"}:
+            np.testing.assert_array_equal(getattr(old, name), getattr(new, name), name)
+        moved = convert_pixels(new, old.pixels)
+        np.testing.assert_allclose(moved.box, old.box, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(moved.size, old.size, rtol=0, atol=tolerance)
     area, other_area = before[0].area, after[0].area
     # An area is a product of sides of up to 4001 px: it errs by that times the errors of both.
     np.testing.assert_allclose(other_area, area, rtol=0, atol=tolerance * 1e4)
@@ -494,8 +494,8 @@ def test_coco_ids_areas_and_crowds_come_back_from_coco(tmp_path: Path) -> None:
     data["annotations"][1] |= {"iscrowd": 1, "difficult": 1}
     data["categories"][1] |= {"id": 90}
     data["annotations"][1] |= {"category_id": 90}
-    found = [row | {"category_id": 90 if row["category_id"] == 2 else 1} for row in results()]
-    put(tmp_path, {"truth.json": json.dumps(data), "found.json": json.dumps(found)})
+    detections = [row | {"category_id": 90 if row["category_id"] == 2 else 1} for row in results()]
+    put(tmp_path, {"truth.json": json.dumps(data), "found.json": json.dumps(detections)})
     pair = read(tmp_path / "truth.json", tmp_path / "found.json")
     again = through(tmp_path, pair, "coco")
     assert_same(pair, again, tolerance=0)
@@ -512,10 +512,11 @@ def test_coco_through_voc_keeps_boxes_and_file_names_and_makes_crowds_difficult(
 ) -> None:
     put(tmp_path, COCO, {"truth.json": changed(instances(), "annotations/0/iscrowd", 1)})
     before = read(tmp_path / "truth.json", tmp_path / "found.json")
-    truth, found = through(tmp_path, before, "voc", "coco")
+    truth, detections = through(tmp_path, before, "voc", "coco")
     np.testing.assert_array_equal(xywh(truth), xywh(before[0]))
     np.testing.assert_array_equal(
-        xywh(found)[np.argsort(-found.score)], xywh(before[1])[np.argsort(-before[1].score)]
+        xywh(detections)[np.argsort(-detections.score)],
+        xywh(before[1])[np.argsort(-before[1].score)],
     )
     assert truth.difficult.tolist() == [True, False, False]
     assert not truth.crowd.any()
@@ -597,7 +598,7 @@ def test_a_class_name_that_cannot_be_part_of_a_file_name_is_refused_when_written
     tmp_path: Path, name: str, message: str
 ) -> None:
     truth = small_truth(catalog=Catalog(("a", "b"), (name,)))
-    found = Detections(
+    detections = Detections(
         image=[0],
         label=[0],
         box=truth.box,
@@ -608,7 +609,7 @@ def test_a_class_name_that_cannot_be_part_of_a_file_name_is_refused_when_written
         pixels="inclusive",
     )  # type: ignore[arg-type]
     with pytest.raises(InputError, match=message):
-        write(truth, found, tmp_path / "x", format="voc")
+        write(truth, detections, tmp_path / "x", format="voc")
     assert not list(tmp_path.iterdir())
 
 

@@ -77,9 +77,9 @@ def test_results_of_any_kind_of_file_read_as_those_of_a_plain_one(
     monkeypatch.setenv("UPMAP_IMPL", impl)
     truth, expected = read(coco / "truth.json", coco / "found.json")
     path = placed(coco / name, (coco / "found.json").read_bytes())
-    found = read_detections(path, truth.catalog, format=format_name)
-    assert np.array_equal(found.box, expected.box[np.argsort(expected.row)])
-    assert np.array_equal(found.score, expected.score[np.argsort(expected.row)])
+    detections = read_detections(path, truth.catalog, format=format_name)
+    assert np.array_equal(detections.box, expected.box[np.argsort(expected.row)])
+    assert np.array_equal(detections.score, expected.score[np.argsort(expected.row)])
 
 
 @pytest.mark.parametrize("placed", PLACED)
@@ -87,11 +87,11 @@ def test_results_of_any_kind_of_file_read_as_those_of_a_plain_one(
 def test_ground_truth_and_results_may_both_be_pipes_or_compressed(
     coco: Path, placed: Placed, format_name: str | None
 ) -> None:
-    truth, found = read(coco / "truth.json", coco / "found.json")
+    truth, detections = read(coco / "truth.json", coco / "found.json")
     paths = [placed(coco / f"{n}.x", (coco / n).read_bytes()) for n in ("truth.json", "found.json")]
-    truth_again, found_again = read(*paths, format=format_name)
+    truth_again, detections_again = read(*paths, format=format_name)
     assert np.array_equal(truth_again.box, truth.box)
-    assert np.array_equal(found_again.box, found.box)
+    assert np.array_equal(detections_again.box, detections.box)
 
 
 @pytest.mark.parametrize("placed", PLACED)
@@ -103,9 +103,9 @@ def test_a_file_of_voc_results_may_be_a_pipe_or_compressed(
     put(tmp_path, VOC)
     expected = read(tmp_path, tmp_path / "results")[1]
     placed(tmp_path / CAT, (tmp_path / CAT).read_bytes())
-    found = read(tmp_path, tmp_path / "results")[1]
-    assert np.array_equal(found.box, expected.box)
-    assert np.array_equal(found.score, expected.score)
+    detections = read(tmp_path, tmp_path / "results")[1]
+    assert np.array_equal(detections.box, expected.box)
+    assert np.array_equal(detections.score, expected.score)
 
 
 def test_a_folder_of_voc_results_may_hold_gz_files(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_folder_of_voc_results_may_hold_gz_files(tmp_path: Path) -> None:
     for file in sorted((tmp_path / "results").iterdir()):
         compressed(file.with_name(f"{file.name}.gz"), file.read_bytes())
         file.unlink()
-    found = read(tmp_path, tmp_path / "results")[1]
-    assert np.array_equal(found.box, expected.box)
-    one = next((tmp_path / "results").glob("*_cat.txt.gz"))
-    assert len(read(tmp_path, one)[1])
+    detections = read(tmp_path, tmp_path / "results")[1]
+    assert np.array_equal(detections.box, expected.box)
+    file = next((tmp_path / "results").glob("*_cat.txt.gz"))
+    assert len(read(tmp_path, file)[1])
 
 
 def test_a_class_with_a_plain_and_a_compressed_file_is_refused(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_standard_input_lacks_is_one_line(coco: Path) -> None:
 
 
 def test_an_input_that_is_open_is_not_opened_again(coco: Path) -> None:
-    found = open_input(pipe(coco / "p.json", (coco / "found.json").read_bytes()))
-    assert open_input(found) is found
-    assert isinstance(found, Input)
-    assert found.source == (coco / "found.json").read_bytes()
+    opened = open_input(pipe(coco / "p.json", (coco / "found.json").read_bytes()))
+    assert open_input(opened) is opened
+    assert isinstance(opened, Input)
+    assert opened.content == (coco / "found.json").read_bytes()

@@ -88,8 +88,8 @@ def test_ground_truth_and_detections_of_any_formats_go_together(
     formats: dict[str, Any] = {}
     if is_named:
         formats = {"ground_truth_format": truth_format, "detections_format": results_format}
-    expected, expected_found = read(folder / "voc", folder / "voc/results")
-    truth, found = read(
+    expected, expected_detections = read(folder / "voc", folder / "voc/results")
+    truth, detections = read(
         folder / TRUTHS[truth_format],
         folder / RESULTS[results_format],
         class_names=names,
@@ -97,7 +97,7 @@ def test_ground_truth_and_detections_of_any_formats_go_together(
     )
     assert truth.catalog.classes == expected.catalog.classes
     assert np.array_equal(truth.image, expected.image)
-    assert np.array_equal(np.sort(found.score), np.sort(expected_found.score))
+    assert np.array_equal(np.sort(detections.score), np.sort(expected_detections.score))
 
 
 @pytest.mark.usefixtures("rows_format")
@@ -111,9 +111,9 @@ def test_a_format_of_detections_alone_is_a_row(
         with pytest.raises(InputError, match="no files called comp"):
             read(folder / "voc", folder / "x.rows", **more)
         return
-    truth, found = read(folder / "voc", folder / "x.rows", **options, **more)
-    assert found.size.tolist() == [[5, 5]]
-    assert found.catalog == truth.catalog
+    truth, detections = read(folder / "voc", folder / "x.rows", **options, **more)
+    assert detections.size.tolist() == [[5, 5]]
+    assert detections.catalog == truth.catalog
 
 
 @pytest.mark.usefixtures("rows_format")
@@ -192,11 +192,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
 
     def count(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any) -> Any:
+        def count_call(*arguments: Any) -> Any:
             counts[name] += 1
             return function(*arguments)
 
-        return counted
+        return count_call
 
     tables: list[tuple[str, dict[str, Any], str]] = [
         ("truth", GROUND_TRUTH_READERS, "image_sets"),
@@ -234,11 +234,11 @@ def test_the_number_of_threads_reaches_every_kernel_that_reads(
     def record(module: Any, name: str) -> None:
         function = getattr(module, name)
 
-        def recorded(*arguments: Any, threads: int = -1, **keywords: Any) -> Any:
+        def record_call(*arguments: Any, threads: int = -1, **keywords: Any) -> Any:
             used.append((name, threads))
             return function(*arguments, threads=threads, **keywords)
 
-        monkeypatch.setattr(module, name, recorded)
+        monkeypatch.setattr(module, name, record_call)
 
     for module, name in (
         (voc_files, "annotations"),

@@ -23,7 +23,7 @@ from upmap.detection.tables import (
 CATALOG = Catalog((3, 5), ("cat", "dog"), sizes=np.array([[9, 8], [7, 6]]))
 
 
-def found(**changes: Any) -> Detections:
+def detections(**changes: Any) -> Detections:
     box = np.array([[0.0, 0, 4, 4], [1, 1, 3, 5], [2, 2, 6, 7]])
     columns: dict[str, Any] = {
         "image": [0, 1, 1],
@@ -39,7 +39,7 @@ def found(**changes: Any) -> Detections:
 
 
 def truth(**changes: Any) -> GroundTruth:
-    table = found()
+    table = detections()
     columns: dict[str, Any] = {
         "image": table.image,
         "label": table.label,
@@ -80,13 +80,13 @@ def test_columns_that_do_not_make_a_table_are_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        found(**changes)
+        detections(**changes)
 
 
 @pytest.mark.parametrize("scores", [["a", "b", "c"], [1j, 0, 0], [None, 0, 0], [10**30, 0, 0]])
 def test_a_column_that_holds_no_numbers_is_refused(scores: Any) -> None:
     with pytest.raises(TypeError, match=r"score must hold numbers \(float64\)"):
-        found(score=np.array(scores))
+        detections(score=np.array(scores))
 
 
 def test_a_mark_is_true_or_false() -> None:
@@ -98,7 +98,7 @@ def test_a_mark_is_true_or_false() -> None:
 def test_columns_between_two_words_of_memory_are_copied() -> None:
     score = np.frombuffer(b"." + np.array([0.5, 0.25, 0.75]).tobytes(), np.uint8)[1:].view(float)
     assert not score.flags.aligned
-    column = found(score=score).score
+    column = detections(score=score).score
     assert column.flags.aligned
     assert column.tolist() == [0.5, 0.25, 0.75]
 
@@ -127,20 +127,20 @@ def test_a_catalog_that_contradicts_itself_is_refused(
 
 
 def test_a_table_cannot_be_changed() -> None:
-    table = found()
+    table = detections()
     with pytest.raises(FrozenInstanceError):
         table.score = np.zeros(3)  # type: ignore[misc]
     assert not table.score.flags.writeable
 
 
 def test_columns_have_their_dtypes_whatever_they_are_made_of() -> None:
-    table = found(box=[[0, 0, 4, 4]] * 3, score=[1, 0, 1])
+    table = detections(box=[[0, 0, 4, 4]] * 3, score=[1, 0, 1])
     dtypes = [getattr(table, name).dtype.name for name in table.COLUMNS]
     assert dtypes == ["int32", "int32", "float64", "float64", "float64", "int64"]
 
 
 def test_a_table_without_rows_is_a_table() -> None:
-    empty = row_subset(found(), np.zeros(3, bool))
+    empty = row_subset(detections(), np.zeros(3, bool))
     assert (len(empty), empty.box.shape, empty.size.shape) == (0, (0, 4), (0, 2))
 
 
@@ -156,51 +156,51 @@ def test_a_subset_of_rows_keeps_the_catalog() -> None:
 
 
 def test_another_list_of_classes_drops_and_renumbers() -> None:
-    table = with_classes(found(), ("owl", "dog"))
+    table = with_classes(detections(), ("owl", "dog"))
     assert table.label.tolist() == [1, 1]
     assert table.row.tolist() == [0, 2]
     assert table.catalog.class_ids == (3, 2)
 
 
 def test_another_list_of_images_drops_renumbers_and_keeps_sizes() -> None:
-    table = with_images(found(), (5,))
+    table = with_images(detections(), (5,))
     assert table.image.tolist() == [0, 0]
     assert table.catalog.sizes.tolist() == [[7, 6]]
 
 
 def test_sizes_are_forgotten_where_an_image_is_new() -> None:
-    table = with_images(found(), (9, 5))
+    table = with_images(detections(), (9, 5))
     assert table.catalog.images == (5, 9)
     assert table.catalog.sizes.shape == (0, 2)
 
 
 def test_aligned_tables_share_the_images_of_one_and_the_classes_of_both() -> None:
-    other = replace(found(), catalog=Catalog((2, 3), ("bee", "dog")))
+    other = replace(detections(), catalog=Catalog((2, 3), ("bee", "dog")))
     other = row_subset(other, other.image == 1)
-    one, two = align(truth(), other)
-    assert one.catalog is two.catalog
-    assert one.catalog.images == (3, 5)
-    assert one.catalog.classes == ("bee", "cat", "dog")
-    assert one.label.tolist() == [2, 1, 2]
-    assert (two.image.tolist(), two.label.tolist()) == ([0, 0], [0, 2])
+    aligned, other = align(truth(), other)
+    assert aligned.catalog is other.catalog
+    assert aligned.catalog.images == (3, 5)
+    assert aligned.catalog.classes == ("bee", "cat", "dog")
+    assert aligned.label.tolist() == [2, 1, 2]
+    assert (other.image.tolist(), other.label.tolist()) == ([0, 0], [0, 2])
 
 
 def test_aligned_classes_keep_an_order_that_is_not_the_alphabet() -> None:
     catalog = replace(CATALOG, classes=("dog", "cat"))
     other = replace(CATALOG, classes=("ape", "dog"))
-    one, two = align(truth(catalog=catalog), found(catalog=other))
-    assert one.catalog.classes == ("dog", "cat", "ape")
-    assert two.label.tolist() == [0, 2, 0]
+    aligned, table = align(truth(catalog=catalog), detections(catalog=other))
+    assert aligned.catalog.classes == ("dog", "cat", "ape")
+    assert table.label.tolist() == [0, 2, 0]
 
 
 def test_alignment_names_the_unknown_images() -> None:
-    other = found(catalog=Catalog((3, 9), ("cat", "dog")))
+    other = detections(catalog=Catalog((3, 9), ("cat", "dog")))
     with pytest.raises(InputError, match="detections on 1 unknown images: 9"):
         align(truth(), other)
 
 
 def test_alignment_tells_a_number_from_its_text() -> None:
-    other = found(catalog=Catalog(("3", "5"), ("cat", "dog")))
+    other = detections(catalog=Catalog(("3", "5"), ("cat", "dog")))
     with pytest.raises(InputError, match="detections on 2 unknown images: '3', '5'"):
         align(truth(), other)
 
@@ -223,13 +223,13 @@ def test_bounded_values_have_finite_products() -> None:
 
 def test_one_pixel_is_the_same_region_in_both_conventions() -> None:
     box = np.array([[1.0, 1, 1, 1]] * 3)
-    table = found(box=box, size=inclusive_size(box), pixels="inclusive")
+    table = detections(box=box, size=inclusive_size(box), pixels="inclusive")
     assert convert_pixels(table, "continuous").box.tolist() == [[0, 0, 1, 1]] * 3
     assert xywh(table).tolist() == [[0, 0, 1, 1]] * 3
 
 
 def test_corners_as_they_stand_have_sides_a_pixel_smaller() -> None:
-    table = truth(size=inclusive_size(found().box), area=[25, 15, 3], pixels="inclusive")
+    table = truth(size=inclusive_size(detections().box), area=[25, 15, 3], pixels="inclusive")
     bare = convert_pixels(table, "corners")
     assert (bare.pixels, bare.size.tolist()) == ("continuous", [[4, 4], [2, 4], [4, 5]])
     assert bare.area.tolist() == [16, 8, 3]  # the third was annotated, not derived
@@ -239,7 +239,9 @@ def test_corners_as_they_stand_have_sides_a_pixel_smaller() -> None:
 def test_whole_pixels_return_exactly_from_the_other_convention(
     numbers: list[tuple[int, ...]],
 ) -> None:
-    table = found(box=xyxy_from_xywh(np.array(numbers, np.float64)), size=np.array(numbers)[:, 2:])
+    table = detections(
+        box=xyxy_from_xywh(np.array(numbers, np.float64)), size=np.array(numbers)[:, 2:]
+    )
     there = convert_pixels(table, "inclusive")
     assert np.array_equal(inclusive_size(there.box), table.size)
     assert np.array_equal(convert_pixels(there, "continuous").box, table.box)
