@@ -106,9 +106,9 @@ COCO_FILES = SAMPLE / "coco/instances_test.json", SAMPLE / "coco/detections_test
 def misread(name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A reader whose column `name` comes out changed."""
 
-    def reader(path: Any) -> Any:
+    def reader(path: Any, **options: Any) -> Any:
         function = instances if name in Instances.__dataclass_fields__ else results
-        columns = function(path)
+        columns = function(path, **options)
         return replace(columns, **{name: change(getattr(columns, name))})
 
     return reader
