@@ -225,7 +225,7 @@ def _comparison(name: str, ours: float, theirs: float) -> Comparison:
 
 def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
     """The means of the defined entries, and the largest difference of any entry."""
-    theirs = np.where(theirs == -1, np.nan, theirs)
+    theirs = np.where(theirs == -1, np.nan, theirs)  # pycocotools' -1 is undefined
     is_defined = ~np.isnan(theirs)
     difference = 0.0
     if not np.array_equal(is_defined, ~np.isnan(ours)):
@@ -239,11 +239,13 @@ def _array_comparison(name: str, ours: Floats, theirs: Floats) -> Comparison:
 def _matching_part(protocol: Protocol) -> Protocol:
     """The protocol without what only accumulation reads: the same for rows of equal matching."""
     caps = protocol.max_dets
+    # Matching under the largest cap serves every smaller one: accumulation cuts by rank.
     if len(caps) == 1:
         caps = tuple(sorted({*caps, *COCO.max_dets, math.inf}))
     return replace(protocol, name="", recall_points=None, epsilon=0.0, max_dets=caps, metrics=())
 
 
+# Matching by pycocotools takes most of the time, and neighboring rows of the walk often share it.
 @lru_cache(maxsize=2)
 def _evaluate_classes(data: _Data, protocol: Protocol, show_progress: bool) -> list[Any]:
     """A COCOeval for each class, after matching."""

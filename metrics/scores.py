@@ -138,6 +138,7 @@ def evaluate_matches(
     accumulated = accumulate(table, caps=caps, classes=classes, threads=threads, impl=impl)
     precision, recall = precision_samples(accumulated), accumulated.recall[:, np.newaxis]
     metrics = {}
+    # Under a cap, precision is [T, R, K, A]; recall is the same with R = 1.
     for name, metric in protocol.summary.items():
         cap = metric.cap % len(protocol.max_dets)
         samples = recall[..., cap] if metric.quantity == "AR" else precision[..., caps.index(cap)]
@@ -174,6 +175,7 @@ def _per_class(
 ) -> dict[str, ClassScores]:
     """Class name to scores, from precision [T, R, K] and recall [T, K] of `classes`."""
     T, R, K = precision.shape
+    # A row for each class: the order in which numpy adds, so the last bit, follows from the layout.
     samples = np.ascontiguousarray(precision.reshape(T * R, K).T)
     thresholds = table.protocol.iou_thresholds
     columns = zip(
@@ -187,6 +189,7 @@ def _per_class(
         k: (AP, dict(zip(thresholds, AP_at, strict=True)), recall)
         for k, AP, AP_at, recall in columns
     }
+    # The scores of classes that are not in `classes`.
     undefined = (math.nan, dict.fromkeys(thresholds, math.nan), math.nan)
     counts = zip(table.positives[:, 0].tolist(), np.diff(table.start).tolist(), strict=True)
     return {

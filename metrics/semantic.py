@@ -86,6 +86,7 @@ def confusion_matrix(
     is_counted = _validate_labels(target, prediction, ignore_index)
     rows = _validate_range("target", target[is_counted], classes).astype(np.int64)
     columns = _validate_range("prediction", prediction[is_counted], classes)
+    # Entry (i, j) of the matrix is entry K i + j of a flat one, which bincount can count.
     flat = np.bincount(classes * rows + columns.astype(np.int64), minlength=classes**2)
     return flat.reshape(classes, classes).astype(np.int64, copy=False)
 

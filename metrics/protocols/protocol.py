@@ -23,7 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "crowd": get_args(Treatment),
     "ties": ("file", "image"),
 }
-THRESHOLD_TOLERANCE = 1e-9
+THRESHOLD_TOLERANCE = 1e-9  # far above rounding, far below the distance of two thresholds
 
 
 class AreaRange(NamedTuple):
@@ -98,6 +98,7 @@ class Protocol:
     max_dets: tuple[int | float, ...] = (math.inf,)
     metrics: tuple[Metric, ...] = (Metric("mAP", "AP"),)
 
+    # Here and not where options are parsed: `replace` and msgspec build protocols, too.
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
@@ -162,6 +163,7 @@ def _expectations(protocol: Protocol) -> Iterator[tuple[str, bool, str]]:
     yield "iou_thresholds", len(thresholds) <= MAX_THRESHOLDS, f"be {MAX_THRESHOLDS} or fewer"
     yield "iou_ceiling", 0 < protocol.iou_ceiling <= 1, "lie in (0, 1]"
     yield "max_dets", _is_ascending(caps), "ascend"
+    # MAX_DETECTIONS, the largest int32, stands for inf in the kernels, whose ranks are int32.
     counts = [cap for cap in caps if cap != math.inf]
     are_whole = all(1 <= cap <= MAX_DETECTIONS and cap // 1 == cap for cap in counts)
     yield "max_dets", are_whole, f"be whole numbers from 1 to {MAX_DETECTIONS}, or inf"

@@ -27,7 +27,7 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
     """
     parts = [
         align_columns(_class_table(evaluations), left=1),
-        align_columns(_summary_table(evaluations), left=5),
+        align_columns(_summary_table(evaluations), left=5),  # all but the values are words
     ]
     undefined = {name for evaluation in evaluations for name in evaluation.undefined_classes}
     if undefined:
@@ -66,6 +66,7 @@ def comparison_text(rows: Sequence["Comparison"]) -> str:
         theirs = score_text(row.pycocotools) if is_compared else ""
         difference = f"{row.difference:.1e}" if is_compared else ""
         table.append([row.name, score_text(row.ours), change, theirs, difference])
+    # Only a walk has changes.
     if all(math.isnan(row.change) for row in rows):
         table = [[cell for column, cell in enumerate(row) if column != 2] for row in table]
     largest = largest_difference(rows)
