@@ -219,14 +219,14 @@ def write_shapes(
     """
     with create_folder(Path(folder)) as beside:
         drawn = scenes(images, seed)
-        truth, found = ground_truth_of(drawn), detections_of(drawn, seed)
+        truth, detections = ground_truth_of(drawn), detections_of(drawn, seed)
         for kind in formats:
-            write(truth, found, beside / kind, format=kind, image_set=IMAGE_SET)
+            write(truth, detections, beside / kind, format=kind, image_set=IMAGE_SET)
         pictures = beside / ("voc/JPEGImages" if "voc" in formats else "coco/images")
         pictures.mkdir()
         for name, scene in zip(truth.catalog.images, drawn, strict=True):
             (pictures / f"{name}.jpg").write_bytes(_jpeg(scene.image))
-    return truth, found
+    return truth, detections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,10 +234,10 @@ class Options:
     """What is drawn, and where it is written.
 
     Attributes:
-        folder: A new folder.
-        images: How many images.
-        seed: Of the random numbers.
-        format: OUT/voc has XML and comp4 files, OUT/coco has JSON.
+        folder: A new folder for the data set.
+        images: Number of images.
+        seed: Seed of the random numbers.
+        format: The format: OUT/voc has XML and comp4 files, OUT/coco has JSON.
     """
 
     folder: Annotated[Path, Positional("OUT")]
@@ -399,14 +399,16 @@ def _extents(visible: NDArray[np.bool_]) -> Floats:
     return np.stack([*first, *last], axis=1).astype(np.float64)
 
 
-class _Found(NamedTuple):
+class _Candidates(NamedTuple):
     image: NDArray[np.int32]
     label: NDArray[np.int32]
     box: Floats
     logit: Floats
 
 
-def _copies(truth: GroundTruth, rows: NDArray[np.int64], rng: Generator, *, blur: float) -> _Found:
+def _copies(
+    truth: GroundTruth, rows: NDArray[np.int64], rng: Generator, *, blur: float
+) -> _Candidates:
     """Jittered copies of objects, the worse and the less sure the greater `blur`."""
     label = truth.label[rows]
     jitter = blur * (JITTER + JITTER_STEP * label)
@@ -414,7 +416,7 @@ def _copies(truth: GroundTruth, rows: NDArray[np.int64], rng: Generator, *, blur
     logit = 4 - blur - 20 * np.abs(shift).mean(axis=1) + rng.normal(0, 0.7, len(rows))
     other = (label + rng.integers(1, len(CLASSES), len(rows))) % len(CLASSES)
     mistaken = rng.random(len(rows)) < WRONG_CLASSES
-    return _Found(
+    return _Candidates(
         image=truth.image[rows],
         label=np.where(mistaken, other, label).astype(np.int32),
         box=truth.box[rows] + shift * np.tile(truth.size[rows], 2),
@@ -422,13 +424,13 @@ def _copies(truth: GroundTruth, rows: NDArray[np.int64], rng: Generator, *, blur
     )
 
 
-def _false_positives(catalog: Catalog, rng: Generator) -> _Found:
+def _false_positives(catalog: Catalog, rng: Generator) -> _Candidates:
     """Boxes of random place and size, of low score."""
     count = int(rng.poisson(FALSE_POSITIVES * len(catalog.images)))
     image = rng.integers(len(catalog.images), size=count).astype(np.int32)
     center = rng.uniform(0, 1, (count, 2)) * catalog.sizes[image]
     half = np.exp(rng.uniform(np.log(SMALLEST_RADIUS), np.log(LARGEST_RADIUS), (count, 2)))
-    return _Found(
+    return _Candidates(
         image=image,
         label=rng.integers(len(CLASSES), size=count).astype(np.int32),
         box=np.concatenate([center - half, center + half], axis=1),
@@ -436,7 +438,7 @@ def _false_positives(catalog: Catalog, rng: Generator) -> _Found:
     )
 
 
-def _in_file_order(catalog: Catalog, parts: Sequence[_Found]) -> Detections:
+def _in_file_order(catalog: Catalog, parts: Sequence[_Candidates]) -> Detections:
     """The table: class by class, image by image, best score first; boxes within their images."""
     image = np.concatenate([part.image for part in parts])
     label = np.concatenate([part.label for part in parts])

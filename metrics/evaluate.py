@@ -64,18 +64,18 @@ class Options:
     Attributes:
         ground_truth: A file, a folder or -; neither this nor detections evaluates the sample.
         detections: A file, a folder or -.
-        format: The format of both inputs; default: recognized by looking at the files.
+        format: Format of both inputs; default: recognized by looking at the files.
         image_set: An image set of the devkit, or a file with an image id on each line; default: the
             one that the detections' file names speak of, else all images.
         class_names: Which class each category id of COCO results is, where the ground truth has no
             such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
         classes: Evaluate only these classes.
-        protocols: Default: both VOC protocols for VOC ground truth, coco for COCO ground truth.
+        protocols: The protocols; default: both of VOC for VOC ground truth, coco for COCO ground
+            truth.
         iou: IoU thresholds in place of the protocols' own.
-        max_dets: Best detections per image and class.
-        settings: Override a field of the protocols, as in --set strict=true; docs/metrics.md has
-            all.
-        impl: Kernels; default: the fastest that is built.
+        max_dets: Maximum number of detections per image and class, the best first.
+        settings: Override a field of the protocols, as in --set strict=true, see docs/metrics.md.
+        impl: Implementation of the kernels; default: the fastest available.
         threads: Maximum number of threads; 0 uses all cores.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).

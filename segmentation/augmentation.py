@@ -27,11 +27,11 @@ class AugmentationOptions:
     """Options of augmentation.
 
     Attributes:
-        crop: Height and width of what is trained on, px; larger than an image, it is padded.
+        crop: Height and width of crops, px; smaller images are padded.
         flip: Probability of a left-right flip.
-        smallest: The least factor of scaling.
-        largest: The largest.
-        color: Strength of changes of brightness, contrast and saturation, 0 for none.
+        smallest: Lower limit of the scaling factor.
+        largest: Upper limit of the scaling factor.
+        color: Strength of changes of brightness, contrast and saturation; 0 makes none.
     """
 
     crop: Annotated[tuple[int, int], Range(1, 16384)] = (96, 128)

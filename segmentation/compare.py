@@ -87,11 +87,11 @@ class CompareOptions:
 
     Attributes:
         operators: The operators; bilinear is the one that the others are compared with.
-        seeds: How many trainings of each, from training.seed on.
-        budget: What decoders have in common with bilinear's: nothing (free), the number of
-            parameters, or of multiply-adds (macs).
-        out: A new folder for what is written.
-        resume: Whether to go on with what is in `out`.
+        seeds: Number of trainings of each operator, with seeds from training.seed on.
+        budget: What the models have in common: nothing (free), the number of parameters, or of
+            multiply-adds (macs).
+        out: A new folder for the report and the checkpoints.
+        resume: Continue a comparison in the folder of --out.
         threads: Maximum number of threads; 0 leaves it to torch.
         training: The training; the comparison sets its out, resume, threads and model.upsampling.
     """
@@ -104,7 +104,7 @@ class CompareOptions:
     )
     seeds: Annotated[int, Range(1, 10_000)] = 3
     budget: Budget = "free"
-    out: str = "runs/compare"
+    out: Annotated[str, Flag(metavar="DIR")] = "runs/compare"
     resume: bool = False
     threads: Threads = 0
     training: TrainOptions = field(default_factory=_small)

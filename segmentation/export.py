@@ -56,10 +56,10 @@ class ExportOptions:
     """What is exported, and for which images.
 
     Attributes:
-        checkpoint: Of a training, such as best.pt.
+        checkpoint: A checkpoint of segmentation.train, such as best.pt.
         out: The file to write, such as model.onnx; - is stdout.
         size: Height and width of the images, px; default: any.
-        tolerance: The largest difference of logits, as a share of the largest logit.
+        tolerance: Maximum difference between logits, as a share of the largest logit.
         threads: Maximum number of threads; 0 leaves it to torch and onnxruntime.
     """
 

@@ -29,11 +29,11 @@ class LossOptions:
     """Loss options.
 
     Attributes:
-        loss: Its name.
-        label_smoothing: Of cross-entropy, 0 to 1.
-        class_weights: Of cross-entropy, one for each class; empty for all alike.
-        dice_weight: Of Dice, in the sum of both.
-        impl: Of cross-entropy over upsampled logits; None selects the fastest available.
+        loss: The loss.
+        label_smoothing: Label smoothing of cross-entropy.
+        class_weights: A weight for each class in cross-entropy; empty weighs all alike.
+        dice_weight: Weight of Dice in the sum of both.
+        impl: Kernel of cross-entropy over upsampled logits; None selects the fastest available.
     """
 
     loss: Annotated[str, Choices(lambda: LOSSES)] = "cross_entropy"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from upmap.errors import InputError
-from upmap.options import Choices, Range, validate_fields
+from upmap.options import Choices, Flag, Range, validate_fields
 from upmap.segmentation.checkpoint import load_weights
 from upmap.segmentation.upsampling import UPSAMPLERS, Size, Upsampler, build_upsampler
 
@@ -56,24 +56,24 @@ class ModelOptions:
     """Options of a model.
 
     Attributes:
-        classes: K; 0 is as many as the data set has.
-        architecture: What follows the encoder.
-        encoder: "plain", or the ResNet that it is.
-        weights: A file with the encoder's state_dict, for ResNets; None begins at random.
+        classes: Number of classes, K; 0 takes that of the data set.
+        architecture: The architecture.
+        encoder: The encoder.
+        weights: A file with a ResNet's state_dict; None initializes the encoder at random.
         width: Channels of the plain encoder's first stage; they double with every stage.
-        depth: How often the plain encoder halves the image.
+        depth: Number of times that the plain encoder halves the image.
         decoder_width: Factor on the channels of a U-Net's decoder.
-        activation: Between convolutions.
-        attention: Whether self-attention follows the encoder.
-        upsampling: The operator; docs/upsampling.md has all.
-        upsampling_options: What the operator takes besides, such as align_corners=true.
-        placement: Whether a U-Net's stage reduces its channels before or after upsampling.
+        activation: The activation function.
+        attention: Add self-attention after the encoder.
+        upsampling: The upsampling operator, see docs/upsampling.md.
+        upsampling_options: Further arguments of the operator, such as align_corners=true.
+        placement: Reduce the channels of a U-Net's stage before or after upsampling.
     """
 
     classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
     architecture: Annotated[str, Choices(lambda: ARCHITECTURES)] = "unet"
     encoder: Annotated[str, Choices(lambda: ("plain", *RESNETS))] = "plain"
-    weights: str | None = None
+    weights: Annotated[str | None, Flag(metavar="FILE")] = None
     width: Annotated[int, Range(1, 4096)] = 16
     depth: Annotated[int, Range(1, 10)] = 4
     decoder_width: Annotated[float, Range(0, MAX_DECODER_WIDTH, above=True)] = 1.0

@@ -37,12 +37,12 @@ class OptimizationOptions:
 
     Attributes:
         optimizer: The optimizer.
-        learning_rate: At its highest, after the warm-up.
-        weight_decay: Decoupled under adamw; none for norms and biases.
-        schedule: Of the learning rate; poly and cosine fall to 0 at the last step.
-        warmup: The share of all steps in which the learning rate grows from 0.
-        clip: The largest norm of the gradient, 0 for any.
-        precision: What convolutions are computed in; fp16 with gradient scaling.
+        learning_rate: The learning rate at its peak, after the warm-up.
+        weight_decay: Weight decay, decoupled under adamw; norms and biases have none.
+        schedule: Schedule of the learning rate; poly and cosine fall to 0 at the last step.
+        warmup: Share of all steps in which the learning rate rises from 0.
+        clip: Maximum norm of the gradient; 0 does not clip.
+        precision: Precision of the forward pass; fp16 scales gradients.
     """
 
     optimizer: Annotated[str, Choices(lambda: OPTIMIZERS)] = "adamw"

@@ -73,24 +73,24 @@ class PredictOptions:
     """How images are labeled.
 
     Attributes:
-        checkpoint: Of a training, such as best.pt.
+        checkpoint: A checkpoint of segmentation.train, such as best.pt.
         images: Image files, or folders of them.
-        out: The folder for what is written.
-        window: Height and width, px, that images are cut to: one number for both, or two with a
-            comma between them; 0 never cuts.
-        overlap: The share of a window that the next covers too, at least.
-        flip: Whether mirrored images are asked as well, and the logits averaged.
-        batch_size: Windows of an image that go through the model at once.
-        overlay: Whether the overlay is written.
-        precision: What convolutions are computed in; default: that of the training.
-        device: cuda, cpu, or auto.
-        max_pixels: Images of more pixels are refused.
+        out: The folder for labels and overlays.
+        window: Maximum height and width, px, of the windows that images are cut into: one number
+            for both, or two with a comma between them; 0 never cuts.
+        overlap: Minimum share of a window that its neighbor covers, too.
+        flip: Average the logits of the image and its mirror image.
+        batch_size: Maximum number of windows that go through the model at once.
+        overlay: Write overlays, too.
+        precision: Precision of the forward pass; default: that of the training.
+        device: cpu, cuda, cuda:1 and so on, mps, or auto: cuda where there is one.
+        max_pixels: Maximum number of pixels of an image; larger ones are refused.
         threads: Maximum number of threads; 0 leaves it to torch.
     """
 
     checkpoint: Annotated[Path, Positional("CHECKPOINT")]
     images: Annotated[tuple[Path, ...], Positional("IMAGES")]
-    out: str = "runs/predict"
+    out: Annotated[str, Flag(metavar="DIR")] = "runs/predict"
     window: Annotated[
         int | tuple[int, int], Range(0, MAX_WINDOW), Flag(metavar="SIDE|HEIGHT,WIDTH")
     ] = 1024

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from upmap.options import Choices, Range, Threads, validate_fields
+from upmap.options import Choices, Flag, Range, Threads, validate_fields
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.datasets import DATASETS, LARGEST_IMAGE, MAX_PIXELS
 from upmap.segmentation.losses import LossOptions
@@ -21,26 +21,26 @@ class TrainOptions:
     Attributes:
         dataset: The data set.
         root: The folder of the data set; shapes needs none.
-        train: The split that is learned from.
-        val: The split that the best epoch is chosen by.
-        test: The split that the best epoch is reported on, or nothing.
-        out: A new folder for what is written.
-        epochs: How often every image is seen.
+        train: The split for training.
+        val: The split whose mIoU selects the best epoch.
+        test: The split that the best epoch is scored on; empty scores it on the val split.
+        out: A new folder for checkpoints and the history.
+        epochs: Number of passes over the training split.
         batch_size: Images per step, over all processes and accumulated parts.
-        accumulate: Parts that a batch is computed in.
-        factor: Of the size that the model sees images at; scores are at the labels' size.
-        full_labels: Whether the loss is taken at the labels' size, too, not at the model's.
+        accumulate: Parts that a batch is computed in, one after the other.
+        factor: Scale of images at the model's input; scores are at the labels' size.
+        full_labels: Compute the loss at the labels' size instead of the model's.
         ema: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
-        seed: Of the weights, the order and the views.
-        device: cuda, cpu, or auto.
-        channels_last: Whether tensors keep the channels of a pixel together.
-        compile: Whether the model runs through torch.compile.
-        workers: Processes that load images.
+        seed: Seed of the weights, of the order of the images and of their augmentation.
+        device: cpu, cuda, cuda:1 and so on, mps, or auto: cuda where there is one.
+        channels_last: Keep the channels of a pixel together in memory.
+        compile: Run the model through torch.compile.
+        workers: Processes that load images; 0 loads them in the main process.
         threads: Maximum number of threads of each process; 0 leaves it to torch.
-        patience: Steps in a row that may be skipped for a gradient that is not finite.
-        resume: Whether to go on from last.pt in `out`.
-        tensorboard: Whether to write the history for TensorBoard, too.
-        max_pixels: Images and labels of more pixels are refused.
+        patience: Maximum number of consecutive steps skipped for a gradient that is not finite.
+        resume: Continue from last.pt in the folder of --out.
+        tensorboard: Write the history for TensorBoard, too.
+        max_pixels: Maximum number of pixels of an image; larger ones are refused.
         model: The model.
         loss: The loss.
         augmentation: The views.
@@ -48,11 +48,11 @@ class TrainOptions:
     """
 
     dataset: Annotated[str, Choices(DATASETS)] = "shapes"
-    root: str | None = None
+    root: Annotated[str | None, Flag(metavar="DIR")] = None
     train: str = "train"
     val: str = "val"
     test: str = "test"
-    out: str = "runs/train"
+    out: Annotated[str, Flag(metavar="DIR")] = "runs/train"
     epochs: Annotated[int, Range(1, 1_000_000)] = 20
     batch_size: Annotated[int, Range(1, 65536)] = 8
     accumulate: Annotated[int, Range(1, 65536)] = 1

@@ -415,6 +415,51 @@ def test_the_usage_says_how_the_process_was_started(command: list[str], usage: s
     assert result.stdout.startswith(f"usage: {usage} [")
 
 
+def test_the_number_of_threads_reaches_what_reads_and_evaluates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    passed: list[tuple[str, int]] = []
+
+    def record(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def recorded(*arguments: Any, threads: int, **settings: Any) -> Any:
+            passed.append((name, threads))
+            return function(*arguments, threads=threads, **settings)
+
+        monkeypatch.setattr(module, name, recorded)
+
+    evaluate = importlib.import_module("upmap.metrics.evaluate")
+    convert = importlib.import_module("upmap.detection.convert")
+    for module, name in ((evaluate, "read"), (evaluate, "mean_average_precision")):
+        record(module, name)
+    for name in ("read", "read_ground_truth"):
+        record(convert, name)
+    assert upmap(["evaluate", "--threads", "3", "--protocol", "coco"]) == 0
+    voc = str(ROOT / "data" / "sample" / "voc")
+    to = ["--threads", "2", "--to", "coco", "--out"]
+    assert upmap(["convert", voc, *to, str(tmp_path / "truth")]) == 0
+    assert upmap(["convert", voc, f"{voc}/results", *to, str(tmp_path / "both")]) == 0
+    assert passed == [
+        *(("read", 3), ("mean_average_precision", 3)),
+        *(("read_ground_truth", 2), ("read", 2)),
+    ]
+
+
+def test_segmentation_limits_the_threads_of_torch_where_a_number_is_asked_for() -> None:
+    torch = pytest.importorskip("torch")
+    from upmap.segmentation.device import limit_threads
+
+    before = torch.get_num_threads()
+    try:
+        limit_threads(before + 1)
+        assert torch.get_num_threads() == before + 1
+        limit_threads(0)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_test_runner_starts_no_program() -> None:
     assert describe_command("upmap.segmentation.train") == "upmap train"
 
