@@ -1,9 +1,9 @@
 """Options of programs: a frozen dataclass, overridden by a TOML file, overridden by flags.
 
 A field is a flag: `batch_size` is `--batch-size`, `flip: bool` is `--flip` and `--no-flip`, and
-`width` of the dataclass in the field `model` is `--model.width`. What the class's docstring says of
-a field is its flag's help. What else is known of it stands beside its type: its `Range`, its
-`Choices`, or that it is `Positional`, as in `epochs: Annotated[int, Range(1, 1000)] = 20`.
+`width` of the dataclass in the field `model` is `--model.width`. The help of a flag is its field's
+part of the class's docstring. A field's range, its choices and the settings of its flag are markers
+beside its type, as in `epochs: Annotated[int, Range(1, 1000)] = 20`.
 """
 
 import argparse
@@ -73,10 +73,10 @@ class Range:
         """Takes the limits.
 
         Args:
-            low: The least.
-            high: The largest.
-            above: Whether `low` itself is left out.
-            below: Whether `high` itself is left out.
+            low: The lower limit.
+            high: The upper limit.
+            above: Whether numbers must be greater than `low`; otherwise they may equal it.
+            below: Whether numbers must be less than `high`; otherwise they may equal it.
         """
         self.low, self.high, self.above, self.below = low, high, above, below
 
@@ -105,22 +105,22 @@ class Choices(NamedTuple):
 
 
 class Positional(NamedTuple):
-    """An option without a flag, told by its place; a tuple takes all words that are left.
+    """An option without a flag, recognized by its position; a tuple takes all further words.
 
     Attributes:
-        metavar: What the usage calls it.
+        metavar: The name in the usage.
     """
 
     metavar: str
 
 
 class Flag(NamedTuple):
-    """How the flag of an option differs from what its field says.
+    """Settings of an option's flag that its field does not imply.
 
     Attributes:
-        name: Its name, without dashes; None takes the field's.
-        metavar: What the help calls its value; None goes by the type.
-        group: The heading that it stands under in the help.
+        name: The name, without dashes; None takes the field's.
+        metavar: The name of the value in the help; None takes one for the type.
+        group: The heading in the help that the flag stands under.
         is_repeatable: Whether each item of a tuple has a flag of its own, as in `--set A --set B`;
             otherwise commas separate them.
     """
@@ -131,7 +131,7 @@ class Flag(NamedTuple):
     is_repeatable: bool = False
 
 
-Threads = Annotated[int, Range(0, 65536)]
+Threads = Annotated[int, Range(0, 65536)]  # of `threads`, which most programs have
 
 
 class Option(NamedTuple):
@@ -139,10 +139,10 @@ class Option(NamedTuple):
 
     Attributes:
         path: The fields that lead to it.
-        hint: Its type.
-        markers: What stands beside its type.
-        default: Its default; MISSING where there is none.
-        description: What the docstring of its class says of it; empty under -OO.
+        hint: The type.
+        markers: The markers in `Annotated` beside the type.
+        default: The default; MISSING where there is none.
+        description: The field's part of the docstring of its class; empty under -OO.
     """
 
     path: FieldPath
@@ -153,17 +153,17 @@ class Option(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its fields with dots between them."""
+        """The fields that lead to it, with dots between them."""
         return ".".join(self.path)
 
     @property
     def positional(self) -> Positional | None:
-        """How it is called in the usage, if it has no flag."""
+        """The marker of an option without a flag; None for the others."""
         return _marker(self.markers, Positional)
 
     @property
     def flag(self) -> str:
-        """Its flag, or the metavar of a positional."""
+        """The flag, such as `--model.width`; of a positional its metavar."""
         if self.positional is not None:
             return self.positional.metavar
         *sections, name = self.path
@@ -171,33 +171,33 @@ class Option(NamedTuple):
 
     @property
     def settings(self) -> Flag:
-        """How its flag differs from what its field says."""
+        """The marker that names or groups the flag; an empty one where there is none."""
         return _marker(self.markers, Flag) or Flag()
 
     @property
     def kind(self) -> Any:
-        """Its type, the first where there are several: bool, Literal, tuple ..."""
+        """The type without parameters, of a union the first: bool, Literal, tuple ..."""
         kind = _alternatives(self.hint)[0]
         return get_origin(kind) or kind
 
     @property
     def choices(self) -> list[str] | None:
-        """The names that it may have; None if it is not a name."""
+        """The names that the option may have; None where it may have any value."""
         return _choices(self.hint, self.markers)
 
     @property
     def metavar(self) -> str:
-        """What the help calls its value."""
+        """The name of the value in the help."""
         if (marker := self.positional or self.settings).metavar is not None:
             return marker.metavar
-        if self.kind is tuple:
-            item = METAVARS[get_args(_alternatives(self.hint)[0])[0]]
-            return f"{item},{item}" if self.choices is None else "NAME,NAME"
-        return METAVARS[self.kind] if self.choices is None else "NAME"
+        is_list = self.kind is tuple
+        kind = get_args(_alternatives(self.hint)[0])[0] if is_list else self.kind
+        item = METAVARS[kind] if self.choices is None else "NAME"
+        return f"{item},{item}" if is_list and not self.settings.is_repeatable else item
 
     @property
     def help(self) -> str:
-        """Its description, its choices, its range and its default."""
+        """The text of the help: description, choices, range and default."""
         words = [self.description]
         if self.choices is not None:
             words.append(f"One of {', '.join(self.choices)}.")

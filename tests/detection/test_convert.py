@@ -140,7 +140,7 @@ def test_a_wrong_command_ends_with_2_and_the_usage(
 def test_an_unknown_format_is_named_beside_those_that_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert converted("x", "--to", "yolo", "--out", "y") == 2
+    assert main(["x", "--to", "yolo", "--out", "y"]) == 2
     assert capsys.readouterr().err == "error: --to: must be one of voc, coco, not 'yolo'\n"
 
 
