@@ -144,6 +144,7 @@ class ClassCurves {
 
     size_t positives(size_t a) const { return static_cast<size_t>(ranked_.positives(k_, a)); }
 
+    // Walks the detections that cap m lets through.
     void count_detections(size_t m) {
         std::fill(false_positives_.begin(), false_positives_.end(), 0);
         for (auto& curve : false_before_) curve.clear();
@@ -164,6 +165,7 @@ class ClassCurves {
         }
     }
 
+    // Notes a true positive in each curve where the detection is one.
     void keep(size_t row, const uint8_t* status) {
         for (size_t j = 0; j < false_positives_.size(); ++j) {
             if (status[j] != upmap::kTruePositive) continue;
@@ -172,6 +174,7 @@ class ClassCurves {
         }
     }
 
+    // Without positives there is no recall.
     void write_undefined_curve(size_t t, size_t a, size_t m) {
         const size_t curve = layout_.curve(t, k_, a, m);
         curves_.recall[curve] = kNaN;
@@ -220,6 +223,7 @@ class ClassCurves {
         return is_reached ? ranked_.score(true_positive_rows_[j][needed_[r]]) : 0.0;
     }
 
+    // Fills precision_ for curve j.
     void interpolate_precision(size_t j) {
         precision_.resize(false_before_[j].size());
         for (size_t i = 0; i < precision_.size(); ++i) {
@@ -244,6 +248,7 @@ class ClassCurves {
     }
 };
 
+// Classes write to entries of their own, so the threads need no lock.
 Curves accumulate_all(const Ranked& ranked, const Options& options, const Layout& layout,
                       int threads) {
     Curves curves{upmap::Buffer<double>(layout.points()), upmap::Buffer<double>(layout.curves()),

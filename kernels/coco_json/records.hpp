@@ -51,6 +51,7 @@ inline bool push_number(std::vector<double>& column, const Value& value, double 
     return value.is_number() && std::isfinite(value.number);
 }
 
+// Text, or nothing.
 inline bool push_text(std::vector<std::string>& column, const Value& value) {
     column.emplace_back(value.text);
     return value.kind == Kind::kText || value.kind == Kind::kMissing;
@@ -102,6 +103,7 @@ struct Images {
         visit("image_id", id.texts);
         visit("file_name", file_name);
     }
+    // The ids that must be all numbers or all texts.
     const Ids& image_ids() const { return id; }
 };
 
@@ -243,6 +245,7 @@ class KeyReader {
     int guesses_[kMaxPositions] = {};
     std::string decoded_;
 
+    // Compares with all keys; the name may have escapes.
     int search(Cursor& cursor) {
         bool has_escape;
         std::string_view name = cursor.read_string(has_escape);
@@ -310,6 +313,8 @@ class PieceReader {
     std::array<Value, Columns::kKeys.size()> values_;
     std::deque<std::string> decoded_;  // texts of a record that had escapes
 
+    // Reads records from the window's beginning on. What is malformed ends the piece: it may only
+    // be cut off.
     template <class ShouldGoOn>
     void read_window(Piece<Columns>& piece, int64_t limit, const ShouldGoOn& should_go_on) {
         piece.clear();
@@ -332,6 +337,7 @@ class PieceReader {
         piece.stop = window_.offset(cursor_.p);
     }
 
+    // What is no object counts as a wrong record.
     void read_record(Piece<Columns>& piece) {
         piece.last_begin = window_.offset(cursor_.p);
         const bool is_object = *cursor_.p == '{';

@@ -92,6 +92,7 @@ class Cursor {
         while (static_cast<unsigned char>(*p) <= ' ' && is_space(*p)) ++p;
     }
 
+    // Throws Malformed where there is another character.
     void expect(char c) {
         if (*p != c) throw Malformed{};
         ++p;
@@ -103,6 +104,7 @@ class Cursor {
         return true;
     }
 
+    // Throws Malformed also where brackets are nested too deep.
     void open(char bracket) {
         expect(bracket);
         if (++depth > kMaxDepth) throw Malformed{};
@@ -234,13 +236,14 @@ class Cursor {
         return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
     }
 
-    // Of four hexadecimal digits.
+    // Of four hexadecimal digits, which skip_escape has seen.
     static uint32_t parse_hex4(const char* digits) {
         uint32_t code = 0;
         for (int i = 0; i < 4; ++i) code = code << 4 | static_cast<uint32_t>(hex_digit(digits[i]));
         return code;
     }
 
+    // Of an escape of one character, which skip_escape has let through.
     static char decode_escape(char c) {
         switch (c) {
             case 'b': return '\b';
@@ -265,6 +268,7 @@ class Cursor {
         return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
     }
 
+    // The code must be that of a character: no surrogate, at most 10FFFF.
     static void append_utf8(std::string& out, uint32_t code) {
         auto append = [&](uint32_t byte) { out += static_cast<char>(byte); };
         auto append_tail = [&](int shift) { append(0x80 | (code >> shift & 0x3F)); };
@@ -285,6 +289,7 @@ class Cursor {
         }
     }
 
+    // From its backslash on.
     void skip_escape() {
         ++p;
         if (*p == 'u') {
@@ -298,6 +303,8 @@ class Cursor {
         }
     }
 
+    // A character beyond ASCII, which json.loads decodes: another form of it is an error there,
+    // too.
     void skip_utf8() {
         uint32_t code;
         const int length = utf8_character(p, code);
@@ -305,12 +312,14 @@ class Cursor {
         p += length;
     }
 
+    // And its colon.
     void skip_key() {
         bool has_escape;
         read_string(has_escape);
         skip_colon();
     }
 
+    // What begins no other value must be a number.
     void skip_scalar() {
         bool has_escape;
         switch (*p) {
@@ -322,6 +331,7 @@ class Cursor {
         }
     }
 
+    // Stops at the first character that is another.
     void skip_literal(const char* name) {
         for (; *name; ++name) expect(*name);
     }
@@ -366,6 +376,8 @@ class Cursor {
         return decimal.digits <= 19 && decimal.mantissa <= kMax + decimal.is_negative;
     }
 
+    // From its quote on. With a surrogate that has no partner it is no text: Python could not write
+    // it.
     void read_text(Value& value, std::deque<std::string>& decoded) {
         bool has_escape;
         value.kind = Kind::kText;
@@ -388,7 +400,8 @@ class Cursor {
         skip_value();
     }
 
-    // False, with the cursor anywhere within it, if the array holds anything else.
+    // From its bracket on. False, with the cursor anywhere within it, if the array holds anything
+    // else.
     bool read_four_numbers(double* box) {
         Value number;
         open('[');

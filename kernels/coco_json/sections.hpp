@@ -192,6 +192,7 @@ class SectionReader {
         });
     }
 
+    // Guesses where the pieces of the array begin, the first at `begin`.
     void cut(int64_t begin) {
         Window window(source_);
         next_ = begin;
@@ -208,6 +209,7 @@ class SectionReader {
         return i + 1 < begins_.size() ? begins_[i + 1] : source_.end() + 1;
     }
 
+    // Each piece waits for those before it, which other threads have taken: tasks ascend.
     void read_pieces(Section<Columns>& section) {
         upmap::parallel_workers(begins_.size(), threads_, [&] {
             auto piece = std::make_unique<Piece<Columns>>();
@@ -229,6 +231,7 @@ class SectionReader {
         turn_changed_.notify_all();
     }
 
+    // Reads piece i by its guess, waits for its turn, and reads it again if the guess was wrong.
     void read_piece(size_t i, Piece<Columns>& piece, PieceReader<Columns>& reader,
                     Section<Columns>& section) {
         piece.clear();
@@ -257,6 +260,7 @@ class SectionReader {
         if (is_kept) move_numbers(piece, first, section);
     }
 
+    // To the first piece that ended the array, whichever thread comes first.
     void lower_last(size_t i) {
         size_t last = last_;
         while (i < last && !last_.compare_exchange_weak(last, i)) {

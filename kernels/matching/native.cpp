@@ -52,6 +52,7 @@ class ClassMatcher {
     ImageMatcher image_matcher_;
     std::vector<SortItem> truths_by_image_, spare_;
 
+    // What counts towards recall, whether it is detected or not.
     void count_positives(size_t k, const Truth* truths, size_t count) {
         for (size_t a = 0; a < rules_.A; ++a)
             matches_.positives[k * rules_.A + a] =
@@ -60,6 +61,7 @@ class ClassMatcher {
                 });
     }
 
+    // The columns that matching does not change, in curve order.
     void write_columns(int32_t label, size_t row, const Detection* detections) {
         for (const SortItem& item : order_.by_score()) {
             const Detection& detection = detections[item.index];

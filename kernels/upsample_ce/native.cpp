@@ -100,6 +100,7 @@ struct Problem {
         for (float weight : class_weight) class_weight_sum += weight;
     }
 
+    // The last one may have fewer source rows.
     size_t bands() const { return (h + kBandRows - 1) / kBandRows; }
     size_t source_row_size() const { return w * padded_classes; }
 
@@ -122,6 +123,7 @@ class SourceRow {
         return values_.data();
     }
 
+    // What one holds the other keeps: no row is fetched twice.
     void swap(SourceRow& other) {
         std::swap(values_, other.values_);
         std::swap(row_, other.row_);
@@ -132,6 +134,7 @@ class SourceRow {
     std::vector<float> values_;
     int32_t row_ = -1;
 
+    // Classes of a pixel lie far apart in [C, h, w]; the padding stays as it is.
     void fetch(size_t image, int32_t i) {
         const size_t plane = problem_.h * problem_.w;
         const float* from = problem_.logits.data() + problem_.image_offset(image) +
@@ -160,6 +163,7 @@ class Band {
         end_ = first_pixel_row(band + 1);
     }
 
+    // The rows of pixels, [begin, end); none where rows are skipped.
     size_t begin() const { return begin_; }
     size_t end() const { return end_; }
 
@@ -197,6 +201,7 @@ class Band {
     size_t begin_, end_;
     int32_t row_ = -2;  // the upper source row; before the first, none that another one follows
 
+    // The first row of pixels that belongs to this band or to one behind.
     size_t first_pixel_row(size_t band) const {
         const int32_t* first = problem_.rows.first.data();
         const auto source_row = static_cast<int32_t>(band * kBandRows);
@@ -233,6 +238,7 @@ class Labels {
     const Problem& problem_;
     int64_t ignore_index_;
 
+    // `row` must have W entries.
     template <class T>
     void read_as(size_t image, size_t y, std::vector<int32_t>& row) const {
         const T* from = static_cast<const T*>(labels_.data()) + problem_.row_offset(image, y);

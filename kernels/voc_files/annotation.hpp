@@ -133,6 +133,7 @@ class AnnotationReader {
         for (skip_space(); accept("<!"); skip_space()) skip_comment();
     }
 
+    // Text up to a tag or comment, and that.
     void read_content() {
         skip_text();
         if (accept("</"))
@@ -159,6 +160,7 @@ class AnnotationReader {
         }
     }
 
+    // One of the five that need no declaration; from its ampersand on.
     void skip_entity() {
         for (const char* name : {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"})
             if (accept(name)) return;
@@ -180,6 +182,7 @@ class AnnotationReader {
         expect(">");
     }
 
+    // In ASCII; XML has more.
     std::string_view read_name() {
         const char* first = p_;
         if (!is(kStartsName)) throw Refused{};
@@ -223,6 +226,7 @@ class AnnotationReader {
         close_element(element, text_end);
     }
 
+    // The root must be an annotation.
     void open_element(std::string_view element) {
         if (open_elements_.empty() && element != "annotation") throw Refused{};
         if (open_elements_.size() == kMaxDepth) throw Refused{};
@@ -265,6 +269,7 @@ class AnnotationReader {
         return inner;
     }
 
+    // The fields as kernels/voc_files/reference.py understands them; difficult where it says 1.
     static Object parse_object(const Fields& fields) {
         Object object{fields[0], fields[1] == "1", {}};
         if (object.name.empty()) throw Refused{};
@@ -273,12 +278,14 @@ class AnnotationReader {
         return object;
     }
 
+    // Whole pixels, rounded down; 0 where the file does not say.
     static int64_t parse_side(std::string_view word) {
         const double side = word.empty() ? 0 : parse_number(word);
         if (!(side >= 0 && side <= kMaxImageSide)) throw Refused{};
         return static_cast<int64_t>(side);
     }
 
+    // All of the word.
     static double parse_number(std::string_view word) {
         double value;
         const char* p = word.data();

@@ -63,6 +63,7 @@ struct Annotations {
     std::vector<uint8_t> difficult;
     std::vector<int64_t> image_size;
 
+    // What was read of image i; images must ascend.
     void push(const AnnotationReader& reader, int32_t i) {
         for (const Object& object : reader.objects) {
             image.push_back(i);
@@ -73,6 +74,7 @@ struct Annotations {
         image_size.insert(image_size.end(), reader.size, reader.size + 2);
     }
 
+    // Image i keeps its row of sizes, which the reference fills.
     void push_unread(int32_t i) {
         image_size.insert(image_size.end(), 2, 0);
         unread.push_back(i);
@@ -118,6 +120,7 @@ std::vector<std::string> annotation_paths(std::string_view folder, const nb::lis
     return paths;
 }
 
+// A part holds the images of one task.
 nb::dict annotations(nb::bytes folder, nb::list names, int threads) {
     const auto paths = annotation_paths(upmap::bytes_view(folder), names);
     std::vector<Annotations> parts((paths.size() + kFilesPerTask - 1) / kFilesPerTask);
@@ -166,6 +169,7 @@ Detections read_detections(const ResultsFile& source, int32_t i, const ImageIndi
     return part;
 }
 
+// `images` maps names to indices, `data` the indices of paths to bytes that stand for the file.
 nb::dict results(nb::list paths, nb::dict images, int threads, nb::dict data) {
     ImageIndices indices;
     for (auto [name, index] : images) indices.add(upmap::utf8_view(name), nb::cast<int32_t>(index));
