@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"
 
 
-def run_convert(*arguments: str | Path) -> int:
+def converted(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
@@ -27,7 +27,7 @@ def test_voc_becomes_coco_under_the_name_of_its_image_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     voc, out = put(tmp_path / "voc", VOC), tmp_path / "out"
-    assert run_convert(voc, voc / "results", "--to", "coco", "--out", out) == 0
+    assert converted(voc, voc / "results", "--to", "coco", "--out", out) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     assert printed.out.splitlines() == [
@@ -46,7 +46,7 @@ def test_coco_becomes_voc_under_the_name_all(
 ) -> None:
     coco, out = put(tmp_path / "coco", COCO), tmp_path / "out"
     truth, detections = coco / "truth.json", coco / "found.json"
-    assert run_convert(truth, detections, "--to", "voc", "--out", out, "--from", "coco") == 0
+    assert converted(truth, detections, "--to", "voc", "--out", out, "--from", "coco") == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"{out}/Annotations/a.xml",
         f"{out}/Annotations/b.xml",
@@ -63,7 +63,7 @@ def test_many_files_of_a_folder_are_counted(
 ) -> None:
     more = {f"Annotations/{name}.xml": annotation() for name in "cde"}
     voc, out = put(tmp_path / "voc", VOC, more), tmp_path / "out"
-    assert run_convert(voc, "--to", "voc", "--out", out) == 0
+    assert converted(voc, "--to", "voc", "--out", out) == 0
     assert capsys.readouterr().out.splitlines() == [
         "wrote 5 images, 3 boxes, 2 classes",
         f"{out}/Annotations (5 files *.xml)",
@@ -80,7 +80,7 @@ def test_the_image_set_that_was_asked_for_gives_the_name(
 ) -> None:
     put(tmp_path, VOC, {"ImageSets/Main/mini.txt": "b\n", "lists/some.txt": "b\n"})
     arguments = ("--image-set", image_set.format(tmp_path))
-    assert run_convert(tmp_path, "--to", "coco", "--out", tmp_path / "out", *arguments) == 0
+    assert converted(tmp_path, "--to", "coco", "--out", tmp_path / "out", *arguments) == 0
     (file,) = (tmp_path / "out").iterdir()
     assert file.name == f"instances_{expected}.json"
     assert len(json.loads(file.read_text())["images"]) == images
@@ -89,7 +89,7 @@ def test_the_image_set_that_was_asked_for_gives_the_name(
 def test_a_source_without_lists_is_converted_as_all(tmp_path: Path) -> None:
     voc = put(tmp_path / "voc", VOC, {"ImageSets/Main/test.txt": None})
     out = tmp_path / "out"
-    assert run_convert(voc, voc / "results", "--to", "coco", "--out", out) == 0
+    assert converted(voc, voc / "results", "--to", "coco", "--out", out) == 0
     assert sorted(file.name for file in out.iterdir()) == [
         "detections_all.json",
         "instances_all.json",
@@ -101,7 +101,7 @@ def test_difficult_objects_are_counted_and_marked(
 ) -> None:
     marked = annotation(an_object(more="<difficult>1</difficult>"))
     voc = put(tmp_path / "voc", VOC, {"Annotations/a.xml": marked})
-    assert run_convert(voc, "--to", "coco", "--out", tmp_path / "out") == 0
+    assert converted(voc, "--to", "coco", "--out", tmp_path / "out") == 0
     assert "2 boxes (1 difficult), 1 classes" in capsys.readouterr().out
     text = (tmp_path / "out" / "instances_all.json").read_text()
     assert [row.get("difficult") for row in json.loads(text)["annotations"]] == [1, None]
@@ -111,7 +111,7 @@ def test_a_warning_is_one_line_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     voc = put(tmp_path / "voc", VOC, {CAT: "a 1 10 2 1 20\n"})
-    assert run_convert(voc, voc / "results", "--to", "coco", "--out", tmp_path / "out") == 0
+    assert converted(voc, voc / "results", "--to", "coco", "--out", tmp_path / "out") == 0
     expected = f"{voc / 'results'}: 1 detections have an inverted box; they overlap nothing"
     assert capsys.readouterr().err == f"warning: {expected}\n"
 
@@ -120,7 +120,7 @@ def test_a_folder_that_exists_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     voc = put(tmp_path, VOC)
-    assert run_convert(voc, "--to", "coco", "--out", voc) == 2
+    assert converted(voc, "--to", "coco", "--out", voc) == 2
     assert capsys.readouterr().err == f"error: {voc}: exists already; name a new folder\n"
 
 
