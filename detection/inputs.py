@@ -10,9 +10,9 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from upmap.errors import InputError
 from upmap.files import (
@@ -28,6 +28,8 @@ from upmap.files import (
 if TYPE_CHECKING:
     import gzip
 
+    from upmap.kernels.coco_json import Reading
+
 __all__ = [
     "STANDARD_INPUT",
     "Input",
@@ -38,6 +40,7 @@ __all__ = [
     "is_listing",
     "open_arguments",
     "open_input",
+    "start_reading",
     "translate_errors",
 ]
 
@@ -54,19 +57,21 @@ class Input:
         path: As it was named.
         data: The text's bytes for a pipe, standard input and a compressed file, which cannot be
             read from `path` again as they are. None for other files and for folders.
+        reading: What reads the file in the background; None if nothing does.
     """
 
     path: Path
     data: bytes | None = None
+    reading: "Reading | None" = None
 
     def __str__(self) -> str:
         """The path."""
         return str(self.path)
 
     @property
-    def content(self) -> Path | bytes:
-        """What the readers of kernels take: the bytes where they are known, else the path."""
-        return self.path if self.data is None else self.data
+    def content(self) -> "Path | bytes | Reading":
+        """What the readers of COCO JSON in kernels take."""
+        return self.reading or (self.path if self.data is None else self.data)
 
     def is_folder(self) -> bool:
         """Whether it is a folder."""
@@ -135,6 +140,14 @@ def open_input(named: Named) -> Input:
             return Input(path, _read_and_decompress(file, path))
 
 
+@overload
+def open_arguments(ground_truth: Named, detections: Named) -> tuple[Input, Input]: ...
+@overload
+def open_arguments(ground_truth: Named, detections: None) -> tuple[Input, None]: ...
+@overload
+def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input, Input | None]: ...
+
+
 def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input, Input | None]:
     """Opens the inputs that a command line names; `-` is standard input.
 
@@ -145,6 +158,24 @@ def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input
         raise InputError("ground truth and detections cannot both be standard input")
     truth = _open_argument(ground_truth)
     return truth, None if detections is None else _open_argument(detections)
+
+
+def start_reading(named: Input, kind: Literal["instances", "results"], *, threads: int) -> Input:
+    """The input, which is read in the background from now on if it looks like COCO JSON.
+
+    Nothing that it needs imports numpy.
+
+    Args:
+        named: An input.
+        kind: What would be read of it.
+        threads: Maximum number of threads; 0 uses all cores.
+    """
+    beginning = b"{" if kind == "instances" else b"["
+    if named.data is not None or named.is_folder() or named.first_character() != beginning:
+        return named
+    from upmap.kernels import coco_json
+
+    return replace(named, reading=coco_json.start_reading(kind, named.path, threads=threads))
 
 
 def is_listing(path: Path) -> bool:

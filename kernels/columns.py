@@ -4,10 +4,9 @@ An implementation receives arrays of exactly the dtype and shape that its contra
 order, aligned, in native byte order. What cannot be converted without changing a value is refused.
 """
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,18 +14,14 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 __all__ = [
     "LARGEST",
     "LARGEST_IMAGE",
-    "MAX_THREADS",
     "Column",
     "exact_array",
     "validate_columns",
-    "validate_count",
-    "validate_threads",
     "validate_within",
 ]
 
 LARGEST = 1e150  # px, of a coordinate: the area of the largest box is still a finite float64
 LARGEST_IMAGE = 2**31  # px, of a side
-MAX_THREADS = 1024  # kernels/parallel.hpp starts no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +104,3 @@ def validate_within(name: str, array: NDArray[Any], low: int, high: int | None =
         return
     if array.min() < low or (high is not None and array.max() > high):
         raise ValueError(f"{name} must lie in {low} .. {'' if high is None else high}".rstrip())
-
-
-def validate_count(name: str, value: SupportsIndex, maximum: int) -> int:
-    """Converts a count to int.
-
-    Raises:
-        TypeError: If it is not a whole number.
-        ValueError: If it does not lie in 0 .. maximum.
-    """
-    count = operator.index(value)
-    if not 0 <= count <= maximum:
-        raise ValueError(f"{name} must lie in 0 .. {maximum}, not {str(count)[:60]}")
-    return count
-
-
-def validate_threads(threads: SupportsIndex) -> int:
-    """Converts a maximum number of threads (0 uses all cores) to an int of at most MAX_THREADS.
-
-    Raises:
-        TypeError: If it is not a whole number.
-        ValueError: If it is negative.
-    """
-    count = operator.index(threads)
-    if count < 0:
-        raise ValueError(f"threads must be at least 0, not {str(count)[:60]}")
-    return min(count, MAX_THREADS)

@@ -1,25 +1,22 @@
-"""The command line of detection evaluation: `python -m metrics.evaluate`."""
+"""The command line of detection evaluation: `python -m metrics.evaluate`.
+
+What the command line says is known before numpy is imported, so that the files are read meanwhile;
+`evaluate_steps` has what follows.
+"""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import upmap
 from upmap.console import Parser, describe_command, run
-from upmap.detection.formats import FORMATS, coco_files, open_sources, read, recognize_format
-from upmap.detection.inputs import Named, open_arguments
-from upmap.detection.tables import Detections, GroundTruth, with_classes
-from upmap.errors import InputError, abbreviate_list
-from upmap.files import check_outputs, is_stdout, write_bytes
-from upmap.kernels import Implementation, matching, select_implementation
-from upmap.metrics.api import mean_average_precision
-from upmap.metrics.protocols import PROTOCOLS, Protocol
-from upmap.metrics.protocols.overrides import override_protocol
-from upmap.metrics.reports.records import BEGINNINGS, as_csv, as_json
-from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
-from upmap.metrics.scores import Evaluation
+from upmap.detection.inputs import Named, open_arguments, start_reading
+from upmap.files import check_outputs
+from upmap.kernels import Implementation
+from upmap.kernels.counts import MAX_DETECTIONS, MAX_THRESHOLDS
+from upmap.metrics.reports.records import BEGINNINGS
 from upmap.options import (
     Choices,
     Flag,
@@ -31,11 +28,7 @@ from upmap.options import (
     validate_fields,
 )
 
-if TYPE_CHECKING:
-    from upmap.metrics.cross_check import Comparison
-
 SAMPLE = (Path(upmap.__file__).parent / "data" / "sample" / "voc").resolve()
-DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
 DESCRIPTION = """\
 Evaluates object detections: VOC07 11-point mAP, VOC2010+ all-point mAP and COCO AP,
 each equal to its official tool. Without arguments it evaluates the bundled sample."""
@@ -55,6 +48,18 @@ exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable
 
 
 DATA, CHOICE, OUTPUT = "what is evaluated", "how", "what is written"  # headings of the help
+
+
+def _list_formats() -> Iterable[str]:
+    from upmap.detection.formats import FORMATS
+
+    return FORMATS
+
+
+def _list_protocols() -> Iterable[str]:
+    from upmap.metrics.protocols import PROTOCOLS
+
+    return PROTOCOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +89,19 @@ class Options:
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH"), Flag(group=DATA)] = ""
     detections: Annotated[Named, Positional("DETECTIONS"), Flag(group=DATA)] = ""
-    format: Annotated[str | None, Choices(FORMATS), Flag(group=DATA)] = None
+    format: Annotated[str | None, Choices(_list_formats), Flag(metavar="NAME", group=DATA)] = None
     image_set: Annotated[str | None, Flag(metavar="NAME|FILE", group=DATA)] = None
     class_names: Annotated[Path | None, Flag(metavar="FILE", group=DATA)] = None
     classes: Annotated[tuple[str, ...], Flag(metavar="A,B", group=DATA)] = ()
     protocols: Annotated[
-        tuple[str, ...], Choices(PROTOCOLS), Flag(name="protocol", metavar="A,B", group=CHOICE)
+        tuple[str, ...],
+        Choices(_list_protocols),
+        Flag(name="protocol", metavar="A,B", group=CHOICE),
     ] = ()
     iou: Annotated[
         tuple[float, ...], Range(0, 1, above=True), Flag(metavar="T,T", group=CHOICE)
     ] = ()
-    max_dets: Annotated[int | None, Range(1, matching.MAX_DETECTIONS), Flag(group=CHOICE)] = None
+    max_dets: Annotated[int | None, Range(1, MAX_DETECTIONS), Flag(group=CHOICE)] = None
     settings: Annotated[
         tuple[str, ...],
         Flag(name="set", metavar="FIELD=VALUE", group=CHOICE, is_repeatable=True),
@@ -109,8 +116,8 @@ class Options:
         validate_fields(self)
         if bool(self.ground_truth) != bool(self.detections):
             raise ValueError("name both GROUND_TRUTH and DETECTIONS, or neither for the sample")
-        if len(self.iou) > matching.MAX_THRESHOLDS:
-            expected = f"at most {matching.MAX_THRESHOLDS} thresholds"
+        if len(self.iou) > MAX_THRESHOLDS:
+            expected = f"at most {MAX_THRESHOLDS} thresholds"
             raise ValueError(f"iou: expected {expected}, got {len(self.iou)}")
         object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
 
@@ -126,33 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program(options: Options) -> int:
     """Evaluates and prints; returns 1 if a cross-check shows a difference, else 0."""
-    select_implementation(matching.IMPLEMENTATIONS, options.impl)  # raises if it is not built
     is_sample = not options.ground_truth
     if is_sample:
         options = replace(options, ground_truth=SAMPLE, detections=SAMPLE / "results")
     check_reports(options)
     options = open_inputs(options)
-    protocols = select_protocols(options)
-    ground_truth, detections = read_tables(options)
-    if options.impl is None and matching.native is None:
-        print(
-            "note: without the native kernels this is slow: python -m upmap.kernels",
-            file=sys.stderr,
-        )
-    evaluations = [
-        mean_average_precision(
-            ground_truth,
-            detections,
-            protocol=protocol,
-            impl=options.impl,
-            threads=options.threads,
-        )
-        for protocol in protocols
-    ]
-    checks = compare_all(options, ground_truth, detections, protocols)
-    inputs = describe_inputs(options, ground_truth, detections)
-    write_reports(options, inputs, evaluations, checks, is_sample=is_sample)
-    return int(not all(row.agrees for rows in checks for row in rows))
+    from upmap.metrics.evaluate_steps import evaluate
+
+    return evaluate(options, is_sample=is_sample)
 
 
 def check_reports(options: Options) -> None:
@@ -165,126 +153,19 @@ def check_reports(options: Options) -> None:
 
 
 def open_inputs(options: Options) -> Options:
-    """The options with both inputs opened, and the image set that their names settle.
+    """The options with both inputs opened, and read in the background where they are COCO JSON.
 
     Pipes and standard input can be read only once.
     """
     truth, detections = open_arguments(options.ground_truth, options.detections)
-    truth, detections = open_sources(
-        truth,
-        detections or options.detections,
-        format=options.format,
-        image_set=options.image_set,
+    if options.impl == "reference" or options.format not in (None, "coco"):
+        return replace(options, ground_truth=truth, detections=detections)
+    threads = options.threads
+    return replace(
+        options,
+        ground_truth=start_reading(truth, "instances", threads=threads),
+        detections=start_reading(detections, "results", threads=threads),
     )
-    return replace(options, ground_truth=truth, detections=detections, image_set=truth.image_set)
-
-
-def compare_all(
-    options: Options,
-    ground_truth: GroundTruth,
-    detections: Detections,
-    protocols: Sequence[Protocol],
-) -> list[list["Comparison"]]:
-    """Compares with pycocotools under each protocol; empty without --cross-check."""
-    if not options.cross_check:
-        return []
-    from upmap.metrics.cross_check import compare_with_pycocotools
-
-    files = None
-    if options.class_names is None:  # otherwise the ids are not those of the ground truth
-        files = coco_files(
-            options.ground_truth,
-            options.detections,
-            format=options.format,
-            image_set=options.image_set,
-        )
-    return [
-        compare_with_pycocotools(
-            ground_truth, detections, protocol, files=files, show_progress=True
-        )
-        for protocol in protocols
-    ]
-
-
-def select_protocols(options: Options) -> list[Protocol]:
-    """The protocols of --protocol, or those of the ground truth's format, with all changes."""
-    names = options.protocols
-    if not names:
-        names = DEFAULT_PROTOCOLS[
-            options.format or recognize_format(options.ground_truth, "ground truth")
-        ]
-    return [
-        override_protocol(
-            PROTOCOLS[name],
-            iou=options.iou,
-            max_dets=options.max_dets,
-            settings=options.settings,
-        )
-        for name in names
-    ]
-
-
-def read_tables(options: Options) -> tuple[GroundTruth, Detections]:
-    """Reads both inputs, restricted to the classes of --classes."""
-    ground_truth, detections = read(
-        options.ground_truth,
-        options.detections,
-        format=options.format,
-        image_set=options.image_set,
-        class_names=options.class_names,
-        threads=options.threads,
-        show_progress=True,
-    )
-    names = ground_truth.catalog.classes
-    if unknown := [name for name in options.classes if name not in names]:
-        raise InputError(
-            f"--classes: no class {unknown[0]!r}; there are {abbreviate_list([*names], 20)}"
-        )
-    classes = tuple(name for name in names if not options.classes or name in options.classes)
-    return with_classes(ground_truth, classes), with_classes(detections, classes)
-
-
-def describe_inputs(
-    options: Options, ground_truth: GroundTruth, detections: Detections
-) -> dict[str, str | int | None]:
-    """Paths and counts of what is evaluated."""
-    return {
-        "ground_truth": str(options.ground_truth),
-        "detections": str(options.detections),
-        "image_set": options.image_set,
-        "images": len(ground_truth.catalog.images),
-        "classes": len(ground_truth.catalog.classes),
-        "ground_truth_boxes": len(ground_truth),
-        "difficult": int(ground_truth.difficult.sum()),
-        "crowd": int(ground_truth.crowd.sum()),
-        "detection_boxes": len(detections),
-    }
-
-
-def write_reports(
-    options: Options,
-    inputs: Mapping[str, str | int | None],
-    evaluations: Sequence[Evaluation],
-    checks: Sequence[Sequence["Comparison"]],
-    *,
-    is_sample: bool = False,
-) -> None:
-    """Prints the tables, unless a report goes to stdout, and writes the reports."""
-    reports = []
-    if options.json is not None:
-        reports.append((options.json, as_json(evaluations, inputs, checks)))
-    if options.csv is not None:
-        reports.append((options.csv, as_csv(evaluations)))
-    if not any(is_stdout(path) for path, _ in reports):
-        if is_sample:
-            print(
-                "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
-            )
-        tables = [as_text(evaluations), *map(comparison_text, checks)]
-        # Flushed, so that it is printed even if writing a report fails.
-        print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
-    for path, text in reports:
-        write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 if __name__ == "__main__":

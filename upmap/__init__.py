@@ -3,7 +3,6 @@
 The public names are imported when they are first used: `import upmap` alone loads no numpy.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,17 +68,16 @@ __all__ = [
     "write",
 ]
 
-SOURCES = ("upmap.metrics", "upmap.detection")  # the packages that the public names come from
+MODULES = ("upmap.errors", "upmap.metrics", "upmap.detection")
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name from the package that has it."""
     if name in __all__:
-        for source in SOURCES:
-            package = import_module(source)
-            if name in package.__all__:
-                return getattr(package, name)
-    raise AttributeError(f"module 'upmap' has no attribute {name!r}")
+        from upmap.exports import import_export
+
+        return import_export(__name__, name, MODULES)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

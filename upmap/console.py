@@ -12,11 +12,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from upmap.errors import ImplementationError, InputError, InputWarning, as_line, printable
-from upmap.files import describe_os_error, remove_unfinished
+from upmap.files import describe_os_error, remove_leftovers
 
-__all__ = ["Parser", "describe_command", "run", "suggest"]
+__all__ = ["Parser", "describe_command", "describe_later", "run", "suggest"]
 
 FAILED = 1  # what a program's manual says: its verdict on good input
 MISUSED = 2
@@ -32,6 +33,29 @@ MAX_NAME = 80  # characters of an unknown word that are compared with known ones
 DEBUG = "UPMAP_DEBUG"  # the environment variable that stands in for --debug
 
 _flags: set[str] = set()  # "debug", once it stood on the command line
+_descriptions: WeakKeyDictionary[argparse.Action, Callable[[], str]] = WeakKeyDictionary()
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Lines as they are written, as wide as the terminal.
+
+    argparse makes one for every flag, and for its width would import shutil, which takes as long
+    as all else that a parser does.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_terminal_width() - 2)
+
+
+def _terminal_width() -> int:
+    """Columns, as shutil.get_terminal_size finds them."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,13 +64,24 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         """See argparse.ArgumentParser; `epilog` is followed by the statuses of all programs."""
         settings["epilog"] = "\n".join(filter(None, (settings.get("epilog"), STATUSES)))
-        layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(formatter_class=layout, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=_Layout, allow_abbrev=False, **settings)
         self.add_argument("--debug", action=_Debug, nargs=0, help="show where an error comes from")
+
+    def format_help(self) -> str:
+        """The manual; what `describe_later` put off is asked for now."""
+        for action in self._actions:
+            if describe := _descriptions.get(action):
+                action.help = describe().replace("%", "%%")
+        return super().format_help()
 
     def error(self, message: str) -> Any:
         """Ends the program with status 2, the usage, and one line that a terminal can show."""
         super().error(as_line(message))
+
+
+def describe_later(action: argparse.Action, describe: Callable[[], str]) -> None:
+    """Lets a `Parser` ask for the help of a flag when the manual is printed: it may import much."""
+    _descriptions[action] = describe
 
 
 class _Debug(argparse.Action):
@@ -235,7 +270,7 @@ def _termination() -> Iterator[None]:
     finally:
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one shall not stop this
-        remove_unfinished()
+        remove_leftovers()
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

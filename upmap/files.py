@@ -28,7 +28,7 @@ __all__ = [
     "make_folder",
     "read_bytes",
     "read_text",
-    "remove_unfinished",
+    "remove_leftovers",
     "require_path",
     "write_bytes",
 ]
@@ -113,8 +113,8 @@ def decode_text(data: bytes, path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
-        raise InputError(found, path, str(line)) from None
+        message = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
+        raise InputError(message, path, str(line)) from None
 
 
 def describe_os_error(error: OSError | ValueError) -> str:
@@ -276,7 +276,7 @@ def is_stdout(path: Path) -> bool:
     return path == STANDARD or _descriptor(path) == 1
 
 
-def remove_unfinished() -> None:
+def remove_leftovers() -> None:
     """Removes what blocks of `create_file` and `create_folder` left that a signal ended halfway."""
     while _unfinished:
         _remove(_unfinished[-1])

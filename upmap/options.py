@@ -19,7 +19,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from upmap.console import suggest
+from upmap.console import describe_later, suggest
 from upmap.errors import InputError
 from upmap.files import read_text
 
@@ -437,20 +437,19 @@ def _usage(option: Option) -> str:
 
 def _add_argument(place: argparse._ActionsContainer, option: Option) -> None:
     # No argument is required of argparse: the file of --config may have it.
-    settings: dict[str, Any] = {
-        "default": argparse.SUPPRESS,
-        "help": option.help.replace("%", "%%"),
-    }
+    settings: dict[str, Any] = {"default": argparse.SUPPRESS}
     if option.positional is not None:
         nargs = "*" if option.kind is tuple else "?"
-        place.add_argument(option.name, nargs=nargs, metavar=option.metavar, **settings)
+        settings |= {"nargs": nargs, "metavar": option.metavar}
+        action = place.add_argument(option.name, **settings)
     elif option.kind is bool:
-        action = argparse.BooleanOptionalAction
-        place.add_argument(option.flag, dest=option.name, action=action, **settings)
+        settings |= {"action": argparse.BooleanOptionalAction}
+        action = place.add_argument(option.flag, dest=option.name, **settings)
     else:
         settings |= {"metavar": option.metavar}
         settings |= {"action": "append" if option.settings.is_repeatable else "store"}
-        place.add_argument(option.flag, dest=option.name, **settings)
+        action = place.add_argument(option.flag, dest=option.name, **settings)
+    describe_later(action, lambda: option.help)
 
 
 def _refuse_old_spellings(
@@ -587,13 +586,16 @@ def _as_float(value: float) -> float:
 
 def _validate(value: Any, hint: Any, markers: Iterable[object]) -> None:
     """Refuses what is not in the range or among the choices, and text that no path can hold."""
-    limits, choices = _marker(markers, Range), _choices(hint, markers)
-    for item in value if isinstance(value, tuple) else (value,):
+    items = [item for item in (value if isinstance(value, tuple) else (value,)) if item is not None]
+    limits = _marker(markers, Range)
+    # To list the choices may import what they come from: a program with defaults does without.
+    choices = _choices(hint, markers) if items else None
+    for item in items:
         if isinstance(item, str | Path) and "\0" in str(item):
             raise ValueError("has a NUL character")
-        if limits is not None and item is not None and item not in limits:
+        if limits is not None and item not in limits:
             raise ValueError(f"must lie in {limits}, not {describe_value(item)}")
-        if choices is not None and item is not None and item not in choices:
+        if choices is not None and item not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}, not {describe_value(item)}")
 
 

@@ -214,7 +214,7 @@ def open_source(
         format, image_set = format or source.format, image_set or source.image_set  # noqa: A001
     name = format or recognize_format(source, what)
     _row(READERS[what], name)
-    return Source(source.path, source.data, format=name, image_set=image_set)
+    return Source(source.path, source.data, source.reading, format=name, image_set=image_set)
 
 
 def recognize_format(path: Named, what: What) -> str:

@@ -18,9 +18,9 @@ from upmap.kernels.columns import (
     Column,
     exact_array,
     validate_columns,
-    validate_threads,
     validate_within,
 )
+from upmap.kernels.counts import validate_threads
 from upmap.kernels.matching.contract import Matches
 
 if TYPE_CHECKING:

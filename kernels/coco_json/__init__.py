@@ -9,26 +9,42 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import numpy as np
-
-from upmap.kernels import FormatError, Implementation, import_native, select_implementation
+from upmap.kernels import (
+    IMPL_VARIABLE,
+    FormatError,
+    Implementation,
+    import_native,
+    select_implementation,
+)
 from upmap.kernels.coco_json.contract import (
     Columns,
+    File,
     Ids,
     Instances,
     Kind,
     Reader,
+    Reading,
     Results,
     Source,
 )
-from upmap.kernels.columns import validate_threads
+from upmap.kernels.counts import validate_threads
 
 if TYPE_CHECKING:
     from upmap.kernels.coco_json import native
 else:
     native = import_native("coco_json")
 
-__all__ = ["IMPLEMENTATIONS", "FormatError", "Ids", "Instances", "Results", "instances", "results"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "FormatError",
+    "Ids",
+    "Instances",
+    "Reading",
+    "Results",
+    "instances",
+    "results",
+    "start_reading",
+]
 
 
 def instances(
@@ -37,7 +53,7 @@ def instances(
     """Reads an instances file.
 
     Args:
-        source: The file's path, or its bytes.
+        source: The file's path, its bytes, or what `start_reading` returned.
         threads: Maximum number of threads; 0 uses all cores.
         impl: A key of IMPLEMENTATIONS; None selects the fastest available.
 
@@ -47,7 +63,7 @@ def instances(
         ValueError: If `threads` is negative, or `impl` is unknown or not built.
     """
     columns = _read("instances", source, threads, impl)
-    flags = {name: columns[name].view(np.bool_) for name in ("crowd", "difficult")}
+    flags = {name: columns[name].view(bool) for name in ("crowd", "difficult")}
     return Instances(**columns | flags)
 
 
@@ -57,7 +73,7 @@ def results(
     """Reads a results file.
 
     Args:
-        source: The file's path, or its bytes.
+        source: The file's path, its bytes, or what `start_reading` returned.
         threads: Maximum number of threads; 0 uses all cores.
         impl: A key of IMPLEMENTATIONS; None selects the fastest available.
 
@@ -69,6 +85,24 @@ def results(
     return Results(**_read("results", source, threads, impl))
 
 
+def start_reading(kind: Kind, path: str | os.PathLike[str], *, threads: int = 0) -> Reading | None:
+    """Starts to read a file in the background, natively; this needs no numpy yet.
+
+    Args:
+        kind: What is to be read of it.
+        path: The file's path.
+        threads: Maximum number of threads; 0 uses all cores.
+
+    Returns:
+        What `instances` or `results` takes in place of the path, once; None where the native module
+        is not built, or another implementation is asked for.
+    """
+    if native is None or os.environ.get(IMPL_VARIABLE, "native") != "native":
+        return None
+    start = native.InstancesReading if kind == "instances" else native.ResultsReading
+    return Reading(path, kind, start(os.fsencode(path), validate_threads(threads)))
+
+
 def _read(
     kind: Kind, source: Source, threads: SupportsIndex, impl: Implementation | None
 ) -> Columns:
@@ -77,32 +111,41 @@ def _read(
     try:
         return read(source, validate_threads(threads))
     except FormatError as error:  # the readers know the text, not its path
-        path = "" if isinstance(source, bytes) else os.fspath(source)
+        file = _file_of(source)
+        path = "" if isinstance(file, bytes) else os.fspath(file)
         raise FormatError(error.message, path, error.where) from None
 
 
 def _read_natively(kind: Kind, source: Source, threads: int) -> Columns:
     read = native.instances if kind == "instances" else native.results
-    if isinstance(source, bytes):
-        columns = read(b"", threads, source)
+    file = _file_of(source)
+    if isinstance(source, Reading) and source.kind == kind:
+        columns = source.native.columns()
+    elif isinstance(file, bytes):
+        columns = read(b"", threads, file)
     else:
-        columns = read(os.fsencode(source), threads)
-    return columns if isinstance(columns, dict) else _explain(kind, source, columns)
+        columns = read(os.fsencode(file), threads)
+    return columns if isinstance(columns, dict) else _explain(kind, file, columns)
 
 
-def _explain(kind: Kind, source: Source, refusal: Any) -> Columns:
+def _explain(kind: Kind, file: File, refusal: Any) -> Columns:
     """Raises the reference's error; what the native reader does not read, the reference may."""
     from upmap.kernels.coco_json import explanation
 
     if refusal is not None:
-        explanation.explain(source, kind, refusal)
-    return _read_by_reference(kind, source, 1)
+        explanation.explain(file, kind, refusal)
+    return _read_by_reference(kind, file, 1)
 
 
 def _read_by_reference(kind: Kind, source: Source, threads: int) -> Columns:
     from upmap.kernels.coco_json import reference
 
-    return reference.instances(source) if kind == "instances" else reference.results(source)
+    file = _file_of(source)
+    return reference.instances(file) if kind == "instances" else reference.results(file)
+
+
+def _file_of(source: Source) -> File:
+    return source.path if isinstance(source, Reading) else source
 
 
 def _reader(read: Any) -> Reader:

@@ -3,20 +3,48 @@
 Source: the data and results formats of cocodataset.org.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["Columns", "Ids", "Instances", "Kind", "Reader", "Results", "Source"]
+__all__ = [
+    "Columns",
+    "File",
+    "Ids",
+    "Instances",
+    "Kind",
+    "Reader",
+    "Reading",
+    "Results",
+    "Source",
+]
 
-Ids = NDArray[np.int64] | list[str]
-Source = str | os.PathLike[str] | bytes  # a path, or the bytes of a file
+Ids: TypeAlias = "NDArray[np.int64] | list[str]"
+File: TypeAlias = str | os.PathLike[str] | bytes  # a path, or the bytes of a file
+Source: TypeAlias = "File | Reading"
 Kind = Literal["instances", "results"]
 Columns = dict[str, Any]  # by name, those of Instances or Results
+
+
+class Reading(NamedTuple):
+    """A file that is being read in the background; `instances` and `results` wait for it.
+
+    Attributes:
+        path: The file's path.
+        kind: What is read.
+        native: The native module's `InstancesReading` or `ResultsReading`.
+    """
+
+    path: str | os.PathLike[str]
+    kind: Kind
+    native: Any
 
 
 @dataclass(frozen=True, slots=True)

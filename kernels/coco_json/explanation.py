@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from upmap.kernels import FormatError
 from upmap.kernels.coco_json import json_text, reference
-from upmap.kernels.coco_json.contract import Kind, Source
+from upmap.kernels.coco_json.contract import File, Kind
 
 __all__ = ["explain"]
 
@@ -28,7 +28,7 @@ LOOKAHEAD = 256  # bytes after the place where the native reader stopped; messag
 VALUES = {b"[": [], b"{": {}, b'"': "", b"t": True, b"f": False, b"n": None}  # by first byte
 
 
-def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
+def explain(source: File, kind: Kind, refusal: Refusal) -> None:
     """Raises the error that the reference raises for the whole file; returns if it is not known.
 
     Args:
@@ -57,7 +57,7 @@ def explain(source: Source, kind: Kind, refusal: Refusal) -> None:
             raise reference.type_error("array", _sample(file, begin, end), within)
 
 
-def _open_whole(source: Source) -> AbstractContextManager[BinaryIO]:
+def _open_whole(source: File) -> AbstractContextManager[BinaryIO]:
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 

@@ -155,15 +155,17 @@ class Reading {
         thread_.emplace(1, work_);
     }
 
-    // Waits for the end of the reading. May be called once: it takes the sections' memory.
+    // Waits for the end of the reading. It hands the memory on, so another call reads again.
     nb::object columns() {
         {
             nb::gil_scoped_release release;
             thread_.reset();
-            if (!is_done_) read_file(path_, thread_count_, outcome_);  // no thread could be started
+            if (!is_done_) read_file(path_, thread_count_, outcome_);
         }
         if (failure_) std::rethrow_exception(failure_);
-        return to_columns(outcome_);
+        is_done_ = false;
+        Outcome<Sections> outcome = std::exchange(outcome_, {});
+        return to_columns(outcome);
     }
 
   private:
@@ -171,7 +173,7 @@ class Reading {
     int thread_count_;
     Outcome<Sections> outcome_;
     std::exception_ptr failure_;
-    bool is_done_ = false;
+    bool is_done_ = false;  // also if no thread could be started
     std::function<void()> work_;
     std::optional<upmap::HelperThreads> thread_;  // joined before anything above is destroyed
 

@@ -1,6 +1,6 @@
 """The reference reader of COCO JSON: Python's json, then one record at a time.
 
-Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 reads them.
+File: the data and results formats of cocodataset.org, as pycocotools 2.0.11 reads them.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from upmap.kernels import FormatError
-from upmap.kernels.coco_json.contract import Columns, Kind, Source
+from upmap.kernels.coco_json.contract import Columns, File, Kind
 from upmap.kernels.coco_json.json_text import (
     MAX_DEPTH,
     MAX_NEAR,
@@ -59,7 +59,7 @@ TYPE_NAMES: dict[type, str] = {
 Record = dict[str, Any]
 
 
-def instances(source: Source) -> Columns:
+def instances(source: File) -> Columns:
     """See `upmap.kernels.coco_json.instances`; errors do not name the path."""
     whole = validate_whole(_parse_json(source), "instances")
     arrays = {key: _array(_require(whole, key, ""), key) for key in SECTIONS}
@@ -84,7 +84,7 @@ def instances(source: Source) -> Columns:
     }
 
 
-def results(source: Source) -> Columns:
+def results(source: File) -> Columns:
     """See `upmap.kernels.coco_json.results`; errors do not name the path."""
     rows = validate_whole(_parse_json(source), "results")
     image_id, category_id, bbox, score = _columns(rows, "", 4)
@@ -112,7 +112,7 @@ def read_record(section: str, value: Any, where: str) -> tuple[Any, ...]:
     return RECORDS[section](value, where)
 
 
-def _parse_json(source: Source) -> Any:
+def _parse_json(source: File) -> Any:
     """Parses the whole file.
 
     Raises:

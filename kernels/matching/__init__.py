@@ -15,10 +15,9 @@ from upmap.kernels import Implementation, import_native, select_implementation
 from upmap.kernels.columns import (
     Column,
     validate_columns,
-    validate_count,
-    validate_threads,
     validate_within,
 )
+from upmap.kernels.counts import validate_count, validate_threads
 from upmap.kernels.matching.contract import (
     CLAIMABLE,
     CROWD,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.kernels.counts import MAX_CLASSES, MAX_DETECTIONS, MAX_THRESHOLDS
+
 __all__ = [
     "CLAIMABLE",
     "CROWD",
@@ -27,9 +29,6 @@ __all__ = [
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2  # status of a detection
 CLAIMABLE, NEVER_CLAIMED, CROWD = 0, 1, 2  # kind of a ground truth
-MAX_THRESHOLDS = 64  # the native kernel keeps one bit per threshold and ground truth
-MAX_CLASSES = 2**24  # some hundred megabytes, whether boxes use them or not
-MAX_DETECTIONS = 2**31 - 1  # per image and class: ranks are int32
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import FormatError, Implementation, import_native, select_implementation
-from upmap.kernels.columns import exact_array, validate_threads, validate_within
+from upmap.kernels.columns import exact_array, validate_within
+from upmap.kernels.counts import validate_threads
 from upmap.kernels.voc_files.contract import (
     Annotations,
     Columns,

@@ -1,15 +1,16 @@
 """Evaluations as data for other programs: JSON and CSV."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from upmap.metrics.protocols import Protocol
-from upmap.metrics.scores import ClassScores, Evaluation
-
 if TYPE_CHECKING:
     from upmap.metrics.cross_check import Comparison
+    from upmap.metrics.protocols import Protocol
+    from upmap.metrics.scores import ClassScores, Evaluation
 
 __all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json"]
 
@@ -22,7 +23,7 @@ BEGINNINGS = (b'{\n "schema"', b"protocol,name,")
 def as_json(
     evaluations: Sequence[Evaluation],
     inputs: Mapping[str, Any],
-    checks: Sequence[Sequence["Comparison"]] = (),
+    checks: Sequence[Sequence[Comparison]] = (),
 ) -> str:
     """The report as JSON: floats at full precision, undefined as null.
 

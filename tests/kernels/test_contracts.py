@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from upmap.kernels import OPERATIONS, columns, matching
+from upmap.kernels import OPERATIONS, columns, counts, matching
 from upmap.kernels.coco_json import json_text, reference
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
@@ -62,7 +62,7 @@ SHARED = [
     (matching.CLAIMABLE, "matching", "CLAIMABLE kClaimable"),
     (matching.NEVER_CLAIMED, "matching", "NEVER_CLAIMED kNeverClaimed"),
     (matching.CROWD, "matching", "CROWD kCrowd"),
-    (columns.MAX_THREADS, ".", "kMaxThreads"),
+    (counts.MAX_THREADS, ".", "kMaxThreads"),
     (columns.LARGEST, "voc_files", "LARGEST kMaxCoordinate"),
     (columns.LARGEST_IMAGE, "voc_files", "LARGEST_IMAGE kMaxImageSide"),
     (json_text.MAX_DEPTH, "coco_json", "MAX_DEPTH kMaxDepth"),

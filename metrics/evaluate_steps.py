@@ -1,0 +1,177 @@
+"""The steps of `metrics.evaluate` from its options to its reports."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from upmap.detection.formats import coco_files, open_sources, read, recognize_format
+from upmap.detection.tables import Detections, GroundTruth, with_classes
+from upmap.errors import InputError, abbreviate_list
+from upmap.files import is_stdout, write_bytes
+from upmap.kernels import matching, select_implementation
+from upmap.metrics.api import mean_average_precision
+from upmap.metrics.protocols import PROTOCOLS, Protocol
+from upmap.metrics.protocols.overrides import override_protocol
+from upmap.metrics.reports.records import as_csv, as_json
+from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
+from upmap.metrics.scores import Evaluation
+
+if TYPE_CHECKING:
+    from upmap.metrics.cross_check import Comparison
+    from upmap.metrics.evaluate import Options
+
+__all__ = ["evaluate"]
+
+DEFAULT_PROTOCOLS = {"voc": ("voc2007", "voc2010"), "coco": ("coco",)}
+
+
+def evaluate(options: "Options", *, is_sample: bool) -> int:
+    """Evaluates and prints; returns 1 if a cross-check shows a difference, else 0.
+
+    Args:
+        options: What the command line asks for, with both inputs opened.
+        is_sample: Whether the inputs are the bundled sample.
+    """
+    select_implementation(matching.IMPLEMENTATIONS, options.impl)  # raises if it is not built
+    options = settle_inputs(options)
+    protocols = select_protocols(options)
+    ground_truth, detections = read_tables(options)
+    if options.impl is None and matching.native is None:
+        print(
+            "note: without the native kernels this is slow: python -m upmap.kernels",
+            file=sys.stderr,
+        )
+    evaluations = [
+        mean_average_precision(
+            ground_truth,
+            detections,
+            protocol=protocol,
+            impl=options.impl,
+            threads=options.threads,
+        )
+        for protocol in protocols
+    ]
+    checks = compare_all(options, ground_truth, detections, protocols)
+    inputs = describe_inputs(options, ground_truth, detections)
+    write_reports(options, inputs, evaluations, checks, is_sample=is_sample)
+    return int(not all(row.agrees for rows in checks for row in rows))
+
+
+def settle_inputs(options: "Options") -> "Options":
+    """The options with the formats of both inputs and the image set that their names settle."""
+    truth, detections = open_sources(
+        options.ground_truth,
+        options.detections,
+        format=options.format,
+        image_set=options.image_set,
+    )
+    return replace(options, ground_truth=truth, detections=detections, image_set=truth.image_set)
+
+
+def compare_all(
+    options: "Options",
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocols: Sequence[Protocol],
+) -> list[list["Comparison"]]:
+    """Compares with pycocotools under each protocol; empty without --cross-check."""
+    if not options.cross_check:
+        return []
+    from upmap.metrics.cross_check import compare_with_pycocotools
+
+    files = None
+    if options.class_names is None:  # otherwise the ids are not those of the ground truth
+        files = coco_files(
+            options.ground_truth,
+            options.detections,
+            format=options.format,
+            image_set=options.image_set,
+        )
+    return [
+        compare_with_pycocotools(
+            ground_truth, detections, protocol, files=files, show_progress=True
+        )
+        for protocol in protocols
+    ]
+
+
+def select_protocols(options: "Options") -> list[Protocol]:
+    """The protocols of --protocol, or those of the ground truth's format, with all changes."""
+    names = options.protocols
+    if not names:
+        names = DEFAULT_PROTOCOLS[
+            options.format or recognize_format(options.ground_truth, "ground truth")
+        ]
+    return [
+        override_protocol(
+            PROTOCOLS[name],
+            iou=options.iou,
+            max_dets=options.max_dets,
+            settings=options.settings,
+        )
+        for name in names
+    ]
+
+
+def read_tables(options: "Options") -> tuple[GroundTruth, Detections]:
+    """Reads both inputs, restricted to the classes of --classes."""
+    ground_truth, detections = read(
+        options.ground_truth,
+        options.detections,
+        format=options.format,
+        image_set=options.image_set,
+        class_names=options.class_names,
+        threads=options.threads,
+        show_progress=True,
+    )
+    names = ground_truth.catalog.classes
+    if unknown := [name for name in options.classes if name not in names]:
+        raise InputError(
+            f"--classes: no class {unknown[0]!r}; there are {abbreviate_list([*names], 20)}"
+        )
+    classes = tuple(name for name in names if not options.classes or name in options.classes)
+    return with_classes(ground_truth, classes), with_classes(detections, classes)
+
+
+def describe_inputs(
+    options: "Options", ground_truth: GroundTruth, detections: Detections
+) -> dict[str, str | int | None]:
+    """Paths and counts of what is evaluated."""
+    return {
+        "ground_truth": str(options.ground_truth),
+        "detections": str(options.detections),
+        "image_set": options.image_set,
+        "images": len(ground_truth.catalog.images),
+        "classes": len(ground_truth.catalog.classes),
+        "ground_truth_boxes": len(ground_truth),
+        "difficult": int(ground_truth.difficult.sum()),
+        "crowd": int(ground_truth.crowd.sum()),
+        "detection_boxes": len(detections),
+    }
+
+
+def write_reports(
+    options: "Options",
+    inputs: Mapping[str, str | int | None],
+    evaluations: Sequence[Evaluation],
+    checks: Sequence[Sequence["Comparison"]],
+    *,
+    is_sample: bool = False,
+) -> None:
+    """Prints the tables, unless a report goes to stdout, and writes the reports."""
+    reports = []
+    if options.json is not None:
+        reports.append((options.json, as_json(evaluations, inputs, checks)))
+    if options.csv is not None:
+        reports.append((options.csv, as_csv(evaluations)))
+    if not any(is_stdout(path) for path, _ in reports):
+        if is_sample:
+            print(
+                "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
+            )
+        tables = [as_text(evaluations), *map(comparison_text, checks)]
+        # Flushed, so that it is printed even if writing a report fails.
+        print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
+    for path, text in reports:
+        write_bytes(path, text.encode("utf-8", "backslashreplace"))
