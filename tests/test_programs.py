@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import upmap.metrics.evaluate
+import upmap.metrics.evaluate_steps
 from tests.detection.small_files import COCO, VOC, put
 from upmap.__main__ import PROGRAMS
 from upmap.__main__ import main as upmap_main
@@ -265,7 +265,7 @@ def test_an_option_out_of_range_is_one_line_and_2_before_the_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upmap.metrics.evaluate, "read", None)  # would fail if it were called
+    monkeypatch.setattr(upmap.metrics.evaluate_steps, "read", None)  # would fail if it were called
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     words = [
         word.replace("{tmp}", str(tmp_path)).replace("{name}", tmp_path.name) for word in option
@@ -296,7 +296,7 @@ def test_the_table_is_there_even_if_a_report_fails(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(upmap.metrics.evaluate, "write_bytes", full)
+    monkeypatch.setattr(upmap.metrics.evaluate_steps, "write_bytes", full)
     assert evaluate([*coco, "--csv", "r.csv"]) == 74
     printed = capsys.readouterr()
     assert "protocol  metric" in printed.out
