@@ -58,7 +58,13 @@ def mean_average_precision(
     1.0
     """
     if isinstance(ground_truth, Named) and isinstance(detections, Named):
-        tables = read(ground_truth, detections, image_set=image_set, class_names=class_names)
+        tables = read(
+            ground_truth,
+            detections,
+            image_set=image_set,
+            class_names=class_names,
+            threads=threads,
+        )
     elif class_names is not None:
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
     else:

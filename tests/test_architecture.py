@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,12 +99,27 @@ def test_the_native_kernels_are_built_and_come_first(operation: str) -> None:
 def test_the_stub_of_a_native_module_names_what_it_has(operation: str) -> None:
     native = pytest.importorskip(f"upmap.kernels.{operation}.native")
     stub = ast.parse((ROOT / "kernels" / operation / "native.pyi").read_text("utf-8"))
-    stubs = {node.name: node for node in stub.body if isinstance(node, ast.FunctionDef)}
+    definitions = [node for node in stub.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     public = {name for name in vars(native) if not name.startswith("_")}
-    assert set(stubs) == public
-    for name, node in stubs.items():
-        for argument in node.args.args:
-            assert f"{argument.arg}: " in getattr(native, name).__doc__
+    assert {node.name for node in definitions} == public
+    for node in definitions:
+        value = getattr(native, node.name)
+        if isinstance(node, ast.FunctionDef):
+            assert_documented(value, node)
+            continue
+        methods = {
+            method.name: method for method in node.body if isinstance(method, ast.FunctionDef)
+        }
+        public = {name for name in vars(value) if not name.startswith("__")}
+        assert set(methods) - {"__init__"} == public
+        for name, method in methods.items():
+            assert_documented(getattr(value, name), method)
+
+
+def assert_documented(function: Any, stub: ast.FunctionDef) -> None:
+    """The signature that nanobind writes in a docstring has the stub's arguments."""
+    for argument in stub.args.args:
+        assert argument.arg == "self" or f"{argument.arg}: " in function.__doc__
 
 
 @pytest.mark.parametrize("name", MODULES)
