@@ -12,6 +12,7 @@ __all__ = ["Keys", "UnknownKeys", "find_places", "find_unknown", "keys_as_list"]
 
 Keys = NDArray[np.int64] | list[str]  # all integers, or all text
 MAX_TABLE_SPAN = 2**22  # keys from the lowest to the highest, up to which a table is made of them
+LOWEST = -(2**63)  # of int64
 BLOCK = 2**14  # keys looked up at a time: their intermediate arrays stay in the cache
 
 
@@ -47,7 +48,8 @@ def find_places(keys: Keys, among: Sequence[ImageId]) -> NDArray[np.int32]:
         place = {value: i for i, value in enumerate(among)}
         return np.array([place.get(key, -1) for key in keys], np.int32)
     known = np.array(among, np.int64)
-    if int(known[-1]) - int(known[0]) < MAX_TABLE_SPAN:
+    low, high = int(known[0]), int(known[-1])
+    if high - low < MAX_TABLE_SPAN and low > LOWEST:
         return _places_by_table(keys, known)
     at = np.searchsorted(known, keys).clip(max=len(known) - 1)
     return np.where(known[at] == keys, at, -1).astype(np.int32)

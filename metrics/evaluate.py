@@ -4,14 +4,13 @@ What the command line says is known before numpy is imported, so that the files 
 `evaluate_steps` has what follows.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import upmap
-from upmap.console import Parser, describe_command, run
+from upmap.console import Parser, describe_command, run, run_process
 from upmap.detection.inputs import Named, open_arguments, start_reading
 from upmap.files import check_outputs
 from upmap.kernels import Implementation
@@ -169,4 +168,4 @@ def open_inputs(options: Options) -> Options:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process(main)

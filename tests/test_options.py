@@ -429,7 +429,7 @@ def test_the_number_of_threads_reaches_what_reads_and_evaluates(
 
         monkeypatch.setattr(module, name, recorded)
 
-    evaluate = importlib.import_module("upmap.metrics.evaluate")
+    evaluate = importlib.import_module("upmap.metrics.evaluate_steps")
     convert = importlib.import_module("upmap.detection.convert")
     for module, name in ((evaluate, "read"), (evaluate, "mean_average_precision")):
         record(module, name)

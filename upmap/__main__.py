@@ -6,13 +6,13 @@ A program is imported only when it is the one that runs.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from upmap import __version__
-from upmap.console import suggest
+from upmap.console import run_process, suggest
 from upmap.errors import as_line
 
-__all__ = ["PROGRAMS", "Program", "main"]
+__all__ = ["PROGRAMS", "Program", "main", "run"]
 
 
 class Program(NamedTuple):
@@ -21,14 +21,18 @@ class Program(NamedTuple):
     Attributes:
         module: The module whose `main` runs it.
         description: One line for `upmap --help`.
+        is_short: Whether it is run by `run_process`.
     """
 
     module: str
     description: str
+    is_short: bool = False
 
 
 PROGRAMS = {
-    "evaluate": Program("upmap.metrics.evaluate", "evaluate object detections: VOC mAP, COCO AP"),
+    "evaluate": Program(
+        "upmap.metrics.evaluate", "evaluate object detections: VOC mAP, COCO AP", is_short=True
+    ),
     "convert": Program("upmap.detection.convert", "convert annotations and detections"),
     "train": Program("upmap.segmentation.train", "train a segmentation model"),
     "predict": Program("upmap.segmentation.predict", "label images with a trained model"),
@@ -71,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def run() -> NoReturn:
+    """The command `upmap`: `main` as the whole process."""
+    if PROGRAMS.get(" ".join(sys.argv[1:2]), PROGRAMS["train"]).is_short:
+        run_process(main)
+    sys.exit(main())
+
+
 def _usage() -> str:
     width = max(map(len, PROGRAMS))
     lines = [f"  {name:<{width}}  {program.description}" for name, program in PROGRAMS.items()]
@@ -78,4 +89,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

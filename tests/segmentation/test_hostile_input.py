@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from upmap.console import Parser
 from upmap.detection import InputError
 from upmap.options import add_flags, parse_options
 from upmap.segmentation import compare, export, predict, train
@@ -41,7 +42,7 @@ SMALL = ("--model.width", "4", "--model.depth", "2", "--device", "cpu")
 
 
 def parser_of(kind: type) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_flags(parser, kind)
     return parser
 

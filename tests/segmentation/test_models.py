@@ -166,7 +166,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
         ({"placement": "beside"}, "placement must be one of before, after"),
         ({"classes": 0}, "classes must be at least 1"),
         ({"decoder_width": 0.0}, r"decoder_width must lie in \(0, 64.0\], not 0.0"),
-        ({"upsampling": "magic"}, "no upsampling operator 'magic'"),
+        ({"upsampling": "magic"}, r"upsampling must be one of bilinear, .*, not 'magic'"),
         ({"upsampling_options": {"blur": True}}, "bilinear: .*'blur'"),
         ({"architecture": "fcn32s"}, "fcn32s needs features at stride 32.*1, 2, 4, 8: set depth"),
         ({"encoder": "resnet18", "upsampling": "max_unpooling"}, "needs the plain encoder"),
