@@ -78,12 +78,12 @@ MACROS = words("""
 # Offenders that there still are, for each rule: these numbers may only shrink.
 REMAINING = {
     "participles": 15,
-    "banned names": 360,
+    "banned names": 192,
     "long functions": 0,
     "positional parameters": 4,
     "namesakes": 3,
-    "macros": 7,
-    "long lines": 37,
+    "macros": 0,
+    "long lines": 0,
 }
 
 # Names that may stay, with reasons.
