@@ -431,8 +431,8 @@ def test_the_number_of_threads_reaches_what_reads_and_evaluates(
 
     evaluate = importlib.import_module("upmap.metrics.evaluate_steps")
     convert = importlib.import_module("upmap.detection.convert")
-    for module, name in ((evaluate, "read"), (evaluate, "mean_average_precision")):
-        record(module, name)
+    for name in ("read", "match", "evaluate_matches"):
+        record(evaluate, name)
     for name in ("read", "read_ground_truth"):
         record(convert, name)
     assert upmap(["evaluate", "--threads", "3", "--protocol", "coco"]) == 0
@@ -441,7 +441,7 @@ def test_the_number_of_threads_reaches_what_reads_and_evaluates(
     assert upmap(["convert", voc, *to, str(tmp_path / "truth")]) == 0
     assert upmap(["convert", voc, f"{voc}/results", *to, str(tmp_path / "both")]) == 0
     assert passed == [
-        *(("read", 3), ("mean_average_precision", 3)),
+        *(("read", 3), ("match", 3), ("evaluate_matches", 3)),
         *(("read_ground_truth", 2), ("read", 2)),
     ]
 
