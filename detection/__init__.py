@@ -1,4 +1,4 @@
-"""The nouns of detection: tables of boxes, and the file formats that they come from."""
+"""Tables of ground truth and detections, and the file formats that they are read from."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -67,6 +67,11 @@ def test_the_imports_for_type_checkers_are_the_exported_names() -> None:
     assert sorted(names) == sorted(upmap.__all__)
 
 
+def test_the_command_line_is_read_and_the_files_begin_to_be_before_numpy_is_imported() -> None:
+    statement = "import upmap.metrics.evaluate, upmap.kernels.coco_json, upmap.detection.inputs"
+    assert "numpy" not in loaded_by(statement)
+
+
 def test_evaluating_the_sample_is_light() -> None:
     statement = "from upmap.metrics.evaluate import main; main([])"
     assert loaded_by(statement) & HEAVY == set()

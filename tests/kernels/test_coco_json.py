@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,62 @@ def test_memory_that_is_not_there_is_a_memory_error(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert set(ended.stdout.splitlines()) == {"60000", "MemoryError"}
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_a_file_read_in_the_background_has_the_columns_of_one_read_at_once(
+    threads: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(long_results(30_000))
+    expected = coco_json.results(path)
+    reading = coco_json.start_reading("results", path, threads=threads)
+    assert reading is not None
+    for _ in range(2):  # the second time the file is read again
+        columns = coco_json.results(reading)
+        for field in fields(columns):
+            values = getattr(columns, field.name)
+            np.testing.assert_array_equal(values, getattr(expected, field.name))
+
+
+@pytest.mark.parametrize("content", [b"", b"[{]", b'{"images": 3}', b'[{"image_id": 1}]', b"[1e]"])
+def test_what_is_wrong_with_a_file_read_in_the_background_is_said_as_at_once(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    reading = coco_json.start_reading("results", path)
+    with pytest.raises(FormatError) as expected:
+        coco_json.results(path)
+    with pytest.raises(FormatError) as error:
+        coco_json.results(reading)
+    assert str(error.value) == str(expected.value)
+
+
+def test_a_file_that_is_not_there_and_a_folder_are_os_errors_in_the_background_too(
+    tmp_path: Path,
+) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(OSError, match=re.escape(str(path))):
+            coco_json.instances(coco_json.start_reading("instances", path))
+
+
+def test_a_reading_that_nobody_asks_for_ends_with_its_object(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(long_results(30_000))
+    for _ in range(20):
+        coco_json.start_reading("results", path)
+
+
+def test_the_reference_reads_what_is_read_in_the_background_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(long_results(10))
+    reading = coco_json.start_reading("results", path)
+    assert len(coco_json.results(reading, impl="reference").score) == 10
+    monkeypatch.setenv("UPMAP_IMPL", "reference")
+    assert coco_json.start_reading("results", path) is None
 
 
 MISTAKES = {
