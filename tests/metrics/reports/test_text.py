@@ -36,8 +36,8 @@ def test_paths_below_the_current_folder_are_relative_and_escaped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     paths = {"ground_truth": str(tmp_path / "a/b"), "detections": str(tmp_path.parent / "x\x1b")}
-    text = inputs_text(INPUTS | paths | {"image_set": "te\nst"})
-    assert text.splitlines()[0].startswith("ground truth  a/b, image set te\\nst: 5,000")
+    text = inputs_text(INPUTS | paths | {"image_set": "test\nset"})
+    assert text.splitlines()[0].startswith("ground truth  a/b, image set test\\nset: 5,000")
     assert text.splitlines()[1].startswith(f"detections    {tmp_path.parent}/x\\x1b: ")
 
 
