@@ -1,4 +1,4 @@
-// A cursor over JSON text, as strict as Python's json module, that reads the values asked for and
+// A cursor over JSON text, as strict as Python's json module (which takes NaN and Infinity), that reads the values asked for and
 // steps over the others without making anything of them. Source: RFC 8259.
 //
 // The text must be followed by kPadding zero bytes: a zero is no part of any value, so the end
@@ -327,6 +327,8 @@ class Cursor {
             case 't': skip_literal("true"); break;
             case 'f': skip_literal("false"); break;
             case 'n': skip_literal("null"); break;
+            case 'N': skip_literal("NaN"); break;
+            case 'I': skip_literal("Infinity"); break;
             default: skip_number();
         }
     }
@@ -338,7 +340,10 @@ class Cursor {
 
     // The grammar of scan_decimal, without the value and so eight digits at a time.
     void skip_number() {
-        accept('-');
+        if (accept('-') && *p == 'I') {
+            skip_literal("Infinity");
+            return;
+        }
         if (!accept('0')) skip_digits();
         if (accept('.')) skip_digits();
         if ((*p | 0x20) == 'e') {
@@ -358,6 +363,10 @@ class Cursor {
 
     // Any number has a double; an integer that int64 holds is kept exactly, too.
     void read_number(Value& value) {
+        if (*p == 'N' || *p == 'I' || (*p == '-' && p[1] == 'I')) {
+            read_constant(value);
+            return;
+        }
         Decimal decimal;
         if (!scan_decimal<true>(p, decimal)) throw Malformed{};
         if (decimal.is_integer && fits_int64(decimal)) {
@@ -369,6 +378,16 @@ class Cursor {
             value.kind = decimal.is_integer ? Kind::kLargeInteger : Kind::kFloat;
             value.number = nearest_double(decimal);
         }
+    }
+
+    // What is no number of JSON, but written by json.dump and pandas.
+    void read_constant(Value& value) {
+        const bool is_negative = accept('-');
+        const double infinity = std::numeric_limits<double>::infinity();
+        value.kind = Kind::kFloat;
+        value.number = is_negative ? -infinity : infinity;
+        if (*p == 'N') value.number = std::numeric_limits<double>::quiet_NaN();
+        skip_literal(*p == 'N' ? "NaN" : "Infinity");
     }
 
     static bool fits_int64(const Decimal& decimal) {
