@@ -1,7 +1,7 @@
 """The bounding box of a mask in COCO's run-length encoding.
 
-Source: rleFrString and rleToBbox of pycocotools 2.0.11 (maskApi.c), whose numbers these are. Lengths
-are validated here: a file cannot make anything run beyond its end.
+Source: rleFrString and rleToBbox of pycocotools 2.0.11 (maskApi.c), whose numbers these are.
+Lengths are validated here: a file cannot make anything run beyond its end.
 """
 
 from typing import Any

@@ -193,7 +193,9 @@ def _array(value: Any, key: str) -> list[Any]:
 
 def _columns(rows: list[Any], within: str, width: int) -> list[list[Any]]:
     """The values of an array's records, one list for each of the `width` values of a record."""
-    return _transpose([read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)], width)
+    return _transpose(
+        [read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)], width
+    )
 
 
 def _transpose(records: list[tuple[Any, ...]], width: int) -> list[list[Any]]:

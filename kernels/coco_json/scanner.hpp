@@ -1,5 +1,6 @@
-// A cursor over JSON text, as strict as Python's json module (which takes NaN and Infinity), that reads the values asked for and
-// steps over the others without making anything of them. Source: RFC 8259.
+// A cursor over JSON text, as strict as Python's json module (which takes NaN and Infinity), that
+// reads the values asked for and steps over the others without making anything of them. Source:
+// RFC 8259.
 //
 // The text must be followed by kPadding zero bytes: a zero is no part of any value, so the end
 // needs no test of its own, and words of eight bytes may be read anywhere.
