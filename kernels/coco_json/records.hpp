@@ -42,6 +42,14 @@ struct Ids {
     std::vector<std::string> texts;
 
     bool push(const Value& value, bool may_be_text, bool may_be_null) {
+        if (value.kind == Kind::kInteger && value.integer != kNoId) {
+            numbers.push_back(value.integer);
+            return true;
+        }
+        return push_unusual(value, may_be_text, may_be_null);
+    }
+
+    bool push_unusual(const Value& value, bool may_be_text, bool may_be_null) {
         int64_t integer;
         if (is_whole(value, integer)) {
             numbers.push_back(integer);

@@ -364,12 +364,11 @@ class Cursor {
 
     // Any number has a double; an integer that int64 holds is kept exactly, too.
     void read_number(Value& value) {
-        if (*p == 'N' || *p == 'I' || (*p == '-' && p[1] == 'I')) {
-            read_constant(value);
+        Decimal decimal;
+        if (!scan_decimal<true>(p, decimal)) {
+            read_constant(value, decimal);
             return;
         }
-        Decimal decimal;
-        if (!scan_decimal<true>(p, decimal)) throw Malformed{};
         if (decimal.is_integer && fits_int64(decimal)) {
             const uint64_t bits = decimal.is_negative ? 0 - decimal.mantissa : decimal.mantissa;
             value.kind = Kind::kInteger;
@@ -381,14 +380,18 @@ class Cursor {
         }
     }
 
-    // What is no number of JSON, but written by json.dump and pandas.
-    void read_constant(Value& value) {
-        const bool is_negative = accept('-');
+    // What is no number of JSON, but written by json.dump and pandas; `decimal` is what was read
+    // before, at most a sign. Seldom, so kept out of the way of numbers.
+    [[gnu::noinline, gnu::cold]] void read_constant(Value& value, const Decimal& decimal) {
+        const bool is_negative = decimal.is_negative;
+        if (p != decimal.begin + is_negative) throw Malformed{};
         const double infinity = std::numeric_limits<double>::infinity();
+        const bool is_nan = *p == 'N' && !is_negative;
         value.kind = Kind::kFloat;
-        value.number = is_negative ? -infinity : infinity;
-        if (*p == 'N') value.number = std::numeric_limits<double>::quiet_NaN();
-        skip_literal(*p == 'N' ? "NaN" : "Infinity");
+        value.number = is_nan        ? std::numeric_limits<double>::quiet_NaN()
+                       : is_negative ? -infinity
+                                     : infinity;
+        skip_literal(is_nan ? "NaN" : "Infinity");
     }
 
     static bool fits_int64(const Decimal& decimal) {
