@@ -171,6 +171,8 @@ def read(
         threads=threads,
     )
     checks.check_classes(truth, table, detections_source.path)
+    if DETECTION_READERS[detections_source.format].has_class_ids and class_names is None:
+        checks.check_shift(truth, table, detections_source.path)
     truth, table = align(truth, table)
     checks.check_boxes(table, detections_source.path)
     return truth, table

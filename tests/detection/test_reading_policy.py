@@ -257,6 +257,19 @@ def test_classes_that_are_off_by_one_are_loud(tmp_path: Path, step: int) -> None
     assert f"counted from {0 if step < 0 else 1}" in str(note)
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_classes_that_are_off_by_one_within_the_listed_ones_are_loud(
+    tmp_path: Path, step: int
+) -> None:
+    names = [{"id": i, "name": f"class {i}"} for i in range(5)]
+    rows = [row | {"category_id": row["category_id"] + step} for row in results()]
+    layer = {"truth.json": json.dumps(instances(categories=names)), "found.json": json.dumps(rows)}
+    _, _, notes = read_coco(tmp_path, layer)
+    loud = [str(note) for note in notes if note.kind == "classes-off-by-one"]
+    assert len(loud) == step
+    assert all("3 of 3 are of a class of their image if -1 is added" in text for text in loud)
+
+
 def test_rows_that_stand_there_again_count_once(tmp_path: Path) -> None:
     truth = instances()
     truth["categories"] *= 3

@@ -231,6 +231,18 @@ def test_a_wrong_array_is_replaced_by_a_right_one_of_the_same_key(tmp_path: Path
     assert isinstance(native.instances(bytes(tmp_path / "a"), 1), dict)
 
 
+@pytest.mark.parametrize("image", ["1", "null", '""'])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_shortest_annotations_fit_into_the_memory_that_is_reserved(
+    image: str, threads: int, tmp_path: Path
+) -> None:
+    row = f'{{"bbox":[0,0,0,0],"image_id":{image},"category_id":1}}'
+    rows = ",".join([row] * 100_000)
+    (tmp_path / "a").write_text(f'{{"images":[],"categories":[],"annotations":[{rows}]}}')
+    columns = native.instances(bytes(tmp_path / "a"), threads)
+    assert len(columns["area"]) == 100_000
+
+
 def test_string_ids_stay_strings(tmp_path: Path) -> None:
     rows = [row | {"image_id": name} for row, name in zip(fuzz.RESULTS, "a\u00e9", strict=True)]
     (tmp_path / "a").write_text(json.dumps(rows))
