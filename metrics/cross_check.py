@@ -344,11 +344,11 @@ def _read_datasets(data: _Data, files: tuple[Input, Input]) -> _Datasets:
         truth = Dataset()
         truth.dataset = _parse_json(files[0])
         truth.createIndex()
-        detections = truth.loadRes(_known_results(_parse_json(files[1]), truth, data))
+        detections = truth.loadRes(_select_results(_parse_json(files[1]), truth, data))
     return _Datasets(truth, detections, catalog.images, catalog.class_ids)
 
 
-def _known_results(results: Any, truth: Any, data: _Data) -> list[Any]:
+def _select_results(results: Any, truth: Any, data: _Data) -> list[Any]:
     """The results on images of the ground truth; on others pycocotools refuses the file.
 
     Raises:
@@ -358,7 +358,8 @@ def _known_results(results: Any, truth: Any, data: _Data) -> list[Any]:
     rows = results["annotations"] if isinstance(results, dict) else results
     known = [row for row in rows if row["image_id"] in truth.imgs]
     are_ids = set(catalog.images) <= set(truth.imgs) and set(catalog.class_ids) <= set(truth.cats)
-    if not are_ids or len(known) < len(data.detections):
+    count = sum(row["category_id"] in truth.cats for row in known)
+    if not are_ids or count < len(data.detections):
         raise ValueError("ids are of other types")
     return known
 

@@ -251,7 +251,7 @@ def _result(row: Record, where: str) -> tuple[Any, ...]:
         _mask(row["segmentation"], f"{where}.segmentation")
         if is_mask
         else _bbox(_require(row, "bbox", where), f"{where}.bbox"),
-        _number(_require(row, "score", where), f"{where}.score"),
+        _number_or_text(_require(row, "score", where), f"{where}.score"),
         is_mask,
     )
 

@@ -180,6 +180,15 @@ def test_numbers_of_boxes_may_be_texts(tmp_path: Path, name: str, spelling: str)
     assert (truth.box[0, 0], truth.size[0, 1]) == (0, 0 if name == "bbox/3" else 19)
 
 
+def test_scores_and_areas_may_be_texts(tmp_path: Path) -> None:
+    truth = instances()
+    truth["annotations"] = texts(truth["annotations"], "area")
+    found = texts(results(), "score")
+    layer = {"truth.json": json.dumps(truth), "found.json": json.dumps(found)}
+    table, detections, _ = read_coco(tmp_path, layer)
+    assert [contents(table), contents(detections)] == expected_tables(tmp_path)
+
+
 @pytest.mark.parametrize("spelling", ["", "x", "nan", "inf", "1_0", "1e999", "0x1", "1 2", "٣"])
 def test_texts_that_are_no_numbers_are_refused_in_boxes(tmp_path: Path, spelling: str) -> None:
     layer = {"truth.json": changed(instances(), "annotations/0/bbox/0", spelling)}

@@ -321,7 +321,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(is_cut: bool, tmp_path:
 
 LIMITED = """
 import resource, sys
-import numpy
+import numpy  # is imported when columns are made: not under the limit
 from upmap.kernels import coco_json
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 for room in range(0, 64 << 20, 4 << 20):
