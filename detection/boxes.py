@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from upmap.detection.tables import Detections, Pixels, TableT
 
-__all__ = ["box_area", "convert_pixels", "inclusive_size", "xywh", "xyxy_from_xywh"]
+__all__ = [
+    "box_area",
+    "convert_pixels",
+    "inclusive_size",
+    "relabel_pixels",
+    "xywh",
+    "xyxy_from_xywh",
+]
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +72,22 @@ def convert_pixels(table: TableT, pixels: Pixels | Literal["corners"]) -> TableT
         return replace(table, pixels="inclusive", box=box)
     box = xyxy_from_xywh(np.concatenate([table.box[:, :2] - 1, table.size], axis=1))
     return replace(table, pixels="continuous", box=box)
+
+
+def relabel_pixels(table: TableT, pixels: Pixels) -> TableT:
+    """The table with the same corners in another convention, which covers other pixels.
+
+    An area that is derived from the sides follows them.
+    """
+    if pixels == table.pixels:
+        return table
+    if pixels == "continuous":
+        return _as_they_stand(table)
+    size = inclusive_size(table.box)
+    if isinstance(table, Detections):
+        return replace(table, pixels="inclusive", size=size)
+    area = np.where(table.area == box_area(table.size), box_area(size), table.area)
+    return replace(table, pixels="inclusive", size=size, area=area)
 
 
 def _as_they_stand(table: TableT) -> TableT:

@@ -91,6 +91,20 @@ class Input:
             return first_character(self.path)
         return self.data[:4096].removeprefix(BOM).lstrip()[:1]
 
+    def first_line(self) -> str:
+        """The first line with anything on it, cut at 4 kB; empty if it is not UTF-8 text.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        if self.data is None:
+            with translate_errors(self.path), self.path.open("rb") as file:
+                beginning = file.read(4096)
+        else:
+            beginning = self.data[:4096]
+        text = beginning.removeprefix(BOM).decode("utf-8", "ignore").lstrip()
+        return text.split("\n", 1)[0]
+
     def text(self) -> str:
         """The text, without a byte order mark.
 

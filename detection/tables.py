@@ -46,6 +46,8 @@ class Catalog:
         sizes: int64 [I, 2], width and height in px; 0 where the source does not say.
         has_class_ids: Whether class_ids are the source's own.
         has_numbers: Whether the classes are integer labels that nothing names.
+        class_keys: The texts by which the source's files name the classes, where those are no
+            numbers; else empty.
     """
 
     images: tuple[ImageId, ...]
@@ -57,6 +59,7 @@ class Catalog:
     )
     has_class_ids: bool = field(default=True, compare=False)
     has_numbers: bool = field(default=False, compare=False)
+    class_keys: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.class_ids:
@@ -266,7 +269,7 @@ def with_classes(table: TableT, classes: tuple[str, ...]) -> TableT:
     known = dict(zip(catalog.classes, catalog.class_ids, strict=True))
     spare = count(max(known.values(), default=0) + 1)
     ids = tuple(known[name] if name in known else next(spare) for name in classes)
-    return _reindex(table, replace(catalog, classes=classes, class_ids=ids), "label")
+    return _reindex(table, replace(catalog, classes=classes, class_ids=ids, class_keys=()), "label")
 
 
 def with_images(table: TableT, images: tuple[ImageId, ...]) -> TableT:

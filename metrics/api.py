@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeGuard
 from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from upmap.detection.formats import read
 from upmap.detection.formats.class_names import ClassNamesSource
+from upmap.detection.ids import ImageKey
 from upmap.detection.inputs import Named
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels import Implementation
@@ -25,6 +26,7 @@ def mean_average_precision(
     protocol: Protocol,
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
+    image_key: ImageKey | None = None,
     classes: ClassNames | None = None,
     threads: int = 0,
     impl: Implementation | None = None,
@@ -42,6 +44,7 @@ def mean_average_precision(
         image_set: For paths: the name of an image set, or a file that lists image ids.
         class_names: For paths: the class of each category id of a COCO results file, where the
             ground truth has no such ids; a mapping, or a file (see `upmap.read_detections`).
+        image_key: For paths: how the files name images, see `upmap.read_detections`.
         classes: For dicts: the names of integer labels.
         threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
@@ -64,6 +67,7 @@ def mean_average_precision(
             image_set=image_set,
             class_names=class_names,
             threads=threads,
+            image_key=image_key,
         )
     elif class_names is not None:
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")

@@ -344,8 +344,24 @@ def _read_datasets(data: _Data, files: tuple[Input, Input]) -> _Datasets:
         truth = Dataset()
         truth.dataset = _parse_json(files[0])
         truth.createIndex()
-        detections = truth.loadRes(_parse_json(files[1]))
+        detections = truth.loadRes(_select_results(_parse_json(files[1]), truth, data))
     return _Datasets(truth, detections, catalog.images, catalog.class_ids)
+
+
+def _select_results(results: Any, truth: Any, data: _Data) -> list[Any]:
+    """The results on images of the ground truth; on others pycocotools refuses the file.
+
+    Raises:
+        ValueError: If the file does not go by the ids of the ground truth.
+    """
+    catalog = data.ground_truth.catalog
+    rows = results["annotations"] if isinstance(results, dict) else results
+    known = [row for row in rows if row["image_id"] in truth.imgs]
+    are_ids = set(catalog.images) <= set(truth.imgs) and set(catalog.class_ids) <= set(truth.cats)
+    count = sum(row["category_id"] in truth.cats for row in known)
+    if not are_ids or count < len(data.detections):
+        raise ValueError("ids are of other types")
+    return known
 
 
 def _parse_json(file: Input) -> Any:

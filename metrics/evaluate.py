@@ -7,7 +7,7 @@ What the command line says is known before numpy is imported, so that the files 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import upmap
 from upmap.console import Parser, describe_command, run, run_process
@@ -55,6 +55,18 @@ def _list_formats() -> Iterable[str]:
     return FORMATS
 
 
+def _list_truth_formats() -> Iterable[str]:
+    from upmap.detection.formats import GROUND_TRUTH_READERS
+
+    return GROUND_TRUTH_READERS
+
+
+def _list_detection_formats() -> Iterable[str]:
+    from upmap.detection.formats import DETECTION_READERS
+
+    return DETECTION_READERS
+
+
 def _list_protocols() -> Iterable[str]:
     from upmap.metrics.protocols import PROTOCOLS
 
@@ -69,11 +81,15 @@ class Options:
         ground_truth: A file, a folder or -; neither this nor detections evaluates the sample.
         detections: A file, a folder or -.
         format: Format of both inputs; default: recognized by looking at the files.
+        gt_format: Format of the ground truth, where it is not that of both.
+        dt_format: Format of the detections, where it is not that of both.
         image_set: An image set of the devkit, or a file with an image id on each line; default: the
             one that the detections' file names speak of, else all images.
         class_names: Which class each category id of COCO results is, where the ground truth has no
             such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
+        image_key: How detections and lists name images; default: the one reading that fits.
         classes: Evaluate only these classes.
+        strict: Every warning about the input is an error.
         protocols: The protocols; default: both of VOC for VOC ground truth, coco for COCO ground
             truth.
         iou: IoU thresholds in place of the protocols' own.
@@ -89,9 +105,17 @@ class Options:
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH"), Flag(group=DATA)] = ""
     detections: Annotated[Named, Positional("DETECTIONS"), Flag(group=DATA)] = ""
     format: Annotated[str | None, Choices(_list_formats), Flag(metavar="NAME", group=DATA)] = None
+    gt_format: Annotated[
+        str | None, Choices(_list_truth_formats), Flag(metavar="NAME", group=DATA)
+    ] = None
+    dt_format: Annotated[
+        str | None, Choices(_list_detection_formats), Flag(metavar="NAME", group=DATA)
+    ] = None
     image_set: Annotated[str | None, Flag(metavar="NAME|FILE", group=DATA)] = None
     class_names: Annotated[Path | None, Flag(metavar="FILE", group=DATA)] = None
+    image_key: Annotated[Literal["id", "stem", "file_name"] | None, Flag(group=DATA)] = None
     classes: Annotated[tuple[str, ...], Flag(metavar="A,B", group=DATA)] = ()
+    strict: Annotated[bool, Flag(group=DATA)] = False
     protocols: Annotated[
         tuple[str, ...],
         Choices(_list_protocols),
@@ -157,14 +181,12 @@ def open_inputs(options: Options) -> Options:
     Pipes and standard input can be read only once.
     """
     truth, detections = open_arguments(options.ground_truth, options.detections)
-    if options.impl == "reference" or options.format not in (None, "coco"):
-        return replace(options, ground_truth=truth, detections=detections)
-    threads = options.threads
-    return replace(
-        options,
-        ground_truth=start_reading(truth, "instances", threads=threads),
-        detections=start_reading(detections, "results", threads=threads),
-    )
+    threads, is_native = options.threads, options.impl != "reference"
+    if is_native and (options.gt_format or options.format) in (None, "coco"):
+        truth = start_reading(truth, "instances", threads=threads)
+    if is_native and (options.dt_format or options.format) in (None, "coco"):
+        detections = start_reading(detections, "results", threads=threads)
+    return replace(options, ground_truth=truth, detections=detections)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from upmap.console import collect_notes
 from upmap.detection.formats import coco_files, open_sources, read, recognize_format
 from upmap.detection.tables import Detections, GroundTruth, with_classes
-from upmap.errors import InputError, abbreviate_list
+from upmap.errors import InputError, InputWarning, abbreviate_list
 from upmap.files import is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
 from upmap.metrics.matching import match
@@ -34,9 +35,10 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         is_sample: Whether the inputs are the bundled sample.
     """
     select_implementation(matching.IMPLEMENTATIONS, options.impl)  # raises if it is not built
-    options = settle_inputs(options)
-    protocols = select_protocols(options)
-    ground_truth, detections = read_tables(options)
+    with collect_notes(strict=options.strict) as notes:
+        options = settle_inputs(options)
+        protocols = select_protocols(options)
+        ground_truth, detections = read_tables(options)
     if options.impl is None and matching.native is None:
         print(
             "note: without the native kernels this is slow: python -m upmap.kernels",
@@ -47,7 +49,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     ]
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
-    write_reports(options, inputs, evaluations, checks, is_sample=is_sample)
+    write_reports(options, inputs, evaluations, checks, notes=notes, is_sample=is_sample)
     return int(not all(row.agrees for rows in checks for row in rows))
 
 
@@ -56,7 +58,8 @@ def settle_inputs(options: "Options") -> "Options":
     truth, detections = open_sources(
         options.ground_truth,
         options.detections,
-        format=options.format,
+        ground_truth_format=options.gt_format or options.format,
+        detections_format=options.dt_format or options.format,
         image_set=options.image_set,
     )
     return replace(options, ground_truth=truth, detections=detections, image_set=truth.image_set)
@@ -84,12 +87,7 @@ def compare_all(
 
     files = None
     if options.class_names is None:  # otherwise the ids are not those of the ground truth
-        files = coco_files(
-            options.ground_truth,
-            options.detections,
-            format=options.format,
-            image_set=options.image_set,
-        )
+        files = coco_files(options.ground_truth, options.detections, image_set=options.image_set)
     return [
         compare_with_pycocotools(
             ground_truth, detections, protocol, files=files, show_progress=True
@@ -102,9 +100,7 @@ def select_protocols(options: "Options") -> list[Protocol]:
     """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
     if not names:
-        names = DEFAULT_PROTOCOLS[
-            options.format or recognize_format(options.ground_truth, "ground truth")
-        ]
+        names = DEFAULT_PROTOCOLS[recognize_format(options.ground_truth, "ground truth")]
     return [
         override_protocol(
             PROTOCOLS[name],
@@ -121,9 +117,9 @@ def read_tables(options: "Options") -> tuple[GroundTruth, Detections]:
     ground_truth, detections = read(
         options.ground_truth,
         options.detections,
-        format=options.format,
         image_set=options.image_set,
         class_names=options.class_names,
+        image_key=options.image_key,
         threads=options.threads,
         show_progress=True,
     )
@@ -159,12 +155,13 @@ def write_reports(
     evaluations: Sequence[Evaluation],
     checks: Sequence[Sequence["Comparison"]],
     *,
+    notes: Sequence[InputWarning] = (),
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
     if options.json is not None:
-        reports.append((options.json, as_json(evaluations, inputs, checks)))
+        reports.append((options.json, as_json(evaluations, inputs, checks, notes)))
     if options.csv is not None:
         reports.append((options.csv, as_csv(evaluations)))
     if not any(is_stdout(path) for path, _ in reports):

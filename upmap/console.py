@@ -18,7 +18,15 @@ from weakref import WeakKeyDictionary
 from upmap.errors import ImplementationError, InputError, InputWarning, as_line, printable
 from upmap.files import describe_os_error, remove_leftovers
 
-__all__ = ["Parser", "describe_command", "describe_later", "run", "run_process", "suggest"]
+__all__ = [
+    "Parser",
+    "collect_notes",
+    "describe_command",
+    "describe_later",
+    "run",
+    "run_process",
+    "suggest",
+]
 
 FAILED = 1  # what a program's manual says: its verdict on good input
 MISUSED = 2
@@ -268,6 +276,33 @@ def _warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = line
         yield
+
+
+@contextlib.contextmanager
+def collect_notes(*, strict: bool = False) -> Iterator[list[InputWarning]]:
+    """The warnings about input that come meanwhile, which are also shown.
+
+    Args:
+        strict: Whether the first is an error.
+
+    Raises:
+        InputError: If `strict`, in place of a warning.
+    """
+    notes: list[InputWarning] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if strict else "always", InputWarning)
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, *place: Any, **more: Any) -> None:
+            if isinstance(message, InputWarning):
+                notes.append(message)
+            show(message, *place, **more)
+
+        warnings.showwarning = collect
+        try:
+            yield notes
+        except InputWarning as note:
+            raise InputError(str(note)) from None
 
 
 class _Terminated(BaseException):

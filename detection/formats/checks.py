@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import convert_pixels
-from upmap.detection.tables import Detections, GroundTruth
-from upmap.errors import InputWarning, abbreviate_list
+from upmap.detection.tables import Catalog, Detections, GroundTruth
+from upmap.errors import InputError, InputWarning, abbreviate_list
 
-__all__ = ["check_boxes", "check_classes", "note"]
+__all__ = ["check_boxes", "check_classes", "check_images", "check_shift", "check_sides", "note"]
+
+MAX_PAIRS = 2**26  # of classes and images, up to which `check_shift` makes a table of them
 
 
 def note(
@@ -43,6 +45,84 @@ def check_classes(ground_truth: GroundTruth, detections: Detections, path: Path)
     if unknown := sorted(used - set(ground_truth.catalog.classes)):
         message = f"no ground truth for the detected classes {abbreviate_list(unknown)}"
         note("class-without-ground-truth", len(unknown), path, message, unknown[:5])
+
+
+def check_shift(ground_truth: GroundTruth, detections: Detections, path: Path) -> None:
+    """Warns about detections whose classes would match much better if they were shifted by one.
+
+    Only detections of several classes, of which some have no ground truth, are looked at.
+
+    Args:
+        ground_truth: As it was read.
+        detections: As they were read, under the ground truth's catalog.
+        path: The file or folder of the detections.
+    """
+    catalog = ground_truth.catalog
+    ids, shape = catalog.class_ids, (len(catalog.classes), len(catalog.images))
+    is_used = np.bincount(detections.label, minlength=len(ids)) > 0
+    has_truth = np.bincount(ground_truth.label, minlength=len(ids)) > 0
+    if is_used.sum() < 2 or has_truth[is_used].all() or shape[0] * shape[1] > MAX_PAIRS:
+        return
+    present = np.zeros(shape, bool)
+    present[ground_truth.label, ground_truth.image] = True
+    place = {number: k for k, number in enumerate(ids)}
+    counts = {0: int(present[detections.label, detections.image].sum())}
+    for step in (1, -1):
+        shifted = np.array([place.get(number + step, -1) for number in ids])[detections.label]
+        is_known = shifted >= 0
+        counts[step] = int(present[shifted[is_known], detections.image[is_known]].sum())
+    best = max((1, -1), key=lambda step: counts[step])
+    if counts[best] > 2 * counts[0] and counts[best] > len(detections) // 2:
+        message = (
+            f"the classes of the detections seem to be counted from another number: {counts[best]} "
+            f"of {len(detections)} are of a class of their image if {best:+d} is added to the "
+            f"category_id, {counts[0]} as they are"
+        )
+        note("classes-off-by-one", counts[best], path, message)
+
+
+def check_sides(size: NDArray[np.float64], path: Path) -> None:
+    """Warns about ground truth with a negative side; it overlaps nothing, so it is not found.
+
+    Args:
+        size: float64 [M, 2], width and height, px.
+        path: The file or folder of the ground truth.
+    """
+    if len(size) and size.min() < 0:
+        inverted = int((size < 0).any(axis=1).sum())
+        message = (
+            f"{inverted} ground truths have an inverted box or a negative side; nothing overlaps "
+            "them, and they count as not found"
+        )
+        note("inverted-ground-truth", inverted, path, message)
+
+
+def check_images(
+    image: NDArray[np.int32], names: list[str], catalog: Catalog, path: Path, hint: str = ""
+) -> None:
+    """Warns about detections on images that are not listed, which are left out.
+
+    Args:
+        image: int32 [N], the place of each detection's image in `catalog`; -1 where it is not
+            listed, at least once.
+        names: The images that are not listed.
+        catalog: The images.
+        path: The file or folder of the detections.
+        hint: What to say if no image is listed.
+
+    Raises:
+        InputError: If no detection is on a listed image.
+    """
+    is_listed = image >= 0
+    count = len(image) - int(is_listed.sum())
+    message = f"{count} detections on {len(names)} unknown images: {abbreviate_list(names)}"
+    if not is_listed.any():
+        raise InputError(f"{message}; no detection is on an image of the ground truth{hint}", path)
+    used = np.bincount(image[is_listed], minlength=len(catalog.images)) > 0
+    message += "; they are left out"
+    if empty := len(catalog.images) - int(used.sum()):
+        message += f", and {empty} of {len(catalog.images)} images have no detections"
+    note("detection-on-unlisted-image", count, path, message, names[:5])
 
 
 def check_boxes(detections: Detections, path: Path) -> None:

@@ -6,7 +6,7 @@ Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, xywh
-from upmap.detection.formats.checks import note
+from upmap.detection.formats.checks import check_images, check_sides, note
 from upmap.detection.formats.image_sets import select_images
 from upmap.detection.formats.read_options import ReadOptions
-from upmap.detection.ids import Keys, find_places, find_unknown, keys_as_list
+from upmap.detection.ids import (
+    NO_ID,
+    ImageKey,
+    Keys,
+    as_integers,
+    find_classes,
+    find_images,
+    find_unknown,
+    keys_as_list,
+    strip_name,
+)
 from upmap.detection.inputs import Input, files_in, is_listing, open_input, translate_errors
 from upmap.detection.tables import (
     Catalog,
@@ -30,7 +40,7 @@ from upmap.detection.tables import (
 )
 from upmap.errors import InputError, abbreviate_list
 from upmap.files import write_bytes
-from upmap.kernels.columns import LARGEST, LARGEST_IMAGE
+from upmap.kernels.columns import LARGEST
 
 if TYPE_CHECKING:
     from upmap.kernels.coco_json import Instances, Results
@@ -51,6 +61,12 @@ __all__ = [
 NO_CLASS_IDS = (
     "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
     "class names without ids; --class-names FILE (class_names=) says which class each id is"
+)
+
+
+BOX_OF_MASK = (
+    "{} results have a mask and no bbox: their boxes are those of the masks, and their areas "
+    "width x height, where pycocotools counts the pixels of the mask"
 )
 
 
@@ -96,23 +112,12 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
         records = instances(source.content, threads=options.threads)
     catalog = _catalog(records, path)
     _validate_bounds(records, path, "annotations")
-    _validate_sides(records, path)
-    _check_annotation_ids(records.annotation_id, path)
-    difficult = records.difficult & records.crowd
+    check_sides(records.size, path)
     _check_lone_marks(records.difficult & ~records.crowd, path)
-    table = GroundTruth(
-        image=_image_places(records.annotation_image_id, catalog, path, "annotations"),
-        label=_class_places(records.annotation_category_id, catalog, path, "annotations"),
-        box=records.box,
-        size=records.size,
-        area=_areas(records, path),
-        difficult=difficult,
-        crowd=records.crowd & ~difficult,
-        annotation_id=records.annotation_id,
-        catalog=catalog,
-        pixels="continuous",
-    )
-    return table if image_list is None else with_images(table, select_images(image_list, catalog))
+    table = _ground_truth(records, catalog, path)
+    if image_list is None:
+        return table
+    return with_images(table, select_images(image_list, catalog, options.image_key))
 
 
 def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> Detections:
@@ -121,27 +126,38 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
     Args:
         source: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
-        options: Only `threads` matters.
+        options: `threads` and `image_key` matter; with `class_names` the file's own names of
+            classes do not.
 
     Raises:
-        InputError: If the file is not such a file, an id is not in `catalog`, or that has no ids
-            of classes.
+        InputError: If the file is not such a file, none of its images is in `catalog`, its images
+            can be read in two ways, or the catalog has no ids of classes.
     """
     from upmap.kernels.coco_json import results
 
     path = source.path
     with translate_errors(path):
         records = results(source.content, threads=options.threads)
-    if len(records.category_id) and not catalog.has_class_ids:
+    if len(records.category_id) and not catalog.has_class_ids and not catalog.class_keys:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(records, path, "")
+    if records.masks:
+        note("box-of-mask", records.masks, path, BOX_OF_MASK.format(records.masks))
+    image = _image_places(records, catalog, options.image_key, path)
+    label = find_classes(records.category_id, catalog)
+    if options.class_names is None:
+        _validate_names(records.category_names, catalog, path)
+    rows: slice | NDArray[np.bool_] = slice(None)
+    if len(image) and min(image.min(), label.min()) < 0:
+        _check_references(records, image, label, catalog, path)
+        rows = (image >= 0) & (label >= 0)
     return Detections(
-        image=_image_places(records.image_id, catalog, path, ""),
-        label=_class_places(records.category_id, catalog, path, ""),
-        box=records.box,
-        size=records.size,
-        score=records.score,
-        row=np.arange(len(records.score)),
+        image=image[rows],
+        label=label[rows],
+        box=records.box[rows],
+        size=records.size[rows],
+        score=records.score[rows],
+        row=np.arange(len(records.score))[rows],
         catalog=catalog,
         pixels="continuous",
     )
@@ -193,16 +209,18 @@ def category_names(source: Input) -> dict[int, str]:
     """Category id to class name of an instances file, ids ascending.
 
     Raises:
-        InputError: If the file is not such a file.
+        InputError: If the file is not such a file, or its ids are no numbers.
     """
     from upmap.kernels.coco_json import instances
 
     with translate_errors(source.path):
         records = instances(source.content)
-    ids = records.category_id.tolist()
-    _validate_unique(ids, "category ids", source.path, "categories")
-    names = dict(sorted(zip(ids, records.category_name, strict=True)))
-    return dict(zip(names, _class_names(names), strict=True))
+    ids, names = _categories(records, source.path)
+    numbers = as_integers(ids)
+    if numbers is None:
+        raise InputError("category ids are texts, not numbers", source.path, "categories")
+    by_id = dict(sorted(zip(numbers, names, strict=True)))
+    return dict(zip(by_id, _class_names(by_id), strict=True))
 
 
 def instances_file(source: Input, image_set: str | None) -> Input:
@@ -240,21 +258,82 @@ def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | No
 
 
 def _catalog(records: Instances, path: Path) -> Catalog:
-    ids, classes = keys_as_list(records.image_id), records.category_id.tolist()
-    _validate_unique(ids, "image ids", path, "images")
-    _validate_unique(classes, "category ids", path, "categories")
-    _validate_image_sizes(records.image_size, path)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
+    images, image_rows = _image_ids(records, path)
+    order = sorted(range(len(images)), key=images.__getitem__)
+    rows = image_rows[order]
+    keys, names = _categories(records, path)
+    numbers = as_integers(keys)
+    classes = dict(sorted(zip(keys if numbers is None else numbers, names, strict=True)))
+    ids: list[Any] = list(classes)  # all integers, or all texts
     return Catalog(
-        images=tuple([ids[i] for i in order]),
-        classes=_class_names(dict(sorted(zip(classes, records.category_name, strict=True)))),
-        class_ids=tuple(sorted(classes)),
-        file_names=tuple([records.file_name[i] or f"{ids[i]}.jpg" for i in order]),
-        sizes=records.image_size[order].astype(np.int64),
+        images=tuple([images[i] for i in order]),
+        classes=_class_names(classes),
+        class_ids=() if numbers is None else tuple(ids),
+        class_keys=tuple(ids) if numbers is None else (),
+        file_names=tuple(
+            [
+                records.file_name[row] or f"{images[i]}.jpg"
+                for i, row in zip(order, rows.tolist(), strict=True)
+            ]
+        ),
+        sizes=records.image_size[rows].astype(np.int64),
     )
 
 
-def _class_names(names: dict[int, str]) -> tuple[str, ...]:
+def _image_ids(records: Instances, path: Path) -> tuple[list[ImageId], NDArray[np.intp]]:
+    """The different ids of the images, all of one type, and their rows."""
+    ids = keys_as_list(records.image_id)
+    if len({type(value) for value in ids}) > 1:
+        ids = _one_type(ids)
+    if len(set(ids)) == len(ids):
+        return ids, np.arange(len(ids))
+    contents = [
+        (name, *size)
+        for name, size in zip(records.file_name, records.image_size.tolist(), strict=True)
+    ]
+    rows = _drop_repeated(ids, contents, "images", path)
+    return [ids[row] for row in rows], np.array(rows, np.intp)
+
+
+def _categories(records: Instances, path: Path) -> tuple[list[ImageId], list[str]]:
+    """The different ids of the categories, all of one type, and their names."""
+    ids, names = keys_as_list(records.category_id), records.category_name
+    if len({type(value) for value in ids}) > 1:
+        ids = _one_type(ids)
+    rows = list(range(len(ids)))
+    if len(set(ids)) != len(ids):
+        rows = _drop_repeated(ids, names, "categories", path)
+    return [ids[row] for row in rows], [names[row] for row in rows]
+
+
+def _one_type(ids: list[ImageId]) -> list[ImageId]:
+    """Integers and texts as integers, if the texts are the digits of some; else as texts."""
+    numbers = as_integers(ids)
+    return [*numbers] if numbers is not None else [str(value) for value in ids]
+
+
+def _drop_repeated(
+    ids: Sequence[ImageId], contents: Sequence[Any], section: str, path: Path
+) -> list[int]:
+    """The first row of each id, if all rows of an id have the same content.
+
+    Raises:
+        InputError: If they contradict each other.
+    """
+    first: dict[ImageId, int] = {}
+    for row, number in enumerate(ids):
+        before = first.setdefault(number, row)
+        if contents[before] != contents[row]:
+            message = f"the id {number!r} stands in {section}[{before}], too, with other values"
+            raise InputError(message, path, f"{section}[{row}]")
+    count = len(ids) - len(first)
+    repeated = [str(number) for number, times in Counter(ids).items() if times > 1]
+    message = f"{count} {section} stand there again, all alike; each counts once"
+    note("repeated-row", count, path, message, repeated[:5])
+    return list(first.values())
+
+
+def _class_names(names: Mapping[Any, str]) -> tuple[str, ...]:
     """The name of each class, with its id where another has the same, or it has none."""
     times = Counter(names.values())
     return tuple(
@@ -263,41 +342,146 @@ def _class_names(names: dict[int, str]) -> tuple[str, ...]:
     )
 
 
-def _validate_image_sizes(sides: NDArray[np.float64], path: Path) -> None:
-    outside = np.flatnonzero((sides < 0).any(axis=1) | (sides > LARGEST_IMAGE).any(axis=1))
-    if len(outside):
-        width, height = sides[outside[0]].tolist()
-        message = f"width and height are out of range: {width:g} {height:g}"
-        raise InputError(message, path, f"images[{outside[0]}]")
+def _ground_truth(records: Instances, catalog: Catalog, path: Path) -> GroundTruth:
+    """The table of the annotations whose image and category are listed."""
+    image = find_images(records.annotation_image_id, catalog, image_key="id")
+    label = find_classes(records.annotation_category_id, catalog)
+    is_listed = (image >= 0) & (label >= 0)
+    rows: slice | NDArray[np.bool_] = slice(None)
+    if not is_listed.all():
+        _check_annotations(records, image, label, catalog, path)
+        rows = is_listed
+    difficult = records.difficult & records.crowd
+    return GroundTruth(
+        image=image[rows],
+        label=label[rows],
+        box=records.box[rows],
+        size=records.size[rows],
+        area=_areas(records, path)[rows],
+        difficult=difficult[rows],
+        crowd=(records.crowd & ~difficult)[rows],
+        annotation_id=_annotation_ids(records.annotation_id, path)[rows],
+        catalog=catalog,
+        pixels="continuous",
+    )
 
 
-def _validate_unique(values: Sequence[ImageId], what: str, path: Path, where: str) -> None:
-    if len(set(values)) != len(values):
-        repeated = [str(value) for value, times in Counter(values).items() if times > 1]
-        raise InputError(
-            f"{len(repeated)} duplicate {what}: {abbreviate_list(repeated)}", path, where
-        )
+def _check_annotations(
+    records: Instances,
+    image: NDArray[np.int32],
+    label: NDArray[np.int32],
+    catalog: Catalog,
+    path: Path,
+) -> None:
+    """Warns about annotations whose image or category is not listed.
 
-
-def _image_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDArray[np.int32]:
-    """The place of each image id in `catalog`, int32 [N]; `section` is "annotations" or empty."""
-    places = find_places(keys, catalog.images)
-    if unknown := find_unknown(keys, places):
+    Raises:
+        InputError: If no annotation is on a listed image.
+    """
+    if unknown := find_unknown(records.annotation_image_id, image):
         names = f"{len(unknown.names)} unknown images: {abbreviate_list(unknown.names)}"
-        message = f"{len(unknown.rows)} {section or 'detections'} on {names}"
-        message += _describe_key_types(keys, catalog.images, section)
-        raise InputError(message, path, f"{section}[{unknown.rows[0]}].image_id")
-    return places
-
-
-def _class_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDArray[np.int32]:
-    """The place of each category id in `catalog`, int32 [N]; `section` as in `_image_places`."""
-    places = find_places(keys, catalog.class_ids)
-    if unknown := find_unknown(keys, places):
+        message = f"{len(unknown.rows)} annotations on {names}"
+        if len(unknown.rows) == len(image) and catalog.images:
+            message += _describe_key_types(
+                records.annotation_image_id, catalog.images, "annotations"
+            )
+            raise InputError(message, path, f"annotations[{unknown.rows[0]}].image_id")
+        message += "; they are left out"
+        examples = unknown.names[:5]
+        note("annotation-on-unlisted-image", len(unknown.rows), path, message, examples)
+    if unknown := find_unknown(records.annotation_category_id, label):
         names = f"{len(unknown.names)} unknown classes: {abbreviate_list(unknown.names)}"
-        message = f"{len(unknown.rows)} {section or 'detections'} of {names}"
-        raise InputError(message, path, f"{section}[{unknown.rows[0]}].category_id")
+        message = f"{len(unknown.rows)} annotations of {names}; they are left out"
+        examples = unknown.names[:5]
+        note("annotation-of-unlisted-class", len(unknown.rows), path, message, examples)
+
+
+def _image_places(
+    records: Results, catalog: Catalog, image_key: ImageKey | None, path: Path
+) -> NDArray[np.int32]:
+    """The place of each detection's image in `catalog`, int32 [N]; -1 where it is not there.
+
+    Raises:
+        InputError: If none is there, or the names can be read in two ways.
+    """
+    keys: Keys = records.image_id
+    if image_key in ("stem", "file_name") and records.file_names:
+        names = records.file_names
+        keys = [names.get(key, key) for key in keys_as_list(keys)]
+    places = find_images(keys, catalog, image_key=image_key, path=path)
+    if image_key is None:
+        _validate_file_names(records, catalog, places, path)
     return places
+
+
+def _validate_file_names(
+    records: Results, catalog: Catalog, places: NDArray[np.int32], path: Path
+) -> None:
+    """Refuses results that name the file of an image otherwise than the ground truth does."""
+    if not records.file_names or not catalog.file_names:
+        return
+    for key, place in dict(
+        zip(keys_as_list(records.image_id), places.tolist(), strict=True)
+    ).items():
+        name = records.file_names.get(key)
+        if name and place >= 0 and strip_name(name) != strip_name(catalog.file_names[place]):
+            raise InputError(
+                f"the image {key!r} is {name!r} here and {catalog.file_names[place]!r} in the "
+                "ground truth; --image-key (image_key=) id|stem says which counts",
+                path,
+            )
+
+
+def _validate_names(names: Mapping[int | str, str], catalog: Catalog, path: Path) -> None:
+    """Refuses results that name a class otherwise than the ground truth does."""
+    keys = list(names)
+    for key, place in zip(keys, find_classes(list(keys), catalog).tolist(), strict=True):
+        if place < 0:
+            continue
+        name, known = names[key], catalog.classes[place]
+        if known not in (name, f"{name} ({key})", str(key)):
+            raise InputError(
+                f"the category {key!r} is {name!r} here and {known!r} in the ground truth; "
+                "--class-names FILE (class_names=) says which counts: this file, or that of the "
+                "ground truth",
+                path,
+            )
+
+
+def _check_references(
+    records: Results,
+    image: NDArray[np.int32],
+    label: NDArray[np.int32],
+    catalog: Catalog,
+    path: Path,
+) -> None:
+    """Warns about detections that are not on a listed image and of a listed class.
+
+    Raises:
+        InputError: If no detection is on a listed image.
+    """
+    if unknown := find_unknown(records.image_id, image):
+        hint = _describe_key_types(records.image_id, catalog.images, "")
+        check_images(image, unknown.names, catalog, path, hint)
+    if unknown := find_unknown(records.category_id, label):
+        names = f"{len(unknown.names)} unknown classes: {abbreviate_list(unknown.names)}"
+        message = f"{len(unknown.rows)} detections of {names}; they are left out"
+        shift = _describe_shift(records.category_id, catalog)
+        examples = unknown.names[:5]
+        note("detection-of-unlisted-class", len(unknown.rows), path, message + shift, examples)
+
+
+def _describe_shift(classes: Keys, catalog: Catalog) -> str:
+    """A warning that classes may be counted from another number; empty if they do not seem so."""
+    if isinstance(classes, list) or not catalog.class_ids:
+        return ""
+    used, known = set(np.unique(classes).tolist()) - {NO_ID}, set(catalog.class_ids)
+    for step, words in ((1, "from 0"), (-1, "from 1")):
+        shifted = {number + step for number in used}
+        is_first = step == 1 and 0 in used and 0 not in known
+        if used and (shifted <= known or is_first):
+            return f". Their classes seem to be counted {words}, those of the ground truth not"
+    return ""
 
 
 def _describe_key_types(keys: Keys, images: Sequence[ImageId], section: str) -> str:
@@ -322,14 +506,6 @@ def _validate_bounds(records: Instances | Results, path: Path, section: str) -> 
         raise InputError(message, path, f"{section}[{outside[0]}].bbox")
 
 
-def _validate_sides(records: Instances, path: Path) -> None:
-    negative = np.flatnonzero((records.size < 0).any(axis=1))
-    if len(negative):
-        width, height = records.size[negative[0]].tolist()
-        message = f"a ground truth has a negative side: {width:g} x {height:g}"
-        raise InputError(message, path, f"annotations[{negative[0]}].bbox")
-
-
 def _areas(records: Instances, path: Path) -> NDArray[np.float64]:
     is_missing = np.isnan(records.area)
     if count := int(is_missing.sum()):
@@ -338,11 +514,19 @@ def _areas(records: Instances, path: Path) -> NDArray[np.float64]:
     return np.where(is_missing, box_area(records.size), records.area)
 
 
-def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
+def _annotation_ids(ids: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
+    """The ids, numbered anew where they are missing, no numbers, or repeated."""
     in_order = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
-    if (in_order[1:] == in_order[:-1]).any():
-        _validate_unique(ids.tolist(), "annotation ids", path, "annotations")
-    if (ids == 0).any():
+    numbers = in_order[in_order != NO_ID] if len(ids) and in_order[0] == NO_ID else in_order
+    is_repeated = numbers[1:] == numbers[:-1]
+    if count := int(is_repeated.sum()):
+        examples = [str(number) for number in np.unique(numbers[1:][is_repeated])[:5].tolist()]
+        message = (
+            f"{count} annotations have an id that stands before, {abbreviate_list(examples)}; all "
+            "count, but pycocotools loses those"
+        )
+        note("repeated-annotation-id", count, path, message, examples)
+    if (numbers == 0).any():
         note(
             "annotation-id-zero",
             1,
@@ -350,6 +534,7 @@ def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
             "an annotation has id 0, which pycocotools takes for 'not matched': "
             "its numbers will be lower than these",
         )
+    return np.arange(1, len(ids) + 1) if count or len(numbers) < len(ids) else ids
 
 
 def _check_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from upmap.detection.ids import ImageKey
+
 __all__ = ["ClassNamesSource", "ReadOptions"]
 
 ClassNamesSource = str | Path | Mapping[int, str]
@@ -16,11 +18,14 @@ class ReadOptions:
     Attributes:
         image_set: The name of an image set, or a file that lists image ids; None for all images.
         class_names: Which class each category id of the detections is: a mapping, or a file.
+        image_key: How the detections (and lists of images) name images: by id, stem of the file
+            name, or file name; None for the one reading that fits.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
     """
 
     image_set: str | None = None
     class_names: ClassNamesSource | None = None
+    image_key: ImageKey | None = None
     threads: int = 0
     show_progress: bool = False

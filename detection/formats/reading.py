@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from upmap.detection.boxes import relabel_pixels
 from upmap.detection.formats import checks, coco_json
 from upmap.detection.formats.class_names import read_class_names
 from upmap.detection.formats.read_options import ClassNamesSource, ReadOptions
@@ -16,6 +17,7 @@ from upmap.detection.formats.registry import (
     DetectionReader,
     GroundTruthReader,
 )
+from upmap.detection.ids import ImageKey
 from upmap.detection.inputs import Input, Named, Source, open_input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, align
 from upmap.errors import InputError
@@ -48,6 +50,7 @@ def read_ground_truth(
     *,
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
+    image_key: ImageKey | None = None,
     threads: int = 0,
     show_progress: bool = False,
 ) -> GroundTruth:
@@ -58,6 +61,8 @@ def read_ground_truth(
             pipe or compressed by gzip.
         format: A key of GROUND_TRUTH_READERS; None recognizes it by the files.
         image_set: The name of an image set, or a file that lists image ids; None for all images.
+        image_key: How such a file names images: by "id", "stem" of the file name, or "file_name";
+            None for the one reading that fits.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
@@ -65,7 +70,12 @@ def read_ground_truth(
         InputError: If the files cannot be read; names the file and the line or key.
     """
     source = open_source(path, "ground truth", format=format, image_set=image_set)
-    options = ReadOptions(image_set=source.image_set, threads=threads, show_progress=show_progress)
+    options = ReadOptions(
+        image_set=source.image_set,
+        image_key=image_key,
+        threads=threads,
+        show_progress=show_progress,
+    )
     return GROUND_TRUTH_READERS[source.format].read(source, options)
 
 
@@ -76,6 +86,7 @@ def read_detections(
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
+    image_key: ImageKey | None = None,
     threads: int = 0,
 ) -> Detections:
     """Detections from files.
@@ -88,6 +99,8 @@ def read_detections(
         image_set: The image set in comp4 file names; None if there is only one.
         class_names: Which class each category id of a COCO results file is, where the ground truth
             has no such ids (or others): a mapping, or a file (see `read_class_names`).
+        image_key: How the files name images: by "id", "stem" of the file name, or "file_name"; None
+            for the one reading that fits.
         threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
@@ -100,7 +113,9 @@ def read_detections(
             message = "class names are for category ids, which these files do not have"
             raise InputError(message, source.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
-    options = ReadOptions(image_set=source.image_set, class_names=class_names, threads=threads)
+    options = ReadOptions(
+        image_set=source.image_set, class_names=class_names, image_key=image_key, threads=threads
+    )
     return reader.read(source, catalog, options)
 
 
@@ -113,6 +128,7 @@ def read(
     detections_format: str | None = None,
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
+    image_key: ImageKey | None = None,
     threads: int = 0,
     show_progress: bool = False,
 ) -> tuple[GroundTruth, Detections]:
@@ -129,6 +145,7 @@ def read(
         detections_format: The format of the detections, where it is not `format`.
         image_set: The name of an image set, or a file that lists image ids.
         class_names: See `read_detections`.
+        image_key: See `read_detections`.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
@@ -143,11 +160,19 @@ def read(
         detections_format=detections_format,
         image_set=image_set,
     )
-    truth = read_ground_truth(truth_source, threads=threads, show_progress=show_progress)
+    truth = read_ground_truth(
+        truth_source, image_key=image_key, threads=threads, show_progress=show_progress
+    )
     table = read_detections(
-        detections_source, truth.catalog, class_names=class_names, threads=threads
+        detections_source,
+        truth.catalog,
+        class_names=class_names,
+        image_key=image_key,
+        threads=threads,
     )
     checks.check_classes(truth, table, detections_source.path)
+    if DETECTION_READERS[detections_source.format].has_class_ids and class_names is None:
+        checks.check_shift(truth, table, detections_source.path)
     truth, table = align(truth, table)
     checks.check_boxes(table, detections_source.path)
     return truth, table
@@ -263,6 +288,7 @@ def write(
     *,
     format: str,  # noqa: A002
     image_set: str = DEFAULT_SET,
+    pixels: Literal["keep", "shift"] = "shift",
 ) -> None:
     """Writes tables in a format; the folder appears only when all of it is written.
 
@@ -272,6 +298,8 @@ def write(
         folder: A new folder.
         format: A key of WRITERS.
         image_set: The name that goes into file names.
+        pixels: "shift" writes boxes that cover the same region in the format's pixel convention;
+            "keep" writes the same corners, as many tools do.
 
     Raises:
         InputError: If the folder exists, or a name cannot be written in this format.
@@ -279,6 +307,9 @@ def write(
     if not SET_NAME.fullmatch(image_set):
         raise InputError(f"the image set {image_set!r} cannot be part of a file name")
     writer = _row(WRITERS, format)
+    if pixels == "keep":
+        ground_truth = relabel_pixels(ground_truth, writer.pixels)
+        detections = None if detections is None else relabel_pixels(detections, writer.pixels)
     with create_folder(Path(folder)) as beside:
         writer.write(ground_truth, detections, beside, image_set)
 

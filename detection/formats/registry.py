@@ -11,7 +11,7 @@ from pathlib import Path
 from upmap.detection.formats import coco_json, voc_results, voc_xml
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
-from upmap.detection.tables import Catalog, Detections, GroundTruth
+from upmap.detection.tables import Catalog, Detections, GroundTruth, Pixels
 
 __all__ = [
     "DETECTION_READERS",
@@ -80,10 +80,12 @@ class Writer:
     Attributes:
         description: One line for --help: the files that are written.
         write: Writes both tables (detections may be None) into a folder, under an image set.
+        pixels: The pixel convention of the format.
     """
 
     description: str
     write: Callable[[GroundTruth, Detections | None, Path, str], None]
+    pixels: Pixels = "continuous"
 
 
 GROUND_TRUTH_READERS = {
@@ -121,6 +123,7 @@ WRITERS = {
     "voc": Writer(
         description="Annotations/*.xml, ImageSets/Main/<set>.txt and results/comp4_det_*.txt",
         write=voc_results.write_tables,
+        pixels="inclusive",
     ),
     "coco": Writer(
         description="instances_<set>.json and detections_<set>.json",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
+from upmap.detection.formats.checks import check_sides
 from upmap.detection.formats.image_sets import read_image_list
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input, files_in, has_files, is_listing, translate_errors
@@ -61,7 +62,9 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
         raise InputError("neither a VOC devkit folder nor a folder of XML files", source.path)
     root, annotations = layout
     names = sorted(_image_names(root, annotations, options.image_set))
-    return _table(names, _read_annotations(annotations, names, options))
+    table = _table(names, _read_annotations(annotations, names, options))
+    check_sides(table.box[:, 2:] - table.box[:, :2], annotations)
+    return table
 
 
 def image_sets(source: Input) -> dict[str, Path]:
@@ -147,7 +150,7 @@ def _image_names(root: Path, annotations: Path, image_set: str | None) -> list[s
     if not is_listing(file):
         known = f"there are {abbreviate_list(sorted(sets), 20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
-    return read_image_list(file)
+    return read_image_list(file, annotations)
 
 
 def _list_image_sets(root: Path) -> dict[str, Path]:

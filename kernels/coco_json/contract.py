@@ -6,8 +6,8 @@ Source: the data and results formats of cocodataset.org.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LARGEST_SIDE",
+    "NO_ID",
     "Columns",
     "File",
     "Ids",
@@ -26,7 +28,11 @@ __all__ = [
     "Source",
 ]
 
-Ids: TypeAlias = "NDArray[np.int64] | list[str]"
+NO_ID = -(2**63)  # of an annotation without a usable id, and in place of null
+LARGEST_SIDE = 2**31  # px; an image of a larger or negative side has an unknown one
+
+# Integers; or all texts; or where a file mixes them, a list of int, str and None.
+Ids: TypeAlias = "NDArray[np.int64] | list[Any]"
 File: TypeAlias = str | os.PathLike[str] | bytes  # a path, or the bytes of a file
 Source: TypeAlias = "File | Reading"
 Kind = Literal["instances", "results"]
@@ -64,15 +70,17 @@ class Reader:
 class Instances:
     """The columns of an instances file: I images, K categories, M annotations, in file order.
 
+    What no number depends on is unknown where it is no value of its kind, and never an error.
+
     Attributes:
-        image_id: int64 [I], or I strings.
-        file_name: I names; empty where there is none.
+        image_id: int64 [I], or a list: see `Ids`.
+        file_name: I names; empty where there is none, the digits of an integer.
         image_size: float64 [I, 2], width and height, px; 0 where there is none.
-        category_id: int64 [K].
-        category_name: K names; empty where there is none.
-        annotation_id: int64 [M].
-        annotation_image_id: int64 [M], or M strings.
-        annotation_category_id: int64 [M].
+        category_id: int64 [K], or a list.
+        category_name: K names; empty where there is none, the digits of an integer.
+        annotation_id: int64 [M]; NO_ID where it is no integer.
+        annotation_image_id: int64 [M], NO_ID for null; or a list.
+        annotation_category_id: int64 [M], NO_ID for null; or a list.
         box: float64 [M, 4], x, y, x + width, y + height, px.
         size: float64 [M, 2], width and height, px.
         area: float64 [M], px^2; NaN where there is none.
@@ -84,11 +92,11 @@ class Instances:
     image_id: Ids
     file_name: list[str]
     image_size: NDArray[np.float64]
-    category_id: NDArray[np.int64]
+    category_id: Ids
     category_name: list[str]
     annotation_id: NDArray[np.int64]
     annotation_image_id: Ids
-    annotation_category_id: NDArray[np.int64]
+    annotation_category_id: Ids
     box: NDArray[np.float64]
     size: NDArray[np.float64]
     area: NDArray[np.float64]
@@ -101,15 +109,22 @@ class Results:
     """The columns of a results file of N detections, in file order.
 
     Attributes:
-        image_id: int64 [N], or N strings.
-        category_id: int64 [N].
-        box: float64 [N, 4], x, y, x + width, y + height, px.
+        image_id: int64 [N], NO_ID for null; or a list: see `Ids`.
+        category_id: int64 [N], NO_ID for null; or a list.
+        box: float64 [N, 4], x, y, x + width, y + height, px; that of the mask where there is no
+            bbox.
         size: float64 [N, 2], width and height, px.
         score: float64 [N].
+        masks: How many boxes are those of masks.
+        file_names: The file name of each image id, where the results are a whole COCO object.
+        category_names: The name of each category id, likewise.
     """
 
     image_id: Ids
-    category_id: NDArray[np.int64]
+    category_id: Ids
     box: NDArray[np.float64]
     size: NDArray[np.float64]
     score: NDArray[np.float64]
+    masks: int = 0
+    file_names: Mapping[int | str, str] = field(default_factory=dict)
+    category_names: Mapping[int | str, str] = field(default_factory=dict)

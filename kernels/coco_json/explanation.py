@@ -47,13 +47,11 @@ def explain(source: File, kind: Kind, refusal: Refusal) -> None:
         elif what == "record":
             value = json_text.loads(_bytes(file, begin, end).decode())
             reference.read_record(within, value, f"{within}[{record}]")
-        elif what == "ids":
-            raise reference.id_type_error(within)
         elif what == "whole":
             reference.validate_whole(_sample(file, begin, end), kind)
-        elif begin < 0:
+        elif what == "section" and begin < 0:
             raise reference.key_error(within)
-        else:
+        elif what == "section":
             raise reference.type_error("array", _sample(file, begin, end), within)
 
 
@@ -91,7 +89,7 @@ def _explain_syntax(file: BinaryIO, brackets: str, begin: int, stop: int) -> Non
     except RecursionError:
         raise json_text.depth_error() from None
     except json.JSONDecodeError as error:
-        at = json_text.error_place(error, text)
+        at = error.pos
         if json_text.depth(text[:at]) > json_text.MAX_DEPTH:
             raise json_text.depth_error() from None
         place = resumed + len(text[len(prefix) : at].encode())
@@ -104,7 +102,7 @@ def _text_error(
 ) -> FormatError:
     """The error at offset `place`: the file is truncated, or malformed there."""
     is_truncated = place >= extent.last or extent.last_byte not in b"]}"
-    if is_truncated and not json_text.is_constant(error):
+    if is_truncated:
         return json_text.truncation_error(extent.size, extent.lines)
     return json_text.syntax_error(error, near, _line(file, extent.first, place))
 

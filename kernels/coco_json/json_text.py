@@ -1,4 +1,4 @@
-"""The text of JSON files: Python's json with JSON's own numbers only, and the errors of the text.
+"""The text of JSON files: Python's json, and the errors of the text.
 
 Both the reference and the explanation of what the native reader refuses use it, so that their
 messages are the same.
@@ -7,7 +7,7 @@ messages are the same.
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from upmap.kernels import FormatError
 
@@ -18,8 +18,6 @@ __all__ = [
     "depth",
     "depth_error",
     "empty_file_error",
-    "error_place",
-    "is_constant",
     "loads",
     "syntax_error",
     "truncation_error",
@@ -34,29 +32,16 @@ SPACE = " \t\r\n"
 # long string takes no memory.
 STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 TOKEN = re.compile(rf"{STRING}|[\[\]{{}}]", re.DOTALL)
-CONSTANT = re.compile(rf"{STRING}|NaN|-?Infinity", re.DOTALL)
-
-
-class _ConstantError(json.JSONDecodeError):
-    """NaN or Infinity, which Python's json would take; it does not say where it stands."""
-
-    def __init__(self, name: str):
-        super().__init__(f"{name.removeprefix('-')} is not a number in JSON", "", 0)
-        self.name = name
 
 
 def loads(text: str) -> Any:
-    """Parses a text with Python's json, but refuses NaN and Infinity.
+    """Parses a text with Python's json, which also takes NaN, Infinity and -Infinity.
 
     Raises:
         json.JSONDecodeError: If it is malformed.
         RecursionError: If it is nested too deeply.
     """
-    return json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_int)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _ConstantError(name)
+    return json.loads(text, parse_int=_parse_int)
 
 
 def _parse_int(digits: str) -> int | float:
@@ -73,18 +58,6 @@ def depth(text: str) -> int:
         elif text[token.start()] in "]}":
             current -= 1
     return deepest
-
-
-def is_constant(error: json.JSONDecodeError) -> bool:
-    """Whether an error of `loads` is that of NaN or Infinity."""
-    return isinstance(error, _ConstantError)
-
-
-def error_place(error: json.JSONDecodeError, text: str) -> int:
-    """The offset in `text` of an error that `loads` raised for it."""
-    if not isinstance(error, _ConstantError):
-        return error.pos
-    return next(token.start() for token in CONSTANT.finditer(text) if token[0] == error.name)
 
 
 def utf8_error(byte: int, line: int) -> FormatError:
@@ -115,8 +88,6 @@ def syntax_error(error: json.JSONDecodeError, near: str, line: int) -> FormatErr
         near: The text from its place on.
         line: The number of its line.
     """
-    if isinstance(error, _ConstantError):
-        return FormatError(error.msg, "", str(line))
     message = (
         "trailing characters" if error.msg == "Extra data" else error.msg[0].lower() + error.msg[1:]
     )

@@ -21,23 +21,52 @@ constexpr double kMaxExact = 9007199254740992.0;  // 2^53: up to here a float is
 
 // The functions called push take a value into a column, always, and return whether it will do.
 
-// A column of ids: all numbers, or all strings.
+// Of an annotation without a usable id, and in place of null; contract.py.
+constexpr int64_t kNoId = std::numeric_limits<int64_t>::min();
+constexpr double kLargestSide = 2147483648.0;  // px; contract.py
+
+// Whether a value is an integer, or a float without a fraction; `integer` is it then.
+inline bool is_whole(const Value& value, int64_t& integer) {
+    integer = value.integer;
+    if (value.kind == Kind::kInteger) return integer != kNoId;
+    if (value.kind != Kind::kFloat || !(std::abs(value.number) <= kMaxExact) ||
+        value.number != std::trunc(value.number))
+        return false;
+    integer = static_cast<int64_t>(value.number);
+    return true;
+}
+
+// A column of ids: all numbers, or all strings. What else the reference reads is left to it.
 struct Ids {
     std::vector<int64_t> numbers;
     std::vector<std::string> texts;
 
-    bool push(const Value& value, bool may_be_text) {
-        if (value.kind == Kind::kInteger) {
+    bool push(const Value& value, bool may_be_text, bool may_be_null) {
+        if (value.kind == Kind::kInteger && value.integer != kNoId) {
             numbers.push_back(value.integer);
-        } else if (value.kind == Kind::kFloat && std::abs(value.number) <= kMaxExact &&
-                   value.number == std::trunc(value.number)) {
-            numbers.push_back(static_cast<int64_t>(value.number));
+            return true;
+        }
+        return push_unusual(value, may_be_text, may_be_null);
+    }
+
+    bool push_unusual(const Value& value, bool may_be_text, bool may_be_null) {
+        int64_t integer;
+        if (is_whole(value, integer)) {
+            numbers.push_back(integer);
         } else if (value.kind == Kind::kText && may_be_text) {
             texts.emplace_back(value.text);
+        } else if (value.kind == Kind::kNull && may_be_null) {
+            numbers.push_back(kNoId);
         } else {
             return false;
         }
         return true;
+    }
+
+    // An id that no number depends on.
+    void push_any(const Value& value) {
+        int64_t integer;
+        numbers.push_back(is_whole(value, integer) ? integer : kNoId);
     }
 };
 
@@ -51,10 +80,20 @@ inline bool push_number(std::vector<double>& column, const Value& value, double 
     return value.is_number() && std::isfinite(value.number);
 }
 
-// Text, or nothing.
-inline bool push_text(std::vector<std::string>& column, const Value& value) {
-    column.emplace_back(value.text);
-    return value.kind == Kind::kText || value.kind == Kind::kMissing;
+// A side of an image, px; 0 for what is none.
+inline void push_side(std::vector<double>& column, const Value& value) {
+    const bool is_side = value.is_number() && value.number >= 0 && value.number <= kLargestSide;
+    column.push_back(is_side ? value.number : 0.0);
+}
+
+// A name: text, the digits of an integer, or nothing for all else.
+inline void push_name(std::vector<std::string>& column, const Value& value) {
+    if (value.kind == Kind::kText)
+        column.emplace_back(value.text);
+    else if (value.kind == Kind::kInteger)
+        column.push_back(std::to_string(value.integer));
+    else
+        column.emplace_back();
 }
 
 // COCO's x, y, width, height as corners and sides.
@@ -71,11 +110,11 @@ inline void push_mark(std::vector<uint8_t>& column, const Value& value) {
     column.push_back(value.kind == Kind::kTrue || (value.is_number() && value.number != 0));
 }
 
-// A mark that is part of the format: a number or a boolean.
+// A mark that is part of the format: a number or a boolean, or nothing.
 inline bool push_flag(std::vector<uint8_t>& column, const Value& value) {
     push_mark(column, value);
     return value.is_number() || value.kind == Kind::kTrue || value.kind == Kind::kFalse ||
-           value.kind == Kind::kMissing;
+           value.kind == Kind::kMissing || value.kind == Kind::kNull;
 }
 
 // Each kind of record has its keys; `push`, which takes their values in that order; the columns of
@@ -89,9 +128,10 @@ struct Images {
     std::vector<double> size;
 
     bool push(const std::array<Value, 4>& v) {
-        const bool has_id = id.push(v[0], true), has_name = push_text(file_name, v[1]);
-        const bool has_width = push_number(size, v[2], 0), has_height = push_number(size, v[3], 0);
-        return has_id && has_name && has_width && has_height;
+        push_name(file_name, v[1]);
+        push_side(size, v[2]);
+        push_side(size, v[3]);
+        return id.push(v[0], true, false);
     }
     template <class Visit>
     void each(const Visit& visit) {
@@ -114,8 +154,8 @@ struct Categories {
     std::vector<std::string> name;
 
     bool push(const std::array<Value, 2>& v) {
-        const bool has_id = id.push(v[0], false), has_name = push_text(name, v[1]);
-        return has_id && has_name;
+        push_name(name, v[1]);
+        return id.push(v[0], false, false);
     }
     template <class Visit>
     void each(const Visit& visit) {
@@ -131,20 +171,21 @@ struct Categories {
 struct Annotations {
     static constexpr std::array<std::string_view, 7> kKeys{
         "id", "image_id", "category_id", "bbox", "area", "iscrowd", "difficult"};
-    static constexpr int64_t kMinBytes = 50;
+    static constexpr int64_t kMinBytes = 40;
     Ids id, image_id, category_id;
     std::vector<double> box, size, area;  // area NaN where there is none
     std::vector<uint8_t> crowd, difficult;
 
     bool push(const std::array<Value, 7>& v) {
-        const bool has_id = id.push(v[0], false), has_image = image_id.push(v[1], true);
-        const bool has_category = category_id.push(v[2], false);
+        id.push_any(v[0]);
+        const bool has_image = image_id.push(v[1], true, true);
+        const bool has_category = category_id.push(v[2], false, true);
         const bool has_box = push_box(box, size, v[3]);
         const double no_area = std::numeric_limits<double>::quiet_NaN();
         const bool has_area = push_number(area, v[4].kind == Kind::kNull ? Value{} : v[4], no_area);
         const bool has_flag = push_flag(crowd, v[5]);
         push_mark(difficult, v[6]);
-        return has_id && has_image && has_category && has_box && has_area && has_flag;
+        return has_image && has_category && has_box && has_area && has_flag;
     }
     template <class Visit>
     void each(const Visit& visit) {
@@ -172,8 +213,8 @@ struct Results {
     std::vector<double> box, size, score;
 
     bool push(const std::array<Value, 4>& v) {
-        const bool has_image = image_id.push(v[0], true);
-        const bool has_category = category_id.push(v[1], false);
+        const bool has_image = image_id.push(v[0], true, true);
+        const bool has_category = category_id.push(v[1], false, true);
         const bool has_box = push_box(box, size, v[2]);
         const bool has_score = push_number(score, v[3], 0) && v[3].kind != Kind::kMissing;
         return has_image && has_category && has_box && has_score;

@@ -6,6 +6,7 @@ File: the data and results formats of cocodataset.org, as pycocotools 2.0.11 rea
 import codecs
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from upmap.kernels import FormatError
-from upmap.kernels.coco_json.contract import Columns, File, Kind
+from upmap.kernels.coco_json.contract import LARGEST_SIDE, NO_ID, Columns, File, Kind
 from upmap.kernels.coco_json.json_text import (
     MAX_DEPTH,
     MAX_NEAR,
@@ -21,16 +22,14 @@ from upmap.kernels.coco_json.json_text import (
     depth,
     depth_error,
     empty_file_error,
-    error_place,
-    is_constant,
     loads,
     syntax_error,
     truncation_error,
     utf8_error,
 )
+from upmap.kernels.coco_json.masks import mask_box
 
 __all__ = [
-    "id_type_error",
     "instances",
     "key_error",
     "read_record",
@@ -42,12 +41,12 @@ __all__ = [
 LARGEST_EXACT = 2**53  # up to here a float64 holds every integer
 MAX_QUOTED = 60  # characters that a message quotes of a value
 SECTIONS = ("images", "annotations", "categories")
-WHOLE: dict[str, tuple[type, str]] = {
-    "instances": (dict, "an object of images, annotations and categories"),
-    "results": (list, "a list of results"),
+WHOLE: dict[str, tuple[tuple[type, ...], str]] = {
+    "instances": ((dict,), "an object of images, annotations and categories"),
+    "results": ((list, dict), "a list of results"),
 }
-# Of the values of a record, the place of the one whose type must be that of all: the image id.
-IMAGE_ID = {"images": 0, "annotations": 1, "categories": 0, "": 0}
+# What a number looks like in a text: JSON's numbers, and some that others write.
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 TYPE_NAMES: dict[type, str] = {
     dict: "object",
     list: "array",
@@ -86,14 +85,31 @@ def instances(source: File) -> Columns:
 
 def results(source: File) -> Columns:
     """See `upmap.kernels.coco_json.results`; errors do not name the path."""
-    rows = validate_whole(_parse_json(source), "results")
-    image_id, category_id, bbox, score = _columns(rows, "", 4)
+    whole = validate_whole(_parse_json(source), "results")
+    within, names = "", {}
+    if isinstance(whole, dict):  # as an instances file, whose annotations have scores
+        names = _names_of_results(whole)
+        within, whole = "annotations", _array(_require(whole, "annotations", ""), "annotations")
+    records = [read_record("", row, f"{within}[{i}]") for i, row in enumerate(whole)]
+    image_id, category_id, bbox, score, is_mask = _transpose(records, 5)
     return {
         "image_id": _ids(image_id),
         "category_id": _ids(category_id),
         **_boxes(bbox),
         "score": _floats(score),
+        "masks": sum(is_mask),
+        **names,
     }
+
+
+def _names_of_results(whole: Record) -> Columns:
+    """The names of images and categories in a results file that is a whole COCO object."""
+    columns = {}
+    sections = (("images", "file_names", _image), ("categories", "category_names", _category))
+    for key, name, read in sections:
+        rows = [read(row, key) for row in _array(whole.get(key, []), key) if isinstance(row, dict)]
+        columns[name] = {row[0]: row[1] for row in rows if row[1]}
+    return columns
 
 
 def read_record(section: str, value: Any, where: str) -> tuple[Any, ...]:
@@ -136,12 +152,12 @@ def _parse_json(source: File) -> Any:
 
 def _text_error(error: json.JSONDecodeError, text: str, size: int) -> FormatError:
     """The error of a text of `size` bytes: it is nested too deeply, truncated, or malformed."""
-    place = error_place(error, text)
+    place = error.pos
     if depth(text[:place]) > MAX_DEPTH:
         return depth_error()
     visible = text.rstrip(SPACE)
     is_truncated = place >= len(visible) or visible[-1] not in "]}"
-    if is_truncated and not is_constant(error):
+    if is_truncated:
         return truncation_error(size, text.count("\n") + 1)
     near = text[place : place + MAX_NEAR]
     return syntax_error(error, near, text.count("\n", 0, place) + 1)
@@ -177,17 +193,13 @@ def _array(value: Any, key: str) -> list[Any]:
 
 def _columns(rows: list[Any], within: str, width: int) -> list[list[Any]]:
     """The values of an array's records, one list for each of the `width` values of a record."""
-    records = [read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)]
-    columns = [list(column) for column in zip(*records, strict=True)] or [[] for _ in range(width)]
-    if len({type(value) for value in columns[IMAGE_ID[within]]}) > 1:
-        raise id_type_error(within)
-    return columns
+    return _transpose(
+        [read_record(within, row, f"{within}[{i}]") for i, row in enumerate(rows)], width
+    )
 
 
-def id_type_error(within: str) -> FormatError:
-    """The error of a section where some image ids are strings and others numbers."""
-    key = "id" if within == "images" else "image_id"
-    return FormatError(f"{key} is a string in some places and a number in others", "", within)
+def _transpose(records: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*records, strict=True)] or [[] for _ in range(width)]
 
 
 def _require(row: Record, key: str, where: str) -> Any:
@@ -202,22 +214,24 @@ def key_error(where: str) -> FormatError:
 
 
 def _ids(values: list[Any]) -> Any:
-    return values if values and isinstance(values[0], str) else np.array(values, np.int64)
+    if not any(isinstance(value, str) for value in values):
+        return np.array([NO_ID if value is None else value for value in values], np.int64)
+    return values
 
 
 def _image(row: Record, where: str) -> tuple[Any, ...]:
     return (
-        _require_id(row, "id", where, _image_id),
-        _text(row, "file_name", where),
-        [_optional(row, side, 0.0, where) for side in ("width", "height")],
+        _require_id(row, "id", where),
+        _name(row, "file_name"),
+        [_side(row.get(side)) for side in ("width", "height")],
     )
 
 
 def _annotation(row: Record, where: str) -> tuple[Any, ...]:
     return (
-        _require_id(row, "id", where, _integer),
-        _require_id(row, "image_id", where, _image_id),
-        _require_id(row, "category_id", where, _integer),
+        _number_of_annotation(row.get("id")),
+        _require_reference(row, "image_id", where),
+        _require_reference(row, "category_id", where),
         _bbox(_require(row, "bbox", where), f"{where}.bbox"),
         _area(row, where),
         _flag(row, "iscrowd", where),
@@ -226,25 +240,41 @@ def _annotation(row: Record, where: str) -> tuple[Any, ...]:
 
 
 def _category(row: Record, where: str) -> tuple[Any, ...]:
-    return _require_id(row, "id", where, _integer), _text(row, "name", where)
+    return _require_id(row, "id", where), _name(row, "name")
 
 
 def _result(row: Record, where: str) -> tuple[Any, ...]:
+    is_mask = not row.get("bbox", []) and "segmentation" in row
     return (
-        _require_id(row, "image_id", where, _image_id),
-        _require_id(row, "category_id", where, _integer),
-        _bbox(_require(row, "bbox", where), f"{where}.bbox"),
-        _number(_require(row, "score", where), f"{where}.score"),
+        _require_reference(row, "image_id", where),
+        _require_reference(row, "category_id", where),
+        _mask(row["segmentation"], f"{where}.segmentation")
+        if is_mask
+        else _bbox(_require(row, "bbox", where), f"{where}.bbox"),
+        _number_or_text(_require(row, "score", where), f"{where}.score"),
+        is_mask,
     )
 
 
-def _require_id(
-    row: Record, key: str, where: str, read: Callable[[Any, str], int | str]
-) -> int | str:
-    return read(_require(row, key, where), f"{where}.{key}")
+def _require_id(row: Record, key: str, where: str) -> int | str:
+    return _id(_require(row, key, where), f"{where}.{key}")
 
 
-def _image_id(value: Any, where: str) -> int | str:
+def _require_reference(row: Record, key: str, where: str) -> int | str | None:
+    """The id of an image or a category; null leads nowhere."""
+    value = _require(row, key, where)
+    return None if value is None else _id(value, f"{where}.{key}")
+
+
+def _number_of_annotation(value: Any) -> int:
+    """The id of an annotation, which no number depends on."""
+    try:
+        return _integer(value, "")
+    except FormatError:
+        return NO_ID
+
+
+def _id(value: Any, where: str) -> int | str:
     return _unicode(value, where) if isinstance(value, str) else _integer(value, where)
 
 
@@ -255,7 +285,7 @@ def _integer(value: Any, where: str) -> int:
     is_whole = (
         value.is_integer() and abs(value) <= LARGEST_EXACT
         if isinstance(value, float)
-        else -(2**63) <= value < 2**63
+        else NO_ID < value < 2**63
     )
     if not is_whole:
         raise FormatError(f"expected an integer of 64 bits, got {_abbreviate(value)}", "", where)
@@ -274,17 +304,34 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
-def _optional(row: Record, key: str, default: float, where: str) -> float:
-    return _number(row[key], f"{where}.{key}") if key in row else default
+def _side(value: Any) -> float:
+    """A side of an image, px; 0 for what is none."""
+    is_side = type(value) in (int, float) and 0 <= value <= LARGEST_SIDE
+    return float(value) if is_side else 0.0
+
+
+def _number_or_text(value: Any, where: str) -> float:
+    """A number, which may be spelled as a text, as in "10.5"."""
+    if isinstance(value, str) and len(value) < MAX_QUOTED and NUMBER.fullmatch(value):
+        value = float(value)
+    return _number(value, where)
+
+
+def _mask(value: Any, where: str) -> list[float]:
+    box = mask_box(value)
+    if box is None:
+        message = "not a mask in run-length encoding; a result without bbox needs such a mask"
+        raise FormatError(message, "", where)
+    return box
 
 
 def _area(row: Record, where: str) -> float:
-    return math.nan if row.get("area") is None else _number(row["area"], f"{where}.area")
+    return math.nan if row.get("area") is None else _number_or_text(row["area"], f"{where}.area")
 
 
 def _flag(row: Record, key: str, where: str) -> bool:
-    value = row.get(key, False)
-    if not isinstance(value, bool | int | float):
+    value = row.get(key)
+    if value is not None and not isinstance(value, bool | int | float):
         raise type_error("bool", value, f"{where}.{key}")
     return bool(value)
 
@@ -295,11 +342,14 @@ def _mark(row: Record, key: str) -> bool:
     return isinstance(value, bool | int | float) and bool(value)
 
 
-def _text(row: Record, key: str, where: str) -> str:
-    value = row.get(key, "")
-    if not isinstance(value, str):
-        raise type_error("str", value, f"{where}.{key}")
-    return _unicode(value, f"{where}.{key}")
+def _name(row: Record, key: str) -> str:
+    """A name, which may be an integer; empty for anything else."""
+    value = row.get(key)
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return str(value)
+    if not isinstance(value, str) or any("\ud800" <= c <= "\udfff" for c in value):
+        return ""
+    return value
 
 
 def _unicode(value: str, where: str) -> str:
@@ -332,7 +382,7 @@ def _bbox(value: Any, where: str) -> list[float]:
         raise type_error("array", value, where)
     if len(value) != 4:
         raise FormatError(f"Expected `array` of length 4, got {len(value)}", "", where)
-    return [_number(side, f"{where}[{i}]") for i, side in enumerate(value)]
+    return [_number_or_text(side, f"{where}[{i}]") for i, side in enumerate(value)]
 
 
 def _floats(rows: list[Any], width: int | None = None) -> Any:

@@ -1,5 +1,6 @@
-// A cursor over JSON text, as strict as Python's json module, that reads the values asked for and
-// steps over the others without making anything of them. Source: RFC 8259.
+// A cursor over JSON text, as strict as Python's json module (which takes NaN and Infinity), that
+// reads the values asked for and steps over the others without making anything of them. Source:
+// RFC 8259.
 //
 // The text must be followed by kPadding zero bytes: a zero is no part of any value, so the end
 // needs no test of its own, and words of eight bytes may be read anywhere.
@@ -327,6 +328,8 @@ class Cursor {
             case 't': skip_literal("true"); break;
             case 'f': skip_literal("false"); break;
             case 'n': skip_literal("null"); break;
+            case 'N': skip_literal("NaN"); break;
+            case 'I': skip_literal("Infinity"); break;
             default: skip_number();
         }
     }
@@ -338,7 +341,10 @@ class Cursor {
 
     // The grammar of scan_decimal, without the value and so eight digits at a time.
     void skip_number() {
-        accept('-');
+        if (accept('-') && *p == 'I') {
+            skip_literal("Infinity");
+            return;
+        }
         if (!accept('0')) skip_digits();
         if (accept('.')) skip_digits();
         if ((*p | 0x20) == 'e') {
@@ -359,7 +365,10 @@ class Cursor {
     // Any number has a double; an integer that int64 holds is kept exactly, too.
     void read_number(Value& value) {
         Decimal decimal;
-        if (!scan_decimal<true>(p, decimal)) throw Malformed{};
+        if (!scan_decimal<true>(p, decimal)) {
+            read_constant(value, decimal);
+            return;
+        }
         if (decimal.is_integer && fits_int64(decimal)) {
             const uint64_t bits = decimal.is_negative ? 0 - decimal.mantissa : decimal.mantissa;
             value.kind = Kind::kInteger;
@@ -369,6 +378,20 @@ class Cursor {
             value.kind = decimal.is_integer ? Kind::kLargeInteger : Kind::kFloat;
             value.number = nearest_double(decimal);
         }
+    }
+
+    // What is no number of JSON, but written by json.dump and pandas; `decimal` is what was read
+    // before, at most a sign. Seldom, so kept out of the way of numbers.
+    [[gnu::noinline, gnu::cold]] void read_constant(Value& value, const Decimal& decimal) {
+        const bool is_negative = decimal.is_negative;
+        if (p != decimal.begin + is_negative) throw Malformed{};
+        const double infinity = std::numeric_limits<double>::infinity();
+        const bool is_nan = *p == 'N' && !is_negative;
+        value.kind = Kind::kFloat;
+        value.number = is_nan        ? std::numeric_limits<double>::quiet_NaN()
+                       : is_negative ? -infinity
+                                     : infinity;
+        skip_literal(is_nan ? "NaN" : "Infinity");
     }
 
     static bool fits_int64(const Decimal& decimal) {

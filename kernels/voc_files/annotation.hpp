@@ -274,7 +274,6 @@ class AnnotationReader {
         Object object{fields[0], fields[1] == "1", {}};
         if (object.name.empty()) throw Refused{};
         for (size_t side = 0; side < 4; ++side) object.box[side] = parse_number(fields[side + 2]);
-        if (object.box[2] < object.box[0] || object.box[3] < object.box[1]) throw Refused{};
         return object;
     }
 

@@ -49,7 +49,7 @@ class Annotations:
         class_name: The K names that occur, ascending.
         image: int32 [M], index into the files.
         label: int32 [M], index into class_name.
-        box: float64 [M, 4], xmin, ymin, xmax, ymax, px.
+        box: float64 [M, 4], xmin, ymin, xmax, ymax, px; it may be inverted.
         difficult: bool [M].
         image_size: int64 [I, 2], width and height, px; 0 where the file does not say.
     """

@@ -5,6 +5,7 @@ Source: the VOC2007 and VOC2012 development kits (PASreadrecord.m, VOCevaldet.m)
 
 import codecs
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = ["annotations", "results"]
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = ("image_id", "score", *SIDES)
+DECLARED_ENCODING = re.compile(rb"<\?xml\b[^>]{0,200}?\bencoding\s*=\s*[\"']([\w.:-]{1,40})[\"']")
 Corners = tuple[float, float, float, float]
 Row = list[str]
 
@@ -76,7 +78,7 @@ def _record(path: Path) -> _Record:
     """An image: its size in px, and the class, mark and inclusive corners of each object."""
     objects, size = _elements(path)
     return _Record(
-        (_side(size, "width", path), _side(size, "height", path)),
+        (_side(size, "width"), _side(size, "height")),
         [_object(element, path) for element in objects],
     )
 
@@ -86,7 +88,8 @@ def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
 
     The parts of an object (heads, hands) have a <name> and a <bndbox> too, at a greater depth.
     """
-    parser = expat.ParserCreate()
+    data, encoding = _utf8_of(_contents(path))
+    parser = expat.ParserCreate(encoding)
     above: list[str] = []
     objects: list[_Object] = []
     size: dict[str, str] = {}
@@ -113,11 +116,11 @@ def _elements(path: Path) -> tuple[list[_Object], dict[str, str]]:
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = words.append
-    _parse(parser, path)
+    _parse(parser, data, path)
     return objects, size
 
 
-def _parse(parser: expat.XMLParserType, path: Path) -> None:
+def _parse(parser: expat.XMLParserType, data: bytes, path: Path) -> None:
     """Parses a file. Entities are refused: nested ones can expand to any size."""
 
     def refuse_entity(*declaration: object) -> None:
@@ -127,7 +130,7 @@ def _parse(parser: expat.XMLParserType, path: Path) -> None:
     parser.buffer_text = True
     parser.EntityDeclHandler = refuse_entity
     try:
-        parser.Parse(_contents(path), True)
+        parser.Parse(data, True)
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         raise FormatError(f"malformed XML: {reason}", str(path), str(error.lineno)) from None
@@ -135,6 +138,23 @@ def _parse(parser: expat.XMLParserType, path: Path) -> None:
         raise
     except (LookupError, ValueError) as error:  # of an encoding that Python or expat does not know
         raise FormatError(f"{error}; expected UTF-8", str(path), "1") from None
+
+
+def _utf8_of(data: bytes) -> tuple[bytes, str | None]:
+    """The text in UTF-8, and that encoding's name, where the file declares one that Python knows.
+
+    expat knows few encodings, and takes "utf8" for another than "utf-8". What cannot be decoded is
+    left to it as it is, with None.
+    """
+    declaration = DECLARED_ENCODING.match(data)
+    if declaration is None:
+        return data, None
+    try:
+        codec = codecs.lookup(declaration[1].decode("ascii"))
+        # Codecs that are no encodings of text, such as zlib, refuse to be used like this.
+        return data.decode(codec.name).encode(), "utf-8"
+    except (LookupError, UnicodeError, TypeError, ValueError):
+        return data, None
 
 
 def _contents(path: Path) -> bytes:
@@ -147,9 +167,6 @@ def _object(element: _Object, path: Path) -> tuple[str, bool, Corners]:
         if not fields.get(name):
             raise FormatError(f"an object has no <{name}>", str(path), where)
     xmin, ymin, xmax, ymax = (_number(fields[side], side, path, where) for side in SIDES)
-    if xmax < xmin or ymax < ymin:
-        corners = " ".join(fields[side] for side in SIDES)
-        raise FormatError(f"an object's box is inverted: {corners}", str(path), where)
     return fields["name"], fields.get("difficult") == "1", (xmin, ymin, xmax, ymax)
 
 
@@ -165,12 +182,14 @@ def _number(word: str, name: str, path: Path, where: str) -> float:
     return value
 
 
-def _side(size: dict[str, str], name: str, path: Path) -> int:
-    """A side of the image, px; 0 where the file does not say."""
-    value = _number(size.get(name) or "0", name, path, "size")
-    if not 0 <= value <= LARGEST_IMAGE:
-        raise FormatError(f"<{name}> is out of range: {size[name]!r}", str(path), "size")
-    return int(value)
+def _side(size: dict[str, str], name: str) -> int:
+    """A side of the image, px; 0 where the file does not say, or says what is none."""
+    word = size.get(name, "")
+    try:
+        value = math.nan if "_" in word else float(word)
+    except ValueError:
+        return 0
+    return int(value) if 0 <= value <= LARGEST_IMAGE else 0
 
 
 def _columns(

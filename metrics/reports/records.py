@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from upmap.errors import InputWarning
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.protocols import Protocol
     from upmap.metrics.scores import ClassScores, Evaluation
@@ -24,6 +25,7 @@ def as_json(
     evaluations: Sequence[Evaluation],
     inputs: Mapping[str, Any],
     checks: Sequence[Sequence[Comparison]] = (),
+    notes: Sequence[InputWarning] = (),
 ) -> str:
     """The report as JSON: floats at full precision, undefined as null.
 
@@ -31,6 +33,7 @@ def as_json(
         evaluations: Of the same data under different protocols.
         inputs: What was evaluated: paths and counts.
         checks: For each evaluation its cross-check; empty if there was none.
+        notes: The warnings about the input.
     """
     import json
 
@@ -45,7 +48,12 @@ def as_json(
     ]
     for result, rows in zip(results, checks, strict=False):
         result["cross_check"] = [asdict(row) for row in rows]
-    report = {"schema": SCHEMA, "inputs": dict(inputs), "results": results}
+    report = {
+        "schema": SCHEMA,
+        "inputs": dict(inputs),
+        "notes": [_note_record(note) for note in notes],
+        "results": results,
+    }
     text = json.dumps(_json_value(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     # A path that is not UTF-8 has lone surrogates (os.fsdecode); JSON has an escape for them.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -65,6 +73,12 @@ def as_csv(evaluations: Sequence[Evaluation]) -> str:
             undefined = {key: "" for key, value in record.items() if value != value}
             writer.writerow(record | undefined)
     return text.getvalue()
+
+
+def _note_record(note: InputWarning) -> dict[str, Any]:
+    return {"kind": note.kind, "count": note.count, "examples": [*note.examples]} | {
+        "message": str(note)
+    }
 
 
 def _settings(protocol: Protocol) -> dict[str, Any]:

@@ -104,25 +104,28 @@ def test_a_class_that_the_ground_truth_does_not_have_is_warned_about(
         read(*files, class_names={1: "dog", 2: "Cat"})
 
 
-def test_an_id_without_a_name_is_refused(files: tuple[Path, Path]) -> None:
-    with pytest.raises(InputError, match="of 1 unknown classes: 2"):
-        read(*files, class_names={1: "dog"})
+def test_detections_of_an_id_without_a_name_are_left_out_and_noted(
+    files: tuple[Path, Path],
+) -> None:
+    with pytest.warns(InputWarning, match="of 1 unknown classes: 2; they are left out"):
+        _, detections = read(*files, class_names={1: "dog"})
+    assert 0 < len(detections) < 3
 
 
 def test_integer_image_ids_are_not_places_of_vocs_images(tmp_path: Path) -> None:
     put(tmp_path, VOC, {"found.json": json.dumps(results())})
-    expected = (
-        "3 detections on 2 unknown images: 1, 2; the image_ids of the ground truth are strings"
-    )
+    expected = "3 detections on 2 unknown images: 1, 2; .*image_ids of the ground truth are str"
     with pytest.raises(InputError, match=expected):
         read(tmp_path, tmp_path / "found.json", class_names=NAMES)
 
 
-def test_string_image_ids_are_not_cocos_integers(tmp_path: Path) -> None:
+def test_string_image_ids_are_cocos_integers_where_they_are_their_digits(tmp_path: Path) -> None:
     rows = [row | {"image_id": str(row["image_id"])} for row in results()]
     put(tmp_path, COCO, {"found.json": json.dumps(rows)})
-    with pytest.raises(InputError, match="the image_ids of the ground truth are integers"):
-        read(tmp_path / "truth.json", tmp_path / "found.json")
+    _, detections = read(tmp_path / "truth.json", tmp_path / "found.json")
+    assert [detections.catalog.images[i] for i in detections.image] == [
+        row["image_id"] for row in results()
+    ]
 
 
 def test_class_names_for_files_that_name_their_classes_are_refused(tmp_path: Path) -> None:

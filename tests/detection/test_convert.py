@@ -196,3 +196,46 @@ def test_every_input_warning_is_printed_and_others_are_left(
 
     assert run(program) == 0
     assert capsys.readouterr().err == "warning: odd\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "boxes"),
+    [
+        (None, [[0, 1, 10, 19], [29, 29, 21, 31], [4, 4, 5, 5]]),
+        ("shift", [[0, 1, 10, 19], [29, 29, 21, 31], [4, 4, 5, 5]]),
+        ("keep", [[1, 2, 9, 18], [30, 30, 20, 30], [5, 5, 4, 4]]),
+    ],
+)
+def test_pixels_are_shifted_or_kept_from_voc_to_coco(
+    tmp_path: Path, pixels: str | None, boxes: list[list[int]]
+) -> None:
+    voc, out = put(tmp_path / "voc", VOC), tmp_path / "out"
+    options = [] if pixels is None else ["--pixels", pixels]
+    assert converted(voc, voc / "results", "--to", "coco", "--out", out, *options) == 0
+    rows = json.loads((out / "instances_test.json").read_text())["annotations"]
+    assert [row["bbox"] for row in rows] == boxes
+    assert [row["area"] for row in rows] == [box[2] * box[3] for box in boxes]
+    found = json.loads((out / "detections_test.json").read_text())
+    assert sorted(row["bbox"] for row in found) == sorted(boxes)
+
+
+def test_kept_pixels_are_the_same_corners_there_and_back(tmp_path: Path) -> None:
+    voc, out, again = put(tmp_path / "voc", VOC), tmp_path / "out", tmp_path / "again"
+    options = ["--pixels", "keep"]
+    assert converted(voc, voc / "results", "--to", "coco", "--out", out, *options) == 0
+    files = out / "instances_test.json", out / "detections_test.json"
+    assert converted(*files, "--to", "voc", "--out", again, *options) == 0
+    before, after = read(voc, voc / "results"), read(again, again / "results")
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old.box, new.box)
+
+
+def test_convert_is_strict_where_it_is_asked_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voc, out = put(tmp_path / "voc", VOC, {CAT: "a 1 1 2 900 20\n"}), tmp_path / "out"
+    arguments = (voc, voc / "results", "--to", "coco", "--out", out)
+    assert converted(*arguments, "--strict") == 2
+    assert "reach outside their image" in capsys.readouterr().err
+    assert not out.exists()
+    assert converted(*arguments) == 0

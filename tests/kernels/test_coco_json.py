@@ -25,6 +25,7 @@ READERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "instances": (native.instances, reference.instances),
     "results": (native.results, reference.results),
 }
+LEFT = "no explanation: left to the reference"
 WHOLE = {
     "instances": json.dumps(fuzz.INSTANCES).encode(),
     "results": json.dumps(fuzz.RESULTS).encode(),
@@ -33,7 +34,7 @@ WHOLE = {
 
 def bits(column: Any) -> Any:
     """A column as something that == compares bit for bit."""
-    if isinstance(column, list):
+    if isinstance(column, list | int):
         return column
     return (str(column.dtype).replace("bool", "uint8"), column.shape, column.tobytes())
 
@@ -52,11 +53,14 @@ def disagreement(kind: Kind, data: bytes, path: Path, threads: int = 1) -> str:
         if isinstance(from_file, dict):
             return f"taken, but the reference says {error}: {data[:300]!r}"
         words = explained(kind, path, from_file)
-        return "" if words == str(error) else f"{words}, but should be {error}: {data[:300]!r}"
-    if not isinstance(from_file, dict):
-        return f"refused, but the reference takes it: {data[:300]!r}"
+        is_right = words in (str(error), LEFT)  # the reference reads the file then
+        return "" if is_right else f"{words}, but should be {error}: {data[:300]!r}"
+    if not isinstance(from_file, dict):  # left to the reference, so nothing is to be explained
+        words = explained(kind, path, from_file)
+        return "" if words == LEFT else f"{words}, but is taken: {data[:300]!r}"
     from_bytes = native_reader(b"", threads, data)
-    for columns in (from_file, from_bytes):
+    extra = {"masks": 0} if kind == "results" else {}
+    for columns in (from_file | extra, from_bytes | extra):
         differ = [name for name in expected if bits(columns[name]) != bits(expected[name])]
         if differ or set(columns) != set(expected):
             return f"{differ} differ: {data[:300]!r}"
@@ -69,7 +73,7 @@ def explained(kind: Kind, path: Path, refusal: Any) -> str:
         explanation.explain(path, kind, refusal)
     except FormatError as error:
         return str(error)
-    return "no explanation"
+    return LEFT
 
 
 def disagreements(kind: Kind, cases: Iterable[bytes], path: Path) -> list[str]:
@@ -226,6 +230,18 @@ def test_a_wrong_array_is_replaced_by_a_right_one_of_the_same_key(tmp_path: Path
     data = whole.replace('"images":', '"images": [{"id": "x"}, 3], "images":').encode()
     assert disagreement("instances", data, tmp_path / "a") == ""
     assert isinstance(native.instances(bytes(tmp_path / "a"), 1), dict)
+
+
+@pytest.mark.parametrize("image", ["1", "null", '""'])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_shortest_annotations_fit_into_the_memory_that_is_reserved(
+    image: str, threads: int, tmp_path: Path
+) -> None:
+    row = f'{{"bbox":[0,0,0,0],"image_id":{image},"category_id":1}}'
+    rows = ",".join([row] * 100_000)
+    (tmp_path / "a").write_text(f'{{"images":[],"categories":[],"annotations":[{rows}]}}')
+    columns = native.instances(bytes(tmp_path / "a"), threads)
+    assert len(columns["area"]) == 100_000
 
 
 def test_string_ids_stay_strings(tmp_path: Path) -> None:
@@ -386,8 +402,7 @@ def test_the_reference_reads_what_is_read_in_the_background_by_itself(
 MISTAKES = {
     "a word for a score": ('"score": 0.5', '"score": "high"', "[1].score: Expected `float`, got"),
     "no record": ('{"image_id": 1,', '3, {"image_id": 1,', "[1]: Expected `object`, got `int`"),
-    "two kinds of ids": ('{"image_id": 1,', '{"image_id": "1",', ": image_id is a string in some"),
-    "no number": ('"score": 0.5', '"score": NaN', "1: NaN is not a number in JSON"),
+    "no number": ('"score": 0.5', '"score": NaN', "[1].score: Number out of range"),
     "a comma too many": ('"score": 0.5', '"score": 0.5,', "1: JSON is malformed: "),
     "a comma too few": ('"score": 0.5', '"score" 0.5', "malformed: expecting ':' delimiter, near"),
     "too deep": ('"score": 0.5', f'"x": {"[" * 600}{"]" * 600}', "1: JSON is nested too deeply"),

@@ -260,3 +260,24 @@ def test_a_missing_pycocotools_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         compare_with_pycocotools(
             *read(SAMPLE / "voc", SAMPLE / "voc/results"), COCO, show_progress=False
         )
+
+
+def test_a_results_file_of_more_images_is_compared_on_the_listed_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*results_file(), results_file()[0] | {"image_id": 99}]
+    status, out, err = run_cross_check(put_coco(tmp_path, instances_file(), rows), capsys)
+    assert status == 0
+    assert "the two agree" in out
+    assert err.count("\n") == err.count("detections on 1 unknown images: 99") == 1
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_that_pycocotools_would_not_match_are_compared_on_the_tables(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row | {key: str(row[key])} for row in results_file()]
+    status, out, err = run_cross_check(put_coco(tmp_path, instances_file(), rows), capsys)
+    assert status == 0
+    assert "the two agree" in out
+    assert "pycocotools cannot evaluate these files" in err
