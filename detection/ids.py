@@ -93,7 +93,8 @@ def find_images(
 
     The keys of a file are read in one way: as ids, as stems of file names (without folder and
     ending), or as file names. That is the usual one of the format if it fits all keys; else the one
-    that does. Where none fits all, it is the one that fits most keys.
+    that does. Where none fits all, some images are not listed: it is the usual one, if no other
+    fits more keys; or the only one that fits any.
 
     Args:
         keys: int64 [N], or N strings (and integers, and None).
@@ -103,7 +104,7 @@ def find_images(
         path: The file, for errors.
 
     Raises:
-        InputError: If two readings fit equally well and differ.
+        InputError: If several readings are left, and differ.
 
     >>> catalog = Catalog((1, 2), (), file_names=("b.jpg", "c.jpg"))
     >>> find_images(["c", "b"], catalog).tolist(), find_images(["2", "1"], catalog).tolist()
@@ -240,16 +241,18 @@ def _choose_reading(
     """The places under the reading that fits."""
     counts = {reading: int((places >= 0).sum()) for reading, places in places_by.items()}
     largest = max(counts.values())
-    best = [reading for reading, count in counts.items() if count == largest]
-    if usual in best:
+    # Null leads nowhere under any reading.
+    are_all = largest == sum(_text(key) != "" for key in keys)
+    fitting = [r for r in counts if counts[r] == largest or (counts[r] and not are_all)]
+    if usual in fitting and counts[usual] == largest:
         return places_by[usual]
-    first = best[0]
-    differing = [r for r in best[1:] if not np.array_equal(places_by[r], places_by[first])]
-    if differing and largest:
+    first = usual if usual in fitting else fitting[0]
+    if differing := [r for r in fitting if not np.array_equal(places_by[r], places_by[first])]:
+        examples = abbreviate_list([_show(key) for key in keys], 3)
         raise InputError(
-            f"the images {abbreviate_list([_show(key) for key in keys], 3)} can be read as "
-            f"{READINGS[first]} and as {READINGS[differing[0]]}, which are other images; "
-            f"--image-key (image_key=) {'|'.join([first, *differing])} says how",
+            f"the images {examples} can be read as {READINGS[first]} and as "
+            f"{READINGS[differing[0]]}, which are other images; --image-key (image_key=) "
+            f"{'|'.join([first, *differing])} says how",
             path,
         )
     return places_by[first]

@@ -439,7 +439,8 @@ def _validate_names(names: Mapping[int | str, str], catalog: Catalog, path: Path
         if place < 0:
             continue
         name, known = names[key], catalog.classes[place]
-        if known not in (name, f"{name} ({key})", str(key)):
+        spellings = {text.casefold() for text in (name, f"{name} ({key})", str(key))}
+        if known.casefold() not in spellings:
             raise InputError(
                 f"the category {key!r} is {name!r} here and {known!r} in the ground truth; "
                 "--class-names FILE (class_names=) says which counts: this file, or that of the "

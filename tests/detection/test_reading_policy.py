@@ -390,6 +390,31 @@ def test_two_readings_that_fit_alike_are_refused_with_both_names_and_the_option(
     assert find_images(keys, catalog, image_key="id").tolist() == [-1, -1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("keys", "usual", "expected"),
+    [
+        (["1", "2", "9"], "id", [0, 1, -1]),  # the usual reading, of which one is not listed
+        (["3", "2", "9"], "id", [1, 0, -1]),  # fits one key; the other reading two: refused
+        (["3", "2"], "id", [1, 0]),  # stems fit all, ids one
+        (["3", "9"], "id", [1, -1]),  # stems alone fit any
+        (["1", "2"], "stem", [0, 1]),  # ids fit all
+        (["1", "9"], "stem", [0, -1]),
+        ([None, "1", "2"], "id", [-1, 0, 1]),
+        ([None, "3", "2"], "id", [-1, 1, 0]),
+        (["8", "9"], "id", [-1, -1]),
+    ],
+)
+def test_the_reading_is_the_usual_one_or_the_only_one(
+    keys: list[Any], usual: Any, expected: list[int]
+) -> None:
+    catalog = Catalog((1, 2), (), file_names=("2.jpg", "3.jpg"))
+    if keys == ["3", "2", "9"]:
+        with pytest.raises(InputError, match=r"as ids and as stems of file names, .*id\|stem"):
+            find_images(keys, catalog, usual=usual)
+        return
+    assert find_images(keys, catalog, usual=usual).tolist() == expected
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_readings_do_not_depend_on_the_order_or_number_of_rows(seed: int) -> None:
     generator = np.random.default_rng(seed)
