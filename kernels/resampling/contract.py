@@ -74,16 +74,18 @@ class Influence:
         image: int32 [E], ascending within each class.
         value: float64 [Q, E]. Average precision is the area under all points, whatever the recall
             points: sampled precision has no derivative.
+        number: float64 [Q, K], the numbers themselves; average precision likewise.
     """
 
     start: NDArray[np.int64]
     image: NDArray[np.int32]
     value: NDArray[np.float64]
+    number: NDArray[np.float64]
 
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
-InfluenceArrays = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
+InfluenceArrays = tuple[NDArray[np.int64], NDArray[np.int32], Floats, Floats]
 # (outcomes, weights, quantities, recall points or none, threads) -> [Q, K, B]
 Resampler = Callable[[Outcomes, Weights, Quantities, Floats | None, int], Floats]
 InfluenceFunction = Callable[[Outcomes, Quantities, int], InfluenceArrays]

@@ -110,6 +110,12 @@ class ClassInfluence {
         for (size_t i = 0; i < count; ++i) scale(value + i * quantities_.Q());
     }
 
+    // Writes the quantities of the class last computed, [Q].
+    void write_numbers(double* numbers) const {
+        std::copy(total_.begin(), total_.end(), numbers);
+        scale(numbers);
+    }
+
   private:
     const Outcomes& outcomes_;
     const Quantities& quantities_;

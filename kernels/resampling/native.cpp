@@ -266,13 +266,15 @@ struct InfluenceOutput {
     upmap::Buffer<int64_t> start;              // [K + 1]
     upmap::Buffer<int32_t> image;              // [E]
     upmap::Buffer<double> value;               // [E, Q]
+    upmap::Buffer<double> number;              // [K, Q]
 };
 
 InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& quantities,
                                   int threads) {
     const size_t K = outcomes.K(), Q = quantities.Q();
     const std::vector<Pass> passes = upmap::plan_passes(quantities, outcomes.A());
-    InfluenceOutput out{std::vector<std::vector<int32_t>>(K), upmap::Buffer<int64_t>(K + 1), {}, {}};
+    InfluenceOutput out{std::vector<std::vector<int32_t>>(K), upmap::Buffer<int64_t>(K + 1), {}, {},
+                        upmap::Buffer<double>(K * Q)};
     upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
         return [&, images = upmap::ClassImages(outcomes.images)](int64_t task) mutable {
             const auto k = static_cast<size_t>(task);
@@ -295,6 +297,7 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
             std::copy(own.begin(), own.end(), out.image.data() + first);
             images.index(own.data(), own.size());
             of_class.compute(k, images, own.size(), out.value.data() + first * Q);
+            of_class.write_numbers(out.number.data() + k * Q);
         };
     });
     return out;
@@ -312,7 +315,8 @@ nb::tuple influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle qu
     const size_t K = columns.K(), Q = numbers.Q(), E = out.image.size();
     return nb::make_tuple(upmap::owned(std::move(out.start), {K + 1}),
                           upmap::owned(std::move(out.image), {E}),
-                          upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}));
+                          upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
+                          upmap::owned(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
 }
 
 }  // namespace
@@ -325,5 +329,5 @@ NB_MODULE(native, module) {
                "for the best that this machine has.");
     module.def("influence", &influence, nb::arg("outcomes"), nb::arg("status"),
                nb::arg("quantities"), nb::arg("threads"),
-               "See kernels.resampling.influence; returns (start, image, value).");
+               "See kernels.resampling.influence; returns (start, image, value, number).");
 }

@@ -68,7 +68,8 @@ def influence(outcomes: Outcomes, quantities: Quantities, threads: int = 0) -> I
             by_image += _curve_influence(outcomes, quantities, q, k, t) / len(thresholds)
         value[q, start[k] : start[k + 1]] = by_image[images[k]]
     image = np.concatenate([np.zeros(0, np.int64), *images]).astype(np.int32)
-    return start, image, value
+    ones = np.ones((1, outcomes.images), np.uint8)
+    return start, image, value, resample(outcomes, ones, quantities, None)[:, :, 0]
 
 
 def _positive_images(outcomes: Outcomes, k: int, area: int) -> NDArray[np.int32]:
@@ -103,7 +104,7 @@ def _average_precision(
     if recall_points is None:
         return float(np.sum(np.diff(recall, prepend=0) * highest))
     at = np.searchsorted(recall, recall_points, side="left")
-    return float(np.mean(np.append(highest, 0.0)[at])) if len(recall_points) else 0.0
+    return float(np.mean(np.append(highest, 0.0)[at]))
 
 
 def _curve_influence(
