@@ -250,7 +250,9 @@ def _validate_quantities(quantities: Quantities, outcomes: Outcomes) -> Quantiti
     thresholds = columns["thresholds"]
     is_beyond = (thresholds >> np.uint64(T)).any() if T < MAX_THRESHOLDS else False
     if is_beyond or (thresholds == 0).any():
-        raise ValueError(f"quantities.thresholds must have bits 0 to {T - 1} only, and one at least")
+        raise ValueError(
+            f"quantities.thresholds must have bits 0 to {T - 1} only, and one at least"
+        )
     return Quantities(**columns)
 
 

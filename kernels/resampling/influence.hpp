@@ -1,8 +1,9 @@
-// The influence of images on average precision and recall: its derivative with respect to their weights.
+// The influence of images on average precision and recall: its derivative with respect to their
+// weights.
 //
 // With N true and S counted rows up to a row, P positives, and m(j) the row from j on of which the
-// precision N / S is largest, AP = sum over true j of N_m(j) / S_m(j) / P. With c_m the part of the true
-// rows j, of P, for which m(j) = m, the derivative with respect to the weight of one row r is
+// precision N / S is largest, AP = sum over true j of N_m(j) / S_m(j) / P. With c_m the part of the
+// true rows j, of P, for which m(j) = m, the derivative with respect to the weight of one row r is
 //     [r is true] * (N_m(r) / S_m(r) / P + A_r) - B_r,
 //     A_r = sum over m >= r of c_m / S_m,  B_r = sum over m >= r of c_m N_m / S_m^2,
 // 0 if it is ignored, and with respect to the weight of a positive -AP / P.
@@ -50,9 +51,9 @@ class ClassImages {
 
 // A curve, by true row: what the formula above has of it.
 struct TrueRows {
-    std::vector<int32_t> counted;          // S
-    std::vector<double> highest;           // N_m / S_m / P
-    std::vector<double> a_step, b_step;    // c_m / S_m and c_m N_m / S_m^2
+    std::vector<int32_t> counted;        // S
+    std::vector<double> highest;         // N_m / S_m / P
+    std::vector<double> a_step, b_step;  // c_m / S_m and c_m N_m / S_m^2
     double average = 0, a_sum = 0, b_sum = 0;
     size_t left = 0;  // true rows not yet passed
 

@@ -1,8 +1,9 @@
 // The inner loops over the replicates of a block; compiled once for each instruction set.
 //
-// A block is 64 replicates: the weights of an image in all of them are one cache line. Loops over the
-// lanes are plain C++ for the compiler to vectorize; products and sums are rounded on their own, so all
-// instruction sets give the same bits.
+// A block is 64 replicates: the weights of an image in all of them are one cache line. Loops over
+// the lanes are plain C++ for the compiler to vectorize; products and sums are rounded on their
+// own, so all instruction sets give the same bits.
+//
 // Nothing of the standard library is used here: the linker keeps one copy of an inline function,
 // which would then be compiled for the newest processor and called on all.
 #pragma once
@@ -27,9 +28,9 @@ struct CurveRow {
     int32_t event;
 };
 
-// One area range of a detection that is true somewhere or whose counting differs between thresholds:
-// sets of thresholds where it is true, where it counts though `counted` has not its bit, and where it
-// is ignored though `counted` has it.
+// One area range of a detection that is true somewhere or whose counting differs between
+// thresholds: sets of thresholds where it is true, where it counts though `counted` has not its
+// bit, and where it is ignored though `counted` has it.
 struct Event {
     uint64_t is_true, added, removed;
 };
@@ -41,8 +42,8 @@ struct Term {
 
 // How many recall points are reached by n of P positives.
 struct RecallGrid {
-    // Points i / steps, i = 0 .. steps: steps > 0. Bit i of `late` is set where the float64 point lies
-    // above the float64 quotient i / steps, so that exactly i / steps does not reach it.
+    // Points i / steps, i = 0 .. steps: steps > 0. Bit i of `late` is set where the float64 point
+    // lies above the float64 quotient i / steps, so that exactly i / steps does not reach it.
     int32_t steps;
     uint32_t late[4];
     // Any ascending points: steps = 0.

@@ -1,8 +1,8 @@
 // Resampling, fast: 64 replicates at a time, one pass over a class for all its curves.
 //
-// Does what kernels/resampling/reference.py says, without writing a replicate out: a weight is added
-// where the reference repeats a row. A task is one class in one block of replicates; it writes numbers
-// that no other task writes, so the number of threads changes no bit.
+// Does what kernels/resampling/reference.py says, without writing a replicate out: a weight is
+// added where the reference repeats a row. A task is one class in one block of replicates; it
+// writes numbers that no other task writes, so the number of threads changes no bit.
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
@@ -170,7 +170,7 @@ class Worker {
         double* out = out_ + (q * problem_.classes.size() + k) * B + first;
         Lanes<double> sum{};
         if (problem_.quantities.is_recall(q))
-            for (size_t l = 0; l < kLanes; ++l) sum.v[l] = recall_sum(q, a, l);
+            for (size_t l = 0; l < kLanes; ++l) sum.v[l] = sums_[A_ + q].v[l];
         else
             for (size_t t = 0; t < T_; ++t)
                 if (thresholds >> t & 1)
@@ -183,23 +183,23 @@ class Worker {
             out[l] = positives > 0 ? sum.v[l] / divisor : kUndefined;
         }
     }
-
-    double recall_sum(size_t q, size_t, size_t l) const { return sums_[A_ + q].v[l]; }
 };
 
-// Brings the weights [B, I] of each block of replicates together, by image; missing replicates weigh 0.
+// Brings the weights [B, I] of each block of replicates together, by image; missing replicates
+// weigh 0.
 upmap::Buffer<uint8_t> transpose_weights(Input<uint8_t, 2> weights, int threads) {
-    const size_t B = weights.shape(0), I = weights.shape(1);
+    const size_t B = weights.shape(0), images = weights.shape(1);
     const size_t blocks = (B + kLanes - 1) / kLanes;
-    upmap::Buffer<uint8_t> out(blocks * I * kLanes);
+    upmap::Buffer<uint8_t> out(blocks * images * kLanes);
     upmap::parallel_for(static_cast<int64_t>(blocks), threads, [&](int64_t block) {
         constexpr size_t kTile = 64;  // images: a tile of both arrays stays in the first cache
         const size_t first = static_cast<size_t>(block) * kLanes;
-        uint8_t* to = out.data() + first * I;
-        for (size_t tile = 0; tile < I; tile += kTile)
+        uint8_t* to = out.data() + first * images;
+        for (size_t tile = 0; tile < images; tile += kTile)
             for (size_t l = 0; l < kLanes; ++l) {
-                const size_t end = std::min(tile + kTile, I);
-                const uint8_t* from = first + l < B ? weights.data() + (first + l) * I : nullptr;
+                const size_t end = std::min(tile + kTile, images);
+                const uint8_t* from =
+                    first + l < B ? weights.data() + (first + l) * images : nullptr;
                 for (size_t i = tile; i < end; ++i) to[i * kLanes + l] = from ? from[i] : 0;
             }
     });
@@ -248,10 +248,9 @@ nb::object resample(nb::handle outcomes, Input<uint8_t, 3> status, Input<uint8_t
         points = nb::cast<Input<double, 1>>(recall_points, false);
         grid = describe_points(points.data(), points.size());
     }
-    Problem problem{columns, numbers, select_instructions(instructions),
-                    grid,    upmap::plan_passes(numbers, columns.A()),
-                    {},      weights.shape(0),
-                    {}};
+    const LaneFunctions& functions = select_instructions(instructions);
+    std::vector<Pass> passes = upmap::plan_passes(numbers, columns.A());
+    Problem problem{columns, numbers, functions, grid, std::move(passes), {}, weights.shape(0), {}};
     const size_t Q = numbers.Q(), K = columns.K(), B = weights.shape(0);
     upmap::Buffer<double> out(Q * K * B);
     {
@@ -273,7 +272,10 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
                                   int threads) {
     const size_t K = outcomes.K(), Q = quantities.Q();
     const std::vector<Pass> passes = upmap::plan_passes(quantities, outcomes.A());
-    InfluenceOutput out{std::vector<std::vector<int32_t>>(K), upmap::Buffer<int64_t>(K + 1), {}, {},
+    InfluenceOutput out{std::vector<std::vector<int32_t>>(K),
+                        upmap::Buffer<int64_t>(K + 1),
+                        {},
+                        {},
                         upmap::Buffer<double>(K * Q)};
     upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
         return [&, images = upmap::ClassImages(outcomes.images)](int64_t task) mutable {
@@ -288,17 +290,17 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
     out.image = upmap::Buffer<int32_t>(E);
     out.value = upmap::Buffer<double>(E * Q);
     upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
-        return [&, images = upmap::ClassImages(outcomes.images),
-                of_class = upmap::ClassInfluence(outcomes, quantities, passes)](
-                   int64_t task) mutable {
-            const auto k = static_cast<size_t>(task);
-            const std::vector<int32_t>& own = out.images[k];
-            const auto first = static_cast<size_t>(out.start[k]);
-            std::copy(own.begin(), own.end(), out.image.data() + first);
-            images.index(own.data(), own.size());
-            of_class.compute(k, images, own.size(), out.value.data() + first * Q);
-            of_class.write_numbers(out.number.data() + k * Q);
-        };
+        return
+            [&, images = upmap::ClassImages(outcomes.images),
+             of_class = upmap::ClassInfluence(outcomes, quantities, passes)](int64_t task) mutable {
+                const auto k = static_cast<size_t>(task);
+                const std::vector<int32_t>& own = out.images[k];
+                const auto first = static_cast<size_t>(out.start[k]);
+                std::copy(own.begin(), own.end(), out.image.data() + first);
+                images.index(own.data(), own.size());
+                of_class.compute(k, images, own.size(), out.value.data() + first * Q);
+                of_class.write_numbers(out.number.data() + k * Q);
+            };
     });
     return out;
 }
@@ -313,10 +315,10 @@ nb::tuple influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle qu
         out = compute_influence(columns, numbers, threads);
     }
     const size_t K = columns.K(), Q = numbers.Q(), E = out.image.size();
-    return nb::make_tuple(upmap::owned(std::move(out.start), {K + 1}),
-                          upmap::owned(std::move(out.image), {E}),
-                          upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
-                          upmap::owned(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
+    return nb::make_tuple(
+        upmap::owned(std::move(out.start), {K + 1}), upmap::owned(std::move(out.image), {E}),
+        upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
+        upmap::owned(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
 }
 
 }  // namespace

@@ -37,8 +37,8 @@ struct Outcomes {
             throw nanobind::value_error("the columns of outcomes disagree");
         const int32_t *label = positive_label.data(), *end = label + G;
         for (size_t k = 0; k <= K(); ++k)
-            positive_start.push_back(static_cast<size_t>(
-                std::lower_bound(label, end, static_cast<int32_t>(k)) - label));
+            positive_start.push_back(
+                static_cast<size_t>(std::lower_bound(label, end, static_cast<int32_t>(k)) - label));
     }
     size_t A() const { return status.shape(1); }
     size_t T() const { return status.shape(2); }
@@ -167,7 +167,8 @@ void for_each_true(const Outcomes& outcomes, const Quantities& quantities, size_
         if (!std::memchr(status, kTruePositive, A * T)) continue;
         const auto place = static_cast<size_t>(row);
         for (size_t q = 0; q < quantities.Q(); ++q) {
-            if (!quantities.is_recall(q) || outcomes.rank(place) >= quantities.max_dets(q)) continue;
+            if (!quantities.is_recall(q) || outcomes.rank(place) >= quantities.max_dets(q))
+                continue;
             const StatusBits bits = status_bits(status + quantities.area_of(q) * T, T);
             const int32_t count = count_bits(bits.is_true & quantities.thresholds(q));
             if (count) body(outcomes.image(place), count, q);

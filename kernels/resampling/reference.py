@@ -75,7 +75,10 @@ def influence(outcomes: Outcomes, quantities: Quantities, threads: int = 0) -> I
 def _positive_images(outcomes: Outcomes, k: int, area: int) -> NDArray[np.int32]:
     """The image of each positive of a class in an area range."""
     counts = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1)
-    return outcomes.positive_image[(outcomes.positive_label == k) & (counts == 1)]
+    images: NDArray[np.int32] = outcomes.positive_image[
+        (outcomes.positive_label == k) & (counts == 1)
+    ]
+    return images
 
 
 def _images_of_class(outcomes: Outcomes, k: int) -> NDArray[np.int32]:
@@ -86,7 +89,8 @@ def _images_of_class(outcomes: Outcomes, k: int) -> NDArray[np.int32]:
 
 def _rows_below_cap(outcomes: Outcomes, quantities: Quantities, q: int, k: int) -> NDArray[np.intp]:
     rows = np.arange(outcomes.start[k], outcomes.start[k + 1])
-    return rows[outcomes.rank[rows] < quantities.max_dets[q]]
+    below: NDArray[np.intp] = rows[outcomes.rank[rows] < quantities.max_dets[q]]
+    return below
 
 
 def _thresholds(quantities: Quantities, q: int, T: int) -> list[int]:

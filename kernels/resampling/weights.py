@@ -87,7 +87,7 @@ def hash_counts(
         ValueError: If a count is negative or too large.
 
     >>> hash_counts(["000005", "000007", "000009"], 2).tolist()
-    [[0, 1, 0], [1, 0, 2]]
+    [[4, 2, 0], [0, 2, 2]]
     """
     replicates = validate_count("replicates", replicates, MAX_REPLICATES)
     seed = validate_count("seed", seed, MAX_UINT64)

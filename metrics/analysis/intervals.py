@@ -75,7 +75,7 @@ def _student_probability(angle: float, degrees: int) -> float:
 def wilson_interval(
     value: Floats, standard_error: Floats, positives: Floats, quantile: float
 ) -> tuple[Floats, Floats]:
-    """Wilson's interval of average precisions, with the sample size that the standard error implies.
+    """Wilson's interval of average precisions, of the sample size that their errors imply.
 
     A share p of n independent trials has standard error sqrt(p (1 - p) / n); n is what this gives
     for the value and its standard error, but at most the number of positives.
@@ -127,7 +127,7 @@ def adjust_holm(p_values: Floats) -> Floats:
 
 
 def adjust_benjamini_hochberg(p_values: Floats) -> Floats:
-    """Benjamini and Hochberg's adjusted p-values, float64 [K]: they bound the share of false alarms.
+    """Benjamini and Hochberg's adjusted p-values, float64 [K]: they bound false discoveries.
 
     NaN stays, and does not count as a test.
 

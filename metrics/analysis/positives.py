@@ -53,7 +53,7 @@ def find_positives(ground_truth: GroundTruth, table: MatchTable) -> Positives:
 
 
 def _counts(truth: GroundTruth, protocol: Protocol) -> NDArray[np.bool_]:
-    """Where an object is neither ignored nor dropped; crowd goes before difficult, as in matching."""
+    """Where an object is neither ignored nor dropped; crowd decides before difficult does."""
     is_counted = np.ones(len(truth), bool)
     is_counted[truth.difficult] = protocol.difficult == "count"
     is_counted[truth.crowd] = protocol.crowd == "count"

@@ -416,9 +416,7 @@ def _estimate_classes(
     errors = np.where(np.isnan(AP), np.nan, errors)
     ends = wilson_interval(AP, errors, table.positives[:, 0].astype(np.float64), quantile)
     columns = zip(*(array.tolist() for array in (AP, errors, *ends)), strict=True)
-    return {
-        name: Estimate(*numbers) for name, numbers in zip(table.classes, columns, strict=True)
-    }
+    return {name: Estimate(*numbers) for name, numbers in zip(table.classes, columns, strict=True)}
 
 
 def _rare_classes(table: MatchTable, outcomes: Outcomes) -> tuple[str, ...]:
@@ -439,8 +437,9 @@ def _positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
 
 def _squares(classes: ClassInfluence) -> Floats:
     """The sum of squared influences on each class, float64 [K]."""
-    squares = np.square(classes.value)
-    return np.bincount(classes.label, weights=squares, minlength=len(classes.number))
+    squares: Floats = np.square(classes.value)
+    sums = np.bincount(classes.label, weights=squares, minlength=len(classes.number))
+    return sums.astype(np.float64)
 
 
 def _mean_over_classes(numbers: Floats) -> Floats:
