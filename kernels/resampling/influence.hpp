@@ -29,8 +29,9 @@ class ClassImages {
             mark(outcomes.positive_image(g));
         std::vector<int32_t> images;
         for (size_t i = 0; i < has_.size(); ++i)
-            for (uint64_t bits = has_[i], bit = 0; bits; bits >>= 1, ++bit)
-                if (bits & 1) images.push_back(static_cast<int32_t>(64 * i + bit));
+            for_each_bit(has_[i], [&](int32_t bit) {
+                images.push_back(static_cast<int32_t>(64 * i) + bit);
+            });
         return images;
     }
 
@@ -170,22 +171,22 @@ class ClassInfluence {
         std::fill(counted_.begin(), counted_.end(), 0);
         std::fill(deviation_.begin(), deviation_.end(), 0);
         for (TrueRows& rows_of_curve : curves_) rows_of_curve.counted.clear();
-        const size_t A = outcomes_.A(), T = outcomes_.T();
+        const size_t A = outcomes_.A();
         for (const CurveRow& row : rows.rows) {
-            for (size_t a = 0; a < A; ++a) counted_[a] += row.counted >> a & 1;
+            for_each_bit(row.counted, [&](int32_t a) { ++counted_[static_cast<size_t>(a)]; });
             if (row.event < 0) continue;
             const Event* events = rows.events.data() + static_cast<size_t>(row.event) * A;
-            for (size_t a = 0; a < A; ++a) {
-                if (!(events[a].is_true | events[a].added | events[a].removed)) continue;
-                for (size_t t = 0; t < T; ++t) {
-                    int32_t& deviation = deviation_[a * T + t];
-                    deviation += events[a].added >> t & 1;
-                    deviation -= events[a].removed >> t & 1;
-                    if (events[a].is_true >> t & 1)
-                        curve(a, t).counted.push_back(counted_[a] + deviation);
-                }
-            }
+            for (size_t a = 0; a < A; ++a) count_event(events[a], a);
         }
+    }
+
+    void count_event(const Event& event, size_t a) {
+        int32_t* deviation = deviation_.data() + a * outcomes_.T();
+        for_each_bit(event.added, [&](int32_t t) { ++deviation[t]; });
+        for_each_bit(event.removed, [&](int32_t t) { --deviation[t]; });
+        for_each_bit(event.is_true, [&](int32_t t) {
+            curve(a, static_cast<size_t>(t)).counted.push_back(counted_[a] + deviation[t]);
+        });
     }
 
     void walk_back(const ClassRows& rows, const CurveRow& row, const Pass& pass) {
@@ -204,35 +205,32 @@ class ClassInfluence {
 
     // Takes the row itself into A and B of the curves where it is true.
     void pass_true(const Event* events, const Pass& pass) {
-        for (size_t a = 0; a < outcomes_.A(); ++a) {
-            if (!events[a].is_true) continue;
-            for (size_t t = 0; t < outcomes_.T(); ++t) {
-                if (!(events[a].is_true >> t & 1)) continue;
+        for (size_t a = 0; a < outcomes_.A(); ++a)
+            for_each_bit(events[a].is_true, [&](int32_t place) {
+                const auto t = static_cast<size_t>(place);
                 TrueRows& rows = curve(a, t);
                 --rows.left;
-                rows.a_sum += rows.a_step[rows.left];
                 const double step = rows.b_step[rows.left];
-                if (step == 0) continue;
+                if (step == 0) return;  // another row attains the maximum
+                rows.a_sum += rows.a_step[rows.left];
                 rows.b_sum += step;
                 for (size_t q : pass.quantities)
-                    if (quantities_.area_of(q) == a && quantities_.thresholds(q) >> t & 1)
+                    if (quantities_.area_of(q) == a && (quantities_.thresholds(q) >> t & 1))
                         b_sum_[q] += step;
-            }
-        }
+            });
     }
 
     // What a row adds at thresholds where it is true, or counts otherwise than at most.
     double deviation(const Event& event, size_t a, uint64_t thresholds) {
         double sum = 0;
-        const uint64_t bits = (event.is_true | event.added | event.removed) & thresholds;
-        for (size_t t = 0; bits >> t; ++t) {
-            if (!(bits >> t & 1)) continue;
-            const TrueRows& rows = curve(a, t);
-            if (event.added >> t & 1) sum -= rows.b_sum;
-            if (event.removed >> t & 1) sum += rows.b_sum;
-            if (event.is_true >> t & 1) sum += rows.highest[rows.left] + rows.a_sum;
-            if (t == 63) break;
-        }
+        for_each_bit(event.added & thresholds,
+                     [&](int32_t t) { sum -= curve(a, static_cast<size_t>(t)).b_sum; });
+        for_each_bit(event.removed & thresholds,
+                     [&](int32_t t) { sum += curve(a, static_cast<size_t>(t)).b_sum; });
+        for_each_bit(event.is_true & thresholds, [&](int32_t t) {
+            const TrueRows& rows = curve(a, static_cast<size_t>(t));
+            sum += rows.highest[rows.left] + rows.a_sum;
+        });
         return sum;
     }
 

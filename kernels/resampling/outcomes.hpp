@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/arrays.hpp"
+#include "kernels/resampling/bits.hpp"
 #include "kernels/resampling/lanes.hpp"
 
 namespace upmap {
@@ -65,12 +66,6 @@ struct Quantities {
     size_t Q() const { return is_recall.size(); }
     size_t area_of(size_t q) const { return static_cast<size_t>(area(q)); }
 };
-
-inline int32_t count_bits(uint64_t bits) {
-    int32_t count = 0;
-    for (; bits; bits &= bits - 1) ++count;
-    return count;
-}
 
 // The curves under one cap: one walk over a class serves all quantities that have it.
 struct Pass {
