@@ -43,6 +43,35 @@ def run_accumulation(folder: Path) -> Any:
     )
 
 
+def run_resampling(folder: Path) -> Any:
+    from upmap.kernels.matching import match
+    from upmap.kernels.resampling import Outcomes, Quantities, influence, resample
+
+    matches = match(*matching_problem(), 40, threads=THREADS, impl="native")
+    outcomes = Outcomes(
+        images=1,
+        status=matches.status,
+        rank=matches.rank,
+        image=matches.image,
+        start=np.searchsorted(matches.label, np.arange(41)),
+        positive_image=np.zeros(4000, np.int32),
+        positive_label=np.sort(matches.label),
+        positive_areas=np.ones(4000, np.uint64),
+    )
+    quantities = Quantities(
+        is_recall=np.array([False, True]),
+        area=np.zeros(2, np.int32),
+        max_dets=np.array([100, 1]),
+        thresholds=np.array([3, 1], np.uint64),
+    )
+    settings: dict[str, Any] = {"threads": THREADS, "impl": "native"}
+    weights = np.arange(200, dtype=np.uint8).reshape(-1, 1)
+    return (
+        resample(outcomes, weights, quantities, recall_points=np.linspace(0, 1, 101), **settings),
+        influence(outcomes, quantities, **settings),
+    )
+
+
 def run_coco_json(folder: Path) -> Any:
     from upmap.kernels.coco_json import instances, results
 
@@ -115,6 +144,7 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "coco_json": run_coco_json,
     "evaluate": run_evaluate,
     "matching": run_matching,
+    "resampling": run_resampling,
     "upsample_ce": run_upsample_ce,
     "voc_files": run_voc_files,
 }

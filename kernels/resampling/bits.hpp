@@ -1,0 +1,36 @@
+// Sets of area ranges and of IoU thresholds, as the bits of an integer.
+//
+// Everything here is static: each file compiles its own copy for its own instruction set.
+#pragma once
+#include <cstdint>
+
+namespace upmap {
+
+// The place of the lowest set bit. Precondition: there is one.
+static inline int32_t lowest_bit(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int32_t place = 0;
+    for (; !(bits & 1); bits >>= 1) ++place;
+    return place;
+#endif
+}
+
+static inline int32_t count_bits(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_popcountll(bits);
+#else
+    int32_t count = 0;
+    for (; bits; bits &= bits - 1) ++count;
+    return count;
+#endif
+}
+
+// Calls body(place) for each set bit, ascending.
+template <class Body>
+static inline void for_each_bit(uint64_t bits, const Body& body) {
+    for (; bits; bits &= bits - 1) body(lowest_bit(bits));
+}
+
+}  // namespace upmap

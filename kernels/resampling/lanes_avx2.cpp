@@ -1,0 +1,3 @@
+#define LANE_FUNCTIONS lanes_avx2
+#define NAME "avx2"
+#include "kernels/resampling/lanes.inc"

@@ -1,0 +1,335 @@
+// Resampling, fast: 64 replicates at a time, one pass over a class for all its curves.
+//
+// Does what kernels/resampling/reference.py says, without writing a replicate out: a weight is
+// added where the reference repeats a row. A task is one class in one block of replicates; it
+// writes numbers that no other task writes, so the number of threads changes no bit.
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/arrays.hpp"
+#include "kernels/parallel.hpp"
+#include "kernels/resampling/influence.hpp"
+#include "kernels/resampling/lanes.hpp"
+#include "kernels/resampling/outcomes.hpp"
+
+namespace nb = nanobind;
+using upmap::CurveState;
+using upmap::Input;
+using upmap::kLanes;
+using upmap::LaneFunctions;
+using upmap::Lanes;
+using upmap::Outcomes;
+using upmap::Pass;
+using upmap::Quantities;
+using upmap::RecallGrid;
+
+namespace {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+// Below so many positives, by weight, single precision gives sampled average precision to 1e-6, and
+// which recall points are reached exactly.
+constexpr int64_t kMaxSinglePositives = 100000;
+constexpr size_t kMaxGridSteps = 127;  // RecallGrid::late has a bit for each point
+
+const LaneFunctions& select_instructions(const std::string& name) {
+#ifdef UPMAP_X86
+    const bool has_avx512 =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    if (has_avx512 && (name.empty() || name == "avx512")) return upmap::lanes_avx512;
+    if (__builtin_cpu_supports("avx2") && (name.empty() || name == "avx2"))
+        return upmap::lanes_avx2;
+#endif
+    if (name.empty() || name == "baseline") return upmap::lanes_baseline;
+    throw nb::value_error(("no instruction set " + name + " here").c_str());
+}
+
+// The points as a grid where they are i / steps but for the last bit, as those of COCO and VOC are.
+RecallGrid describe_points(const double* points, size_t count) {
+    RecallGrid grid{0, {0, 0, 0, 0}, points, count};
+    if (count < 2 || count - 1 > kMaxGridSteps) return grid;
+    const auto steps = static_cast<double>(count - 1);
+    for (size_t i = 0; i < count; ++i) {
+        const double quotient = static_cast<double>(i) / steps;
+        const double difference = points[i] - quotient;
+        if (difference > 1e-15 || difference < -1e-15) return {0, {0, 0, 0, 0}, points, count};
+        if (points[i] > quotient) grid.late[i / 32] |= 1u << (i % 32);
+    }
+    grid.steps = static_cast<int32_t>(count - 1);
+    return grid;
+}
+
+// The weights of a class's rows and positives, as sums: [A] positives, then one for each recall.
+std::vector<upmap::Term> collect_terms(const Outcomes& outcomes, const Quantities& quantities,
+                                       size_t k) {
+    std::vector<upmap::Term> terms;
+    const size_t A = outcomes.A();
+    for (size_t g = outcomes.positive_start[k]; g < outcomes.positive_start[k + 1]; ++g)
+        for (size_t a = 0; a < A; ++a)
+            if (outcomes.positive_areas(g) >> a & 1)
+                terms.push_back({outcomes.positive_image(g), 1, static_cast<int32_t>(a)});
+    upmap::for_each_true(outcomes, quantities, k, [&](int32_t image, int32_t count, size_t q) {
+        terms.push_back({image, count, static_cast<int32_t>(A + q)});
+    });
+    return terms;
+}
+
+// A class, prepared once for all blocks of replicates.
+struct PreparedClass {
+    std::vector<upmap::Term> terms;
+    std::vector<upmap::ClassRows> rows;  // of each pass
+    bool is_single = false;              // whether single precision does
+};
+
+struct Problem {
+    const Outcomes& outcomes;
+    const Quantities& quantities;
+    const LaneFunctions& functions;
+    RecallGrid grid;
+    std::vector<Pass> passes;
+    std::vector<PreparedClass> classes;
+    size_t B;                        // replicates
+    upmap::Buffer<uint8_t> weights;  // [blocks][images][kLanes]
+    size_t blocks() const { return (B + kLanes - 1) / kLanes; }
+};
+
+// Room for the state of one class in one block.
+template <class Real>
+struct StateMemory {
+    std::vector<Lanes<int32_t>> counted, deviation, is_true;
+    std::vector<Lanes<Real>> highest, reached, sum, positives;
+
+    StateMemory(size_t A, size_t C)
+        : counted(A), deviation(C), is_true(C), highest(C), reached(C), sum(C), positives(A) {}
+    CurveState<Real> state() {
+        return {counted.data(), deviation.data(), is_true.data(),  highest.data(),
+                reached.data(), sum.data(),       positives.data()};
+    }
+};
+
+// One thread's work: classes in blocks of replicates.
+class Worker {
+  public:
+    Worker(const Problem& problem, double* out)
+        : problem_(problem),
+          out_(out),
+          A_(problem.outcomes.A()),
+          T_(problem.outcomes.T()),
+          sums_(A_ + problem.quantities.Q()),
+          average_(A_ * T_),
+          single_(A_, A_ * T_),
+          double_(A_, A_ * T_) {}
+
+    void compute(size_t block, size_t k) {
+        const PreparedClass& prepared = problem_.classes[k];
+        const uint8_t* weights =
+            problem_.weights.data() + block * problem_.outcomes.images * kLanes;
+        std::fill(sums_.begin(), sums_.end(), Lanes<int32_t>{});
+        problem_.functions.add_terms(prepared.terms.data(), prepared.terms.size(), weights,
+                                     sums_.data());
+        for (size_t q = 0; q < problem_.quantities.Q(); ++q)
+            if (problem_.quantities.is_recall(q)) write(block, k, q);
+        for (size_t i = 0; i < problem_.passes.size(); ++i) {
+            average(prepared, prepared.rows[i].view(A_, T_), weights);
+            for (size_t q : problem_.passes[i].quantities) write(block, k, q);
+        }
+    }
+
+  private:
+    const Problem& problem_;
+    double* out_;  // [Q, K, B]
+    size_t A_, T_;
+    std::vector<Lanes<int32_t>> sums_;    // see collect_terms
+    std::vector<Lanes<double>> average_;  // [A, T]
+    StateMemory<float> single_;
+    StateMemory<double> double_;
+
+    void average(const PreparedClass& prepared, const upmap::CurveRows& rows,
+                 const uint8_t* weights) {
+        const LaneFunctions& functions = problem_.functions;
+        const Lanes<int32_t>* positives = sums_.data();
+        if (prepared.is_single)
+            functions.average_float(rows, weights, problem_.grid, positives, single_.state(),
+                                    average_.data());
+        else
+            functions.average_double(rows, weights, problem_.grid, positives, double_.state(),
+                                     average_.data());
+    }
+
+    void write(size_t block, size_t k, size_t q) {
+        const size_t first = block * kLanes, B = problem_.B;
+        const size_t count = std::min<size_t>(kLanes, B - first);
+        const size_t a = problem_.quantities.area_of(q);
+        const uint64_t thresholds = problem_.quantities.thresholds(q);
+        double* out = out_ + (q * problem_.classes.size() + k) * B + first;
+        Lanes<double> sum{};
+        if (problem_.quantities.is_recall(q))
+            for (size_t l = 0; l < kLanes; ++l) sum.v[l] = sums_[A_ + q].v[l];
+        else
+            for (size_t t = 0; t < T_; ++t)
+                if (thresholds >> t & 1)
+                    for (size_t l = 0; l < kLanes; ++l) sum.v[l] += average_[a * T_ + t].v[l];
+        const int32_t parts = upmap::count_bits(thresholds);
+        const bool is_recall = problem_.quantities.is_recall(q);
+        for (size_t l = 0; l < count; ++l) {
+            const double positives = sums_[a].v[l];
+            const double divisor = is_recall ? parts * positives : parts;
+            out[l] = positives > 0 ? sum.v[l] / divisor : kUndefined;
+        }
+    }
+};
+
+// Brings the weights [B, I] of each block of replicates together, by image; missing replicates
+// weigh 0.
+upmap::Buffer<uint8_t> transpose_weights(Input<uint8_t, 2> weights, int threads) {
+    const size_t B = weights.shape(0), images = weights.shape(1);
+    const size_t blocks = (B + kLanes - 1) / kLanes;
+    upmap::Buffer<uint8_t> out(blocks * images * kLanes);
+    upmap::parallel_for(static_cast<int64_t>(blocks), threads, [&](int64_t block) {
+        constexpr size_t kTile = 64;  // images: a tile of both arrays stays in the first cache
+        const size_t first = static_cast<size_t>(block) * kLanes;
+        uint8_t* to = out.data() + first * images;
+        for (size_t tile = 0; tile < images; tile += kTile)
+            for (size_t l = 0; l < kLanes; ++l) {
+                const size_t end = std::min(tile + kTile, images);
+                const uint8_t* from =
+                    first + l < B ? weights.data() + (first + l) * images : nullptr;
+                for (size_t i = tile; i < end; ++i) to[i * kLanes + l] = from ? from[i] : 0;
+            }
+    });
+    return out;
+}
+
+void prepare_classes(Problem& problem, int64_t max_weight, int threads) {
+    problem.classes.resize(problem.outcomes.K());
+    const auto K = static_cast<int64_t>(problem.outcomes.K());
+    upmap::parallel_for(K, threads, [&](int64_t task) {
+        const auto k = static_cast<size_t>(task);
+        const std::vector<size_t>& start = problem.outcomes.positive_start;
+        PreparedClass& prepared = problem.classes[k];
+        prepared.terms = collect_terms(problem.outcomes, problem.quantities, k);
+        for (const Pass& pass : problem.passes)
+            prepared.rows.push_back(upmap::encode_rows(problem.outcomes, k, pass));
+        const auto positives = static_cast<int64_t>(start[k + 1] - start[k]);
+        prepared.is_single = problem.grid.steps && positives * max_weight < kMaxSinglePositives;
+    });
+}
+
+void run(Problem& problem, Input<uint8_t, 2> weights, int threads, double* out) {
+    const uint8_t *first = weights.data(), *last = first + weights.size();
+    const int64_t max_weight = first == last ? 0 : *std::max_element(first, last);
+    problem.weights = transpose_weights(weights, threads);
+    prepare_classes(problem, max_weight, threads);
+    const size_t K = problem.classes.size();
+    const auto tasks = static_cast<int64_t>(problem.blocks() * K);
+    upmap::parallel_workers(tasks, threads, [&] {
+        return [worker = Worker(problem, out), K](int64_t task) mutable {
+            const auto place = static_cast<size_t>(task);
+            worker.compute(place / K, place % K);
+        };
+    });
+}
+
+nb::object resample(nb::handle outcomes, Input<uint8_t, 3> status, Input<uint8_t, 2> weights,
+                    nb::handle quantities, nb::handle recall_points, int threads,
+                    const std::string& instructions) {
+    const Outcomes columns(outcomes, status);
+    const Quantities numbers(quantities);
+    if (weights.shape(1) != columns.images) throw nb::value_error("weights must be [B, I]");
+    RecallGrid grid{0, {0, 0, 0, 0}, nullptr, 0};
+    Input<double, 1> points;
+    if (!recall_points.is_none()) {
+        points = nb::cast<Input<double, 1>>(recall_points, false);
+        grid = describe_points(points.data(), points.size());
+    }
+    const LaneFunctions& functions = select_instructions(instructions);
+    std::vector<Pass> passes = upmap::plan_passes(numbers, columns.A());
+    Problem problem{columns, numbers, functions, grid, std::move(passes), {}, weights.shape(0), {}};
+    const size_t Q = numbers.Q(), K = columns.K(), B = weights.shape(0);
+    upmap::Buffer<double> out(Q * K * B);
+    {
+        nb::gil_scoped_release release;
+        run(problem, weights, threads, out.data());
+    }
+    return upmap::owned(std::move(out), {Q, K, B});
+}
+
+struct InfluenceOutput {
+    std::vector<std::vector<int32_t>> images;  // of each class
+    upmap::Buffer<int64_t> start;              // [K + 1]
+    upmap::Buffer<int32_t> image;              // [E]
+    upmap::Buffer<double> value;               // [E, Q]
+    upmap::Buffer<double> number;              // [K, Q]
+};
+
+InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& quantities,
+                                  int threads) {
+    const size_t K = outcomes.K(), Q = quantities.Q();
+    const std::vector<Pass> passes = upmap::plan_passes(quantities, outcomes.A());
+    InfluenceOutput out{std::vector<std::vector<int32_t>>(K),
+                        upmap::Buffer<int64_t>(K + 1),
+                        {},
+                        {},
+                        upmap::Buffer<double>(K * Q)};
+    upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
+        return [&, images = upmap::ClassImages(outcomes.images)](int64_t task) mutable {
+            const auto k = static_cast<size_t>(task);
+            out.images[k] = images.collect(outcomes, k);
+        };
+    });
+    out.start[0] = 0;
+    for (size_t k = 0; k < K; ++k)
+        out.start[k + 1] = out.start[k] + static_cast<int64_t>(out.images[k].size());
+    const auto E = static_cast<size_t>(out.start[K]);
+    out.image = upmap::Buffer<int32_t>(E);
+    out.value = upmap::Buffer<double>(E * Q);
+    upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
+        return
+            [&, images = upmap::ClassImages(outcomes.images),
+             of_class = upmap::ClassInfluence(outcomes, quantities, passes)](int64_t task) mutable {
+                const auto k = static_cast<size_t>(task);
+                const std::vector<int32_t>& own = out.images[k];
+                const auto first = static_cast<size_t>(out.start[k]);
+                std::copy(own.begin(), own.end(), out.image.data() + first);
+                images.index(own.data(), own.size());
+                of_class.compute(k, images, own.size(), out.value.data() + first * Q);
+                of_class.write_numbers(out.number.data() + k * Q);
+            };
+    });
+    return out;
+}
+
+nb::tuple influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle quantities,
+                    int threads) {
+    const Outcomes columns(outcomes, status);
+    const Quantities numbers(quantities);
+    InfluenceOutput out;
+    {
+        nb::gil_scoped_release release;
+        out = compute_influence(columns, numbers, threads);
+    }
+    const size_t K = columns.K(), Q = numbers.Q(), E = out.image.size();
+    return nb::make_tuple(
+        upmap::owned(std::move(out.start), {K + 1}), upmap::owned(std::move(out.image), {E}),
+        upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
+        upmap::owned(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
+}
+
+}  // namespace
+
+NB_MODULE(native, module) {
+    module.def("resample", &resample, nb::arg("outcomes"), nb::arg("status"), nb::arg("weights"),
+               nb::arg("quantities"), nb::arg("recall_points").none(), nb::arg("threads"),
+               nb::arg("instructions"),
+               "See kernels.resampling.resample; instructions is avx512, avx2, baseline, or empty "
+               "for the best that this machine has.");
+    module.def("influence", &influence, nb::arg("outcomes"), nb::arg("status"),
+               nb::arg("quantities"), nb::arg("threads"),
+               "See kernels.resampling.influence; returns (start, image, value, number).");
+}

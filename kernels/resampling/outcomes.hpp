@@ -1,0 +1,174 @@
+// What resampling and influence take, and the rows of a class in the form that both walk over.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "kernels/arrays.hpp"
+#include "kernels/resampling/bits.hpp"
+#include "kernels/resampling/lanes.hpp"
+
+namespace upmap {
+
+constexpr uint8_t kFalsePositive = 0, kTruePositive = 1;
+
+// See kernels/resampling/contract.py. Precondition: its columns have been validated.
+struct Outcomes {
+    size_t images;
+    Input<uint8_t, 3> status;  // [N, A, T]
+    Input<int32_t, 1> rank, image;
+    Input<int64_t, 1> start;
+    Input<int32_t, 1> positive_image, positive_label;
+    Input<uint64_t, 1> positive_areas;
+    std::vector<size_t> positive_start;  // [K + 1]
+
+    Outcomes(nanobind::handle columns, Input<uint8_t, 3> by_detection)
+        : images(nanobind::cast<size_t>(columns.attr("images"))),
+          status(by_detection),
+          rank(attribute<Input<int32_t, 1>>(columns, "rank")),
+          image(attribute<Input<int32_t, 1>>(columns, "image")),
+          start(attribute<Input<int64_t, 1>>(columns, "start")),
+          positive_image(attribute<Input<int32_t, 1>>(columns, "positive_image")),
+          positive_label(attribute<Input<int32_t, 1>>(columns, "positive_label")),
+          positive_areas(attribute<Input<uint64_t, 1>>(columns, "positive_areas")) {
+        const size_t G = positive_image.size();
+        if (rank.size() != status.shape(0) || image.size() != rank.size() || start.size() < 1 ||
+            positive_label.size() != G || positive_areas.size() != G)
+            throw nanobind::value_error("the columns of outcomes disagree");
+        const int32_t *label = positive_label.data(), *end = label + G;
+        for (size_t k = 0; k <= K(); ++k)
+            positive_start.push_back(
+                static_cast<size_t>(std::lower_bound(label, end, static_cast<int32_t>(k)) - label));
+    }
+    size_t A() const { return status.shape(1); }
+    size_t T() const { return status.shape(2); }
+    size_t K() const { return start.size() - 1; }
+    const uint8_t* row_status(int64_t row) const {
+        return status.data() + static_cast<size_t>(row) * A() * T();
+    }
+};
+
+struct Quantities {
+    Input<bool, 1> is_recall;
+    Input<int32_t, 1> area;
+    Input<int64_t, 1> max_dets;
+    Input<uint64_t, 1> thresholds;
+
+    explicit Quantities(nanobind::handle columns)
+        : is_recall(attribute<Input<bool, 1>>(columns, "is_recall")),
+          area(attribute<Input<int32_t, 1>>(columns, "area")),
+          max_dets(attribute<Input<int64_t, 1>>(columns, "max_dets")),
+          thresholds(attribute<Input<uint64_t, 1>>(columns, "thresholds")) {
+        if (area.size() != Q() || max_dets.size() != Q() || thresholds.size() != Q())
+            throw nanobind::value_error("the columns of quantities disagree");
+    }
+    size_t Q() const { return is_recall.size(); }
+    size_t area_of(size_t q) const { return static_cast<size_t>(area(q)); }
+};
+
+// The curves under one cap: one walk over a class serves all quantities that have it.
+struct Pass {
+    int64_t cap;
+    std::vector<uint64_t> thresholds;  // [A], those that a quantity averages over
+    std::vector<size_t> quantities;
+};
+
+// The passes that quantities of average precision need.
+inline std::vector<Pass> plan_passes(const Quantities& quantities, size_t A) {
+    std::vector<Pass> passes;
+    for (size_t q = 0; q < quantities.Q(); ++q) {
+        if (quantities.is_recall(q)) continue;
+        const int64_t cap = quantities.max_dets(q);
+        auto pass = std::find_if(passes.begin(), passes.end(),
+                                 [&](const Pass& other) { return other.cap == cap; });
+        if (pass == passes.end())
+            pass = passes.insert(passes.end(), {cap, std::vector<uint64_t>(A), {}});
+        pass->thresholds[quantities.area_of(q)] |= quantities.thresholds(q);
+        pass->quantities.push_back(q);
+    }
+    return passes;
+}
+
+// The thresholds at which a detection is true and at which it counts, in one area range.
+struct StatusBits {
+    uint64_t is_true = 0, counts = 0;
+};
+
+// Precondition: status has T bytes, T > 0. In most rows all are alike.
+inline StatusBits status_bits(const uint8_t* status, size_t T) {
+    StatusBits bits;
+    const uint64_t all = T == 64 ? ~uint64_t{0} : (uint64_t{1} << T) - 1;
+    if (status[0] != kTruePositive && std::memcmp(status, status + 1, T - 1) == 0) {
+        bits.counts = status[0] == kFalsePositive ? all : 0;
+        return bits;
+    }
+    for (size_t t = 0; t < T; ++t) {
+        bits.is_true |= static_cast<uint64_t>(status[t] == kTruePositive) << t;
+        bits.counts |= static_cast<uint64_t>(status[t] <= kTruePositive) << t;
+    }
+    return bits;
+}
+
+// The rows of a class under a cap, without those that are ignored in every curve.
+struct ClassRows {
+    std::vector<CurveRow> rows;
+    std::vector<Event> events;  // [.][A]
+
+    CurveRows view(size_t A, size_t T) const {
+        return {rows.data(), rows.size(), events.data(), static_cast<int32_t>(A),
+                static_cast<int32_t>(T)};
+    }
+};
+
+// Appends a row, and its event if it has one. `events` is room for [A].
+inline void append_row(const Outcomes& outcomes, int64_t row, const Pass& pass, Event* events,
+                       ClassRows& out) {
+    const size_t A = outcomes.A(), T = outcomes.T();
+    uint64_t counted = 0, any = 0;
+    for (size_t a = 0; a < A; ++a) {
+        const uint64_t needed = pass.thresholds[a];
+        StatusBits bits;
+        if (needed) bits = status_bits(outcomes.row_status(row) + a * T, T);
+        const uint64_t is_true = bits.is_true & needed, counts = bits.counts & needed;
+        const bool is_counted = counts && 2 * count_bits(counts) >= count_bits(needed);
+        events[a] = {is_true, is_counted ? 0 : counts, is_counted ? needed & ~counts : 0};
+        counted |= static_cast<uint64_t>(is_counted) << a;
+        any |= is_true | events[a].added | events[a].removed;
+    }
+    if (!counted && !any) return;
+    const auto place = static_cast<int32_t>(any ? out.events.size() / A : 0);
+    out.rows.push_back({counted, outcomes.image(static_cast<size_t>(row)), any ? place : -1});
+    if (any) out.events.insert(out.events.end(), events, events + A);
+}
+
+inline ClassRows encode_rows(const Outcomes& outcomes, size_t k, const Pass& pass) {
+    ClassRows out;
+    std::vector<Event> events(outcomes.A());
+    for (int64_t row = outcomes.start(k); row < outcomes.start(k + 1); ++row)
+        if (outcomes.rank(static_cast<size_t>(row)) < pass.cap)
+            append_row(outcomes, row, pass, events.data(), out);
+    return out;
+}
+
+// Calls body(image, count, q) for each row of a class and each recall q to which it adds `count`
+// true ones, summed over thresholds.
+template <class Body>
+void for_each_true(const Outcomes& outcomes, const Quantities& quantities, size_t k,
+                   const Body& body) {
+    const size_t A = outcomes.A(), T = outcomes.T();
+    for (int64_t row = outcomes.start(k); row < outcomes.start(k + 1); ++row) {
+        const uint8_t* status = outcomes.row_status(row);
+        if (!std::memchr(status, kTruePositive, A * T)) continue;
+        const auto place = static_cast<size_t>(row);
+        for (size_t q = 0; q < quantities.Q(); ++q) {
+            if (!quantities.is_recall(q) || outcomes.rank(place) >= quantities.max_dets(q))
+                continue;
+            const StatusBits bits = status_bits(status + quantities.area_of(q) * T, T);
+            const int32_t count = count_bits(bits.is_true & quantities.thresholds(q));
+            if (count) body(outcomes.image(place), count, q);
+        }
+    }
+}
+
+}  // namespace upmap

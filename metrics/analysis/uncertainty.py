@@ -1,0 +1,460 @@
+"""How sure the numbers of an evaluation are: standard errors and confidence intervals.
+
+They speak of the mean of a number over test sets of this size from the same source. They do not
+cover another training run, nor wrong labels.
+
+Sources: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), for the bootstrap
+and the infinitesimal jackknife; E. B. Wilson (1927) for the interval of a class.
+"""
+
+import math
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upmap.kernels.resampling import Outcomes, Quantities, influence, regroup, resample
+from upmap.kernels.resampling.weights import draw_counts, hash_counts
+from upmap.metrics import Evaluation, MatchTable, Metric, Protocol, evaluate_matches
+from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
+from upmap.metrics.analysis.positives import Positives
+
+__all__ = [
+    "ClassInfluence",
+    "Estimate",
+    "Uncertainty",
+    "bootstrap_numbers",
+    "compute_influence",
+    "estimate_uncertainty",
+    "group_by_pattern",
+    "mean_standard_error",
+]
+
+Floats = NDArray[np.float64]
+Method = Literal["influence", "bootstrap"]
+WeightSource = Literal["multinomial", "poisson"]
+Groups = Mapping[Any, Hashable]
+
+RARE = 10  # images with a positive: below, a class's own interval is wide and hardly normal
+CHUNK = 2**26  # weights at a time, bytes
+MAX_CAP = 2**31 - 1  # a cap that no image reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its uncertainty; NaN is undefined.
+
+    Attributes:
+        value: The number, a fraction.
+        standard_error: Its standard error.
+        low: The lower end of the interval, at least 0.
+        high: The upper end, at most 1.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Uncertainty:
+    """The numbers of an evaluation with their uncertainty.
+
+    Attributes:
+        metrics: The protocol's summary: name to estimate; the interval is value +- z errors.
+        per_class: Class name to the estimate of its AP, with Wilson's interval.
+        method: "influence" or "bootstrap".
+        level: The probability that an interval covers.
+        replicates: float64 [B, metrics], each metric in each replicate; [0, metrics] by influence.
+        weights: Of the bootstrap, "multinomial" or "poisson"; None by influence.
+        seed: Of the bootstrap; None by influence.
+        groups: The number of groups of images; None if images are taken as independent.
+        rare_classes: Those with positives on fewer than RARE images (or groups).
+        all_perfect: Whether every defined class has AP 1, so that the standard error is 0.
+    """
+
+    metrics: Mapping[str, Estimate]
+    per_class: Mapping[str, Estimate]
+    method: Method
+    level: float
+    replicates: Floats
+    weights: WeightSource | None
+    seed: int | None
+    groups: int | None
+    rare_classes: tuple[str, ...]
+    all_perfect: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassInfluence:
+    """The influence of images on the numbers of classes, for standard errors of means over them.
+
+    Attributes:
+        label: int32 [E], the class of each entry.
+        image: int32 [E], the image, or group of images.
+        value: float64 [E], 0 where the number is not defined.
+        number: float64 [K], the number of each class (area under all points); NaN if undefined.
+        positive_images: int64 [K], images with a positive of the class.
+        images: I, all images, or groups.
+    """
+
+    label: NDArray[np.int32]
+    image: NDArray[np.int32]
+    value: Floats
+    number: Floats
+    positive_images: NDArray[np.int64]
+    images: int
+
+
+def estimate_uncertainty(
+    table: MatchTable,
+    positives: Positives,
+    *,
+    evaluation: Evaluation | None = None,
+    method: Method = "influence",
+    replicates: int = 1000,
+    seed: int = 0,
+    weights: WeightSource = "multinomial",
+    groups: Groups | None = None,
+    level: float = 0.95,
+    threads: int = 0,
+) -> Uncertainty:
+    """Standard errors and confidence intervals of an evaluation's numbers.
+
+    Args:
+        table: The match table.
+        positives: Its positives by image.
+        evaluation: The evaluation of the table, if it is known already.
+        method: "influence" needs one pass and no random numbers; "bootstrap" resamples images.
+        replicates: Of the bootstrap, at least 2.
+        seed: Of the bootstrap.
+        weights: Of the bootstrap: "multinomial" draws as many images as there are; "poisson" are
+            hashed from image ids, so that parts of a data set agree on the replicates of the whole.
+        groups: For each image id the group (video, scene, patient) that it belongs to, where images
+            of a group are alike; None takes images as independent.
+        level: The probability that an interval covers, in (0, 1).
+        threads: Maximum number of threads; 0 uses all cores. The result does not depend on it.
+
+    Raises:
+        ValueError: If an option has a value that it may not have, or an image has no group.
+    """
+    evaluation = evaluate_matches(table) if evaluation is None else evaluation
+    if method not in ("influence", "bootstrap"):
+        raise ValueError(f"method must be 'influence' or 'bootstrap', not {method!r}")
+    names, outcomes = _group_outcomes(table, positives, groups)
+    count = None if groups is None else len(names)
+    quantile = two_sided_quantile(level, count)
+    if method == "influence":
+        metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads)
+        samples = np.zeros((0, len(evaluation.metrics)))
+    else:
+        chunks = _weight_chunks(names, weights, replicates, seed)
+        samples, class_errors = bootstrap_numbers(table.protocol, outcomes, chunks, threads=threads)
+        metric_errors = _deviation(samples)
+    AP = np.array([scores.AP for scores in evaluation.per_class.values()])
+    return Uncertainty(
+        metrics=_estimate_metrics(evaluation, metric_errors, quantile),
+        per_class=_estimate_classes(table, AP, class_errors, quantile),
+        method=method,
+        level=level,
+        replicates=samples,
+        weights=None if method == "influence" else weights,
+        seed=None if method == "influence" else seed,
+        groups=count,
+        rare_classes=_rare_classes(table, outcomes),
+        all_perfect=bool((AP[~np.isnan(AP)] == 1).all()) and not bool(np.isnan(AP).all()),
+    )
+
+
+def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashable]:
+    """For each image id its group: what a regular expression matches in it.
+
+    Args:
+        images: Ids, or names.
+        pattern: Searched in each; the group is what its parentheses match, else the whole match.
+
+    Raises:
+        ValueError: If the pattern is not a regular expression, or is not in an image's id.
+
+    >>> group_by_pattern(["a_001", "a_002", "b_001"], r"^(.*)_")
+    {'a_001': ('a',), 'a_002': ('a',), 'b_001': ('b',)}
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    groups: dict[Any, Hashable] = {}
+    for image in images:
+        match = expression.search(str(image))
+        if match is None:
+            raise ValueError(f"the pattern {pattern!r} is not in the image id {str(image)[:60]!r}")
+        groups[image] = match.groups() or (match.group(),)
+    return groups
+
+
+def compute_influence(
+    outcomes: Outcomes, quantities: Quantities, *, threads: int = 0
+) -> list[ClassInfluence]:
+    """The influence of images on each quantity.
+
+    Args:
+        outcomes: Matched detections and positives, of images or of groups.
+        quantities: Q numbers of each class.
+        threads: Maximum number of threads; 0 uses all cores.
+    """
+    result = influence(outcomes, quantities, threads=threads)
+    K = len(result.start) - 1
+    label = np.repeat(np.arange(K, dtype=np.int32), np.diff(result.start))
+    counts = {a: _positive_images(outcomes, a) for a in np.unique(quantities.area).tolist()}
+    return [
+        ClassInfluence(
+            label=label,
+            image=result.image,
+            value=np.nan_to_num(value, nan=0.0),
+            number=number,
+            positive_images=counts[int(area)],
+            images=outcomes.images,
+        )
+        for value, number, area in zip(result.value, result.number, quantities.area, strict=True)
+    ]
+
+
+def mean_standard_error(classes: ClassInfluence) -> float:
+    """The standard error of the mean of a number over the classes where it is defined.
+
+    With U_ki the influence of image i on class k, m_k the images with a positive of it and K the
+    defined classes, its square is the sum over images of the squared mean influence, and
+
+        1 / K^2 sum over k of ( sum over i of U_ki^2 / max(1, m_k - 1)
+                                + exp(-m_k) (1 - exp(-m_k)) (number_k - mean)^2 )
+
+    the first term for the bias of a variance from few images, the second for classes that other
+    test sets would not have. NaN if no class is defined or there are fewer than two images.
+
+    Args:
+        classes: The influence on the number.
+    """
+    is_defined = ~np.isnan(classes.number)
+    K = int(is_defined.sum())
+    if K == 0 or classes.images < 2:
+        return math.nan
+    by_image = np.bincount(classes.image, weights=classes.value, minlength=classes.images)
+    m = classes.positive_images[is_defined]
+    squares = _squares(classes)[is_defined] / np.maximum(1, m - 1)
+    number = classes.number[is_defined]
+    absent = np.exp(-m.astype(np.float64))
+    by_class = squares + absent * (1 - absent) * (number - number.mean()) ** 2
+    return math.sqrt(float(np.square(by_image).sum() + by_class.sum()) / K**2)
+
+
+def class_standard_errors(classes: ClassInfluence) -> Floats:
+    """The standard error of the number of each class, float64 [K]; NaN as for the mean of one."""
+    factors = 1 + 1 / np.maximum(1, classes.positive_images - 1)
+    errors = np.sqrt(_squares(classes) * factors)
+    is_undefined = np.isnan(classes.number) | (classes.images < 2)
+    return np.where(is_undefined, np.nan, errors)
+
+
+def bootstrap_numbers(
+    protocol: Protocol,
+    outcomes: Outcomes,
+    weights: Iterable[NDArray[np.uint8]],
+    *,
+    threads: int = 0,
+) -> tuple[Floats, Floats]:
+    """The metrics of a protocol in replicates of the data, and how the classes' AP varies.
+
+    Args:
+        protocol: The protocol.
+        outcomes: Matched detections and positives, of images or of groups.
+        weights: uint8 [B, I] in parts: how many times each image stands in each replicate.
+        threads: Maximum number of threads; 0 uses all cores.
+
+    Returns:
+        float64 [B, metrics]: a metric leaves classes without positives in the replicate out, and is
+        NaN without any. float64 [K]: the standard deviation of each class's AP over replicates.
+    """
+    places, quantities = plan_quantities(protocol)
+    points = None if protocol.recall_points is None else np.array(protocol.recall_points)
+    samples, of_classes = [], []
+    for part in weights:
+        numbers = resample(outcomes, part, quantities, recall_points=points, threads=threads)
+        means = _mean_over_classes(numbers)
+        undefined = np.full(len(part), np.nan)
+        columns = [undefined if q is None else means[q] for q in places.values()]
+        samples.append(np.stack(columns, axis=1) if columns else np.zeros((len(part), 0)))
+        of_classes.append(numbers[-1].T)
+    return np.concatenate(samples), _deviation(np.concatenate(of_classes))
+
+
+def plan_quantities(protocol: Protocol) -> tuple[dict[str, int | None], Quantities]:
+    """What to compute for each metric of a protocol: its place among quantities, None if undefined.
+
+    The last of the quantities is the AP of a class.
+    """
+    area_names = [limits.name for limits in protocol.area_ranges]
+    rows: list[tuple[bool, int, int, int]] = []
+    places: dict[str, int | None] = {}
+    for name, metric in protocol.summary.items():
+        row = _quantity(metric, protocol, area_names)
+        if row is not None and row not in rows:
+            rows.append(row)
+        places[name] = None if row is None else rows.index(row)
+    rows.append((False, 0, _cap(protocol, -1), 2 ** len(protocol.iou_thresholds) - 1))
+    is_recall, area, cap, thresholds = zip(*rows, strict=True)
+    return places, Quantities(
+        is_recall=np.array(is_recall, bool),
+        area=np.array(area, np.int32),
+        max_dets=np.array(cap, np.int64),
+        thresholds=np.array(thresholds, np.uint64),
+    )
+
+
+def _quantity(
+    metric: Metric, protocol: Protocol, area_names: list[str]
+) -> tuple[bool, int, int, int] | None:
+    if metric.area not in area_names:
+        return None
+    near = [
+        t
+        for t, value in enumerate(protocol.iou_thresholds)
+        if metric.iou is None or abs(value - metric.iou) < 1e-9
+    ]
+    places = near if metric.iou is None else near[:1]
+    if not places:
+        return None
+    thresholds = sum(2**t for t in places)
+    area = area_names.index(metric.area)
+    return metric.quantity == "AR", area, _cap(protocol, metric.cap), thresholds
+
+
+def _cap(protocol: Protocol, place: int) -> int:
+    cap = protocol.max_dets[place]
+    return MAX_CAP if cap == math.inf else int(cap)
+
+
+def collect_outcomes(table: MatchTable, positives: Positives) -> Outcomes:
+    """What the resampling kernel takes, of a match table and its positives."""
+    return Outcomes(
+        images=len(table.images),
+        status=table.status,
+        rank=table.rank,
+        image=table.image,
+        start=table.start,
+        positive_image=positives.image,
+        positive_label=positives.label,
+        positive_areas=positives.areas,
+    )
+
+
+def _group_outcomes(
+    table: MatchTable, positives: Positives, groups: Groups | None
+) -> tuple[list[Any], Outcomes]:
+    """The names of the images, or groups, in order of their first image; and the outcomes."""
+    outcomes = collect_outcomes(table, positives)
+    if groups is None:
+        return list(table.images), outcomes
+    places: dict[Hashable, int] = {}
+    index = np.zeros(len(table.images), np.int32)
+    for i, image in enumerate(table.images):
+        if image not in groups:
+            raise ValueError(f"image {str(image)[:60]!r} has no group")
+        index[i] = places.setdefault(groups[image], len(places))
+    return list(places), regroup(outcomes, index, len(places))
+
+
+def _weight_chunks(
+    names: list[Any], weights: WeightSource, replicates: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The weights of all replicates, in parts of bounded size."""
+    if weights not in ("multinomial", "poisson"):
+        raise ValueError(f"weights must be 'multinomial' or 'poisson', not {weights!r}")
+    if replicates < 2:
+        raise ValueError(f"replicates must be at least 2, not {replicates}")
+    generator = np.random.default_rng(seed)
+    step = max(64, CHUNK // max(1, len(names)) // 64 * 64)
+    for first in range(0, replicates, step):
+        count = min(step, replicates - first)
+        if weights == "poisson":
+            yield hash_counts(names, count, seed=seed, first=first)
+        else:
+            yield draw_counts(len(names), count, generator)
+
+
+def _influence_errors(
+    protocol: Protocol, outcomes: Outcomes, threads: int
+) -> tuple[Floats, Floats]:
+    """The standard errors of the metrics and of the classes' AP, by influence."""
+    places, quantities = plan_quantities(protocol)
+    by_quantity = compute_influence(outcomes, quantities, threads=threads)
+    errors = [
+        math.nan if q is None else mean_standard_error(by_quantity[q]) for q in places.values()
+    ]
+    return np.array(errors), class_standard_errors(by_quantity[-1])
+
+
+def _estimate_metrics(
+    evaluation: Evaluation, errors: Floats, quantile: float
+) -> dict[str, Estimate]:
+    estimates = {}
+    for (name, value), error in zip(evaluation.metrics.items(), errors.tolist(), strict=True):
+        half = quantile * error
+        low, high = max(value - half, 0.0), min(value + half, 1.0)
+        if math.isnan(value - half):
+            low = high = math.nan
+        estimates[name] = Estimate(value, math.nan if math.isnan(value) else error, low, high)
+    return estimates
+
+
+def _estimate_classes(
+    table: MatchTable, AP: Floats, errors: Floats, quantile: float
+) -> dict[str, Estimate]:
+    errors = np.where(np.isnan(AP), np.nan, errors)
+    ends = wilson_interval(AP, errors, table.positives[:, 0].astype(np.float64), quantile)
+    columns = zip(*(array.tolist() for array in (AP, errors, *ends)), strict=True)
+    return {name: Estimate(*numbers) for name, numbers in zip(table.classes, columns, strict=True)}
+
+
+def _rare_classes(table: MatchTable, outcomes: Outcomes) -> tuple[str, ...]:
+    counts = _positive_images(outcomes, 0).tolist()
+    return tuple(
+        name for name, count in zip(table.classes, counts, strict=True) if 0 < count < RARE
+    )
+
+
+def _positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
+    """The number of images with a positive of each class in an area range, int64 [K]."""
+    is_inside = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1) == 1
+    label = outcomes.positive_label[is_inside].astype(np.int64)
+    pairs = np.unique(label * outcomes.images + outcomes.positive_image[is_inside])
+    K = len(outcomes.start) - 1
+    return np.bincount(pairs // max(1, outcomes.images), minlength=K)
+
+
+def _squares(classes: ClassInfluence) -> Floats:
+    """The sum of squared influences on each class, float64 [K]."""
+    squares: Floats = np.square(classes.value)
+    sums = np.bincount(classes.label, weights=squares, minlength=len(classes.number))
+    return sums.astype(np.float64)
+
+
+def _mean_over_classes(numbers: Floats) -> Floats:
+    """The mean over defined classes, float64 [Q, B], of [Q, K, B]; NaN without any."""
+    is_defined = ~np.isnan(numbers)
+    counts = is_defined.sum(axis=1)
+    sums = np.where(is_defined, numbers, 0.0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _deviation(samples: Floats) -> Floats:
+    """The standard deviation over replicates, the first axis, of those that are defined."""
+    is_defined = ~np.isnan(samples)
+    counts = is_defined.sum(axis=0)
+    clean = np.where(is_defined, samples, 0.0)
+    mean = clean.sum(axis=0) / np.maximum(counts, 1)
+    squares = np.where(is_defined, np.square(clean - mean), 0.0).sum(axis=0)
+    return np.where(counts > 1, np.sqrt(squares / np.maximum(counts - 1, 1)), np.nan)
