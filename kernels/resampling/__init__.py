@@ -54,7 +54,7 @@ __all__ = [
 
 MAX_IMAGES = 2**31 - 1  # indices of images are int32
 MAX_WEIGHT = 2**31 - 1  # what the weights of a class's rows may add up to
-MAX_ENTRIES = 2**44  # of the result, 128 TB: what no machine has, and no size overflows
+MAX_NUMBERS = 2**44  # of the result, 128 TB: what no machine has, and no size overflows
 
 
 def _native_resample(
@@ -144,7 +144,7 @@ def resample(
     quantities = _validate_quantities(quantities, outcomes)
     weights = _validate_weights(weights, outcomes)
     points = None if recall_points is None else _validate_points(recall_points)
-    if len(quantities.area) * (len(outcomes.start) - 1) * len(weights) > MAX_ENTRIES:
+    if len(quantities.area) * (len(outcomes.start) - 1) * len(weights) > MAX_NUMBERS:
         raise ValueError(f"{len(weights)} replicates are too many")
     return function(outcomes, weights, quantities, points, validate_threads(threads))
 

@@ -191,9 +191,9 @@ upmap::Buffer<uint8_t> transpose_weights(Input<uint8_t, 2> weights, int threads)
     const size_t B = weights.shape(0), images = weights.shape(1);
     const size_t blocks = (B + kLanes - 1) / kLanes;
     upmap::Buffer<uint8_t> out(blocks * images * kLanes);
-    upmap::parallel_for(static_cast<int64_t>(blocks), threads, [&](int64_t block) {
+    upmap::parallel_for(blocks, threads, [&](size_t block) {
         constexpr size_t kTile = 64;  // images: a tile of both arrays stays in the first cache
-        const size_t first = static_cast<size_t>(block) * kLanes;
+        const size_t first = block * kLanes;
         uint8_t* to = out.data() + first * images;
         for (size_t tile = 0; tile < images; tile += kTile)
             for (size_t l = 0; l < kLanes; ++l) {
@@ -208,9 +208,7 @@ upmap::Buffer<uint8_t> transpose_weights(Input<uint8_t, 2> weights, int threads)
 
 void prepare_classes(Problem& problem, int64_t max_weight, int threads) {
     problem.classes.resize(problem.outcomes.K());
-    const auto K = static_cast<int64_t>(problem.outcomes.K());
-    upmap::parallel_for(K, threads, [&](int64_t task) {
-        const auto k = static_cast<size_t>(task);
+    upmap::parallel_for(problem.outcomes.K(), threads, [&](size_t k) {
         const std::vector<size_t>& start = problem.outcomes.positive_start;
         PreparedClass& prepared = problem.classes[k];
         prepared.terms = collect_terms(problem.outcomes, problem.quantities, k);
@@ -227,11 +225,9 @@ void run(Problem& problem, Input<uint8_t, 2> weights, int threads, double* out) 
     problem.weights = transpose_weights(weights, threads);
     prepare_classes(problem, max_weight, threads);
     const size_t K = problem.classes.size();
-    const auto tasks = static_cast<int64_t>(problem.blocks() * K);
-    upmap::parallel_workers(tasks, threads, [&] {
-        return [worker = Worker(problem, out), K](int64_t task) mutable {
-            const auto place = static_cast<size_t>(task);
-            worker.compute(place / K, place % K);
+    upmap::parallel_workers(problem.blocks() * K, threads, [&] {
+        return [worker = Worker(problem, out), K](size_t task) mutable {
+            worker.compute(task / K, task % K);
         };
     });
 }
@@ -257,7 +253,7 @@ nb::object resample(nb::handle outcomes, Input<uint8_t, 3> status, Input<uint8_t
         nb::gil_scoped_release release;
         run(problem, weights, threads, out.data());
     }
-    return upmap::owned(std::move(out), {Q, K, B});
+    return upmap::to_numpy(std::move(out), {Q, K, B});
 }
 
 struct InfluenceOutput {
@@ -277,9 +273,8 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
                         {},
                         {},
                         upmap::Buffer<double>(K * Q)};
-    upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
-        return [&, images = upmap::ClassImages(outcomes.images)](int64_t task) mutable {
-            const auto k = static_cast<size_t>(task);
+    upmap::parallel_workers(K, threads, [&] {
+        return [&, images = upmap::ClassImages(outcomes.images)](size_t k) mutable {
             out.images[k] = images.collect(outcomes, k);
         };
     });
@@ -289,11 +284,10 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
     const auto E = static_cast<size_t>(out.start[K]);
     out.image = upmap::Buffer<int32_t>(E);
     out.value = upmap::Buffer<double>(E * Q);
-    upmap::parallel_workers(static_cast<int64_t>(K), threads, [&] {
+    upmap::parallel_workers(K, threads, [&] {
         return
             [&, images = upmap::ClassImages(outcomes.images),
-             of_class = upmap::ClassInfluence(outcomes, quantities, passes)](int64_t task) mutable {
-                const auto k = static_cast<size_t>(task);
+             of_class = upmap::ClassInfluence(outcomes, quantities, passes)](size_t k) mutable {
                 const std::vector<int32_t>& own = out.images[k];
                 const auto first = static_cast<size_t>(out.start[k]);
                 std::copy(own.begin(), own.end(), out.image.data() + first);
@@ -316,9 +310,9 @@ nb::tuple influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle qu
     }
     const size_t K = columns.K(), Q = numbers.Q(), E = out.image.size();
     return nb::make_tuple(
-        upmap::owned(std::move(out.start), {K + 1}), upmap::owned(std::move(out.image), {E}),
-        upmap::owned(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
-        upmap::owned(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
+        upmap::to_numpy(std::move(out.start), {K + 1}), upmap::to_numpy(std::move(out.image), {E}),
+        upmap::to_numpy(std::move(out.value), {Q, E}, {1, static_cast<int64_t>(Q)}),
+        upmap::to_numpy(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
 }
 
 }  // namespace

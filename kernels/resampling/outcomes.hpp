@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "kernels/arrays.hpp"
+#include "kernels/columns.hpp"
 #include "kernels/resampling/bits.hpp"
 #include "kernels/resampling/lanes.hpp"
+#include "kernels/status.hpp"
 
 namespace upmap {
-
-constexpr uint8_t kFalsePositive = 0, kTruePositive = 1;
 
 // See kernels/resampling/contract.py. Precondition: its columns have been validated.
 struct Outcomes {

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.kernels.matching.contract import TRUE_POSITIVE
+
 if TYPE_CHECKING:
     from upmap.kernels.resampling.contract import (
         Floats,
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["influence", "resample"]
-
-FALSE_POSITIVE, TRUE_POSITIVE = 0, 1
 
 
 def resample(
