@@ -285,16 +285,15 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
     out.image = upmap::Buffer<int32_t>(E);
     out.value = upmap::Buffer<double>(E * Q);
     upmap::parallel_workers(K, threads, [&] {
-        return
-            [&, images = upmap::ClassImages(outcomes.images),
-             of_class = upmap::ClassInfluence(outcomes, quantities, passes)](size_t k) mutable {
-                const std::vector<int32_t>& own = out.images[k];
-                const auto first = static_cast<size_t>(out.start[k]);
-                std::copy(own.begin(), own.end(), out.image.data() + first);
-                images.index(own.data(), own.size());
-                of_class.compute(k, images, own.size(), out.value.data() + first * Q);
-                of_class.write_numbers(out.number.data() + k * Q);
-            };
+        return [&, images = upmap::ClassImages(outcomes.images),
+                of_class = upmap::ClassInfluence(outcomes, quantities, passes)](size_t k) mutable {
+            const std::vector<int32_t>& own = out.images[k];
+            const auto first = static_cast<size_t>(out.start[k]);
+            std::copy(own.begin(), own.end(), out.image.data() + first);
+            images.index(own.data(), own.size());
+            of_class.compute(k, images, own.size(), out.value.data() + first * Q);
+            of_class.write_numbers(out.number.data() + k * Q);
+        };
     });
     return out;
 }
