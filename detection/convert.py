@@ -10,6 +10,7 @@ from upmap.console import Parser, describe_command, run
 from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
+    WRITERS,
     open_source,
     open_sources,
     read,
@@ -76,7 +77,7 @@ class Options:
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH")]
     detections: Annotated[Named | None, Positional("DETECTIONS")] = None
-    to: Annotated[str, Choices(FORMATS), Flag(metavar="FORMAT")]
+    to: Annotated[str, Choices(WRITERS), Flag(metavar="FORMAT")]
     out: Annotated[Path, Flag(metavar="DIR")]
     source: Annotated[str | None, Choices(FORMATS), Flag(name="from", metavar="FORMAT")] = None
     image_set: Annotated[str | None, Flag(metavar="NAME|FILE")] = None

@@ -8,10 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import convert_pixels
-from upmap.detection.tables import Detections, GroundTruth
-from upmap.errors import InputWarning, abbreviate_list
+from upmap.detection.tables import Catalog, Detections, GroundTruth
+from upmap.errors import InputError, InputWarning, abbreviate_list
 
-__all__ = ["check_boxes", "check_classes", "check_scales", "note"]
+__all__ = [
+    "check_boxes",
+    "check_classes",
+    "check_images",
+    "check_scales",
+    "check_sides",
+    "note",
+]
 
 MIN_BOXES = 10  # of both tables, for their scales to be compared
 
@@ -45,6 +52,50 @@ def check_classes(ground_truth: GroundTruth, detections: Detections, path: Path)
     if unknown := sorted(used - set(ground_truth.catalog.classes)):
         message = f"no ground truth for the detected classes {abbreviate_list(unknown)}"
         note("class-without-ground-truth", len(unknown), path, message, unknown[:5])
+
+
+def check_sides(size: NDArray[np.float64], path: Path) -> None:
+    """Warns about ground truth with a negative side; it overlaps nothing, so it is not found.
+
+    Args:
+        size: float64 [M, 2], width and height, px.
+        path: The file or folder of the ground truth.
+    """
+    if len(size) and size.min() < 0:
+        inverted = int((size < 0).any(axis=1).sum())
+        message = (
+            f"{inverted} ground truths have an inverted box or a negative side; nothing overlaps "
+            "them, and they count as not found"
+        )
+        note("inverted-ground-truth", inverted, path, message)
+
+
+def check_images(
+    image: NDArray[np.int32], names: list[str], catalog: Catalog, path: Path, hint: str = ""
+) -> None:
+    """Warns about detections on images that are not listed, which are left out.
+
+    Args:
+        image: int32 [N], the place of each detection's image in `catalog`; -1 where it is not
+            listed, at least once.
+        names: The images that are not listed.
+        catalog: The images.
+        path: The file or folder of the detections.
+        hint: What to say if no image is listed.
+
+    Raises:
+        InputError: If no detection is on a listed image.
+    """
+    is_listed = image >= 0
+    count = len(image) - int(is_listed.sum())
+    message = f"{count} detections on {len(names)} unknown images: {abbreviate_list(names)}"
+    if not is_listed.any():
+        raise InputError(f"{message}; no detection is on an image of the ground truth{hint}", path)
+    used = np.bincount(image[is_listed], minlength=len(catalog.images)) > 0
+    message += "; they are left out"
+    if empty := len(catalog.images) - int(used.sum()):
+        message += f", and {empty} of {len(catalog.images)} images have no detections"
+    note("detection-on-unlisted-image", count, path, message, names[:5])
 
 
 def check_boxes(detections: Detections, path: Path) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats import (
+    coco_json,
+    cvat_xml,
+    labelme_json,
+    voc_results,
+    voc_xml,
+)
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth
@@ -87,11 +93,21 @@ class Writer:
 
 
 GROUND_TRUTH_READERS = {
+    "cvat": GroundTruthReader(
+        description="an annotations.xml of CVAT",
+        recognizes=cvat_xml.is_ground_truth,
+        read=cvat_xml.read_ground_truth,
+    ),
     "voc": GroundTruthReader(
         description="a VOC devkit folder or a folder of XML",
         recognizes=voc_xml.is_ground_truth,
         read=voc_xml.read_ground_truth,
         image_sets=voc_xml.image_sets,
+    ),
+    "labelme": GroundTruthReader(
+        description="a folder of LabelMe's JSON files, one for each image",
+        recognizes=labelme_json.is_ground_truth,
+        read=labelme_json.read_ground_truth,
     ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
