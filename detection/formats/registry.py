@@ -10,7 +10,9 @@ from pathlib import Path
 
 from upmap.detection.formats import (
     coco_json,
+    createml_json,
     cvat_xml,
+    label_studio_json,
     labelme_json,
     voc_results,
     voc_xml,
@@ -109,6 +111,16 @@ GROUND_TRUTH_READERS = {
         recognizes=labelme_json.is_ground_truth,
         read=labelme_json.read_ground_truth,
     ),
+    "label-studio": GroundTruthReader(
+        description="a JSON file of Label Studio's tasks with annotations",
+        recognizes=label_studio_json.is_ground_truth,
+        read=label_studio_json.read_ground_truth,
+    ),
+    "createml": GroundTruthReader(
+        description="a JSON file of CreateML",
+        recognizes=createml_json.is_ground_truth,
+        read=createml_json.read_ground_truth,
+    ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
         recognizes=coco_json.is_ground_truth,
@@ -124,6 +136,12 @@ DETECTION_READERS = {
         read=voc_results.read_detections,
         has_class_ids=False,
         image_set_hints=voc_results.image_set_hints,
+    ),
+    "label-studio": DetectionReader(
+        description="a JSON file of Label Studio's tasks with predictions",
+        recognizes=label_studio_json.is_detections,
+        read=label_studio_json.read_detections,
+        has_class_ids=False,
     ),
     "coco": DetectionReader(
         description="a results JSON file",
