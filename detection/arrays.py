@@ -1,5 +1,7 @@
 """Tables from memory: one dict of arrays per image, the form that torchvision's detectors return.
 
+Objects of other libraries become such dicts in `objects`.
+
 Arrays may be NumPy's, PyTorch's (on any device) or plain lists; torch is never imported. Where the
 arrays of all images have one type, a column is built in one call; where they differ, or one of them
 is invalid, it is built image by image, so that an error can name its image.
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, inclusive_size
+from upmap.detection.objects import ImageArrays, array_from, arrays_from_objects
 from upmap.detection.tables import (
     Catalog,
     Detections,
@@ -29,12 +32,11 @@ from upmap.errors import InputError
 
 __all__ = ["ClassNames", "detections_from_arrays", "ground_truth_from_arrays"]
 
-ImageArrays = Mapping[str, Any]
 ClassNames = Sequence[str] | Mapping[int, str]
 
 
 def ground_truth_from_arrays(
-    targets: Sequence[ImageArrays],
+    targets: Sequence[Any],
     *,
     classes: ClassNames | None = None,
     images: Sequence[ImageId] | None = None,
@@ -43,8 +45,9 @@ def ground_truth_from_arrays(
     """Ground truth from one dict per image.
 
     Args:
-        targets: Dicts with `boxes` [n, 4] xyxy px and `labels` [n] (all integers, or all class
-            names: 1 is not "1"); and optionally `difficult`, `iscrowd`, `area` (px^2), each [n].
+        targets: Objects that `objects` lists, or dicts with `boxes` [n, 4] xyxy px and `labels` [n]
+            (all integers, or all class names: 1 is not "1"); and optionally `difficult`,
+            `iscrowd`, `area` (px^2), each [n].
         classes: Names of the integer labels, by position or by label; None names a label by its
             number.
         images: The images' ids; None counts them from 0.
@@ -58,6 +61,7 @@ def ground_truth_from_arrays(
     >>> table.catalog.classes, table.area.tolist()
     (('3',), [81.0])
     """
+    targets = arrays_from_objects(targets, "ground truth", with_names=classes is None)
     columns, counts, order = _common_columns(targets, classes, images, pixels)
     rows = len(order)
     _validate_corners(columns)
@@ -78,7 +82,7 @@ def ground_truth_from_arrays(
 
 
 def detections_from_arrays(
-    predictions: Sequence[ImageArrays],
+    predictions: Sequence[Any],
     *,
     classes: ClassNames | None = None,
     images: Sequence[ImageId] | None = None,
@@ -91,7 +95,8 @@ def detections_from_arrays(
     tables of any of them, which `upmap.metrics.concatenate` puts together.
 
     Args:
-        predictions: Dicts with `boxes` [n, 4] xyxy px, `scores` [n] and `labels` [n].
+        predictions: Objects that `objects` lists, or dicts with `boxes` [n, 4] xyxy px, `scores`
+            [n] and `labels` [n].
         classes: See `ground_truth_from_arrays`.
         images: See `ground_truth_from_arrays`.
         pixels: The convention of the corners.
@@ -99,6 +104,7 @@ def detections_from_arrays(
     Raises:
         InputError: If a key is missing, lengths differ, or values are not finite; names the image.
     """
+    predictions = arrays_from_objects(predictions, "detections", with_names=classes is None)
     columns, counts, order = _common_columns(predictions, classes, images, pixels)
     score = _column(predictions, "scores", counts)
     return Detections(**columns, score=score[order], row=np.arange(len(order)), rows_by_image=True)
@@ -219,23 +225,12 @@ def _concatenate(
     if not width and any(part.ndim != 1 for part in empty):
         return None
     try:
-        values = _array(join(full))
+        values = array_from(join(full))
     except (RuntimeError, ValueError):  # of different shapes, or on different devices
         return None
     if values.dtype.kind not in "fiub" or values.shape[1:] != ((width,) if width else ()):
         return None
     return values, np.array(sizes) // (width or 1)
-
-
-def _array(values: Any) -> NDArray[Any]:
-    """A numpy array of a tensor, an array or a list."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        try:
-            return np.asarray(values.numpy())
-        except TypeError:  # bfloat16, which numpy does not have
-            return np.asarray(values.double().numpy())
-    return np.asarray(values)
 
 
 def _validate_array(
@@ -244,7 +239,7 @@ def _validate_array(
     """The float64 array image[key], [rows], or [rows, width] with a width."""
     value = _value(image, key, index)
     try:
-        array = _array(value)
+        array = array_from(value)
         if array.dtype.kind == "c":
             raise TypeError("complex numbers")
         values: NDArray[np.float64] = array.astype(np.float64)
@@ -308,7 +303,7 @@ def _labels(dicts: Sequence[ImageArrays], known: dict[int, str] | None) -> _Labe
 def _label_values(image: ImageArrays, index: int) -> list[int] | list[str]:
     """The labels of a dict, all integers or all names."""
     values = _value(image, "labels", index)
-    labels = _array(values)
+    labels = array_from(values)
     if labels.ndim != 1:
         raise InputError(f"image {index}: 'labels' must be [n], not {list(labels.shape)}")
     # NumPy turns an integer beside a name into text.

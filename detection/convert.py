@@ -12,6 +12,7 @@ from upmap.detection.formats import (
     DETECTION_READERS,
     FORMATS,
     GROUND_TRUTH_READERS,
+    WRITERS,
     open_source,
     open_sources,
     read,
@@ -87,7 +88,7 @@ class Options:
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH")]
     detections: Annotated[Named | None, Positional("DETECTIONS")] = None
-    to: Annotated[str, Choices(FORMATS), Flag(metavar="FORMAT")]
+    to: Annotated[str, Choices(WRITERS), Flag(metavar="FORMAT")]
     out: Annotated[Path, Flag(metavar="DIR")]
     source: Annotated[str | None, Choices(FORMATS), Flag(name="from", metavar="FORMAT")] = None
     gt_format: Annotated[str | None, Choices(GROUND_TRUTH_READERS), Flag(metavar="FORMAT")] = None

@@ -1,10 +1,11 @@
 """Detection evaluation as a function: of paths, of tables, or of dicts of arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeGuard
 
 from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from upmap.detection.formats import read
+from upmap.detection.formats.checks import check_scales
 from upmap.detection.formats.class_names import ClassNamesSource
 from upmap.detection.ids import ImageKey
 from upmap.detection.inputs import Named
@@ -16,7 +17,7 @@ from upmap.metrics.scores import Evaluation, evaluate_matches
 
 __all__ = ["mean_average_precision"]
 
-Arrays = Sequence[Mapping[str, Any]]  # a dict per image
+Arrays = Sequence[Any]  # a dict or an object of another library per image
 
 
 def mean_average_precision(
@@ -94,7 +95,9 @@ def _build_tables(
             "inclusive" if protocol.pixels == "inclusive" else "continuous"
         )
         truth = ground_truth_from_arrays(ground_truth, classes=classes, pixels=pixels)
-        return truth, detections_from_arrays(detections, classes=classes, pixels=pixels)
+        table = detections_from_arrays(detections, classes=classes, pixels=pixels)
+        check_scales(truth, table)
+        return truth, table
     types = f"{type(ground_truth).__name__} and {type(detections).__name__}"
     raise TypeError(f"expected two paths, two tables or two lists of dicts, got {types}")
 

@@ -11,9 +11,18 @@ from upmap.detection.boxes import convert_pixels
 from upmap.detection.tables import Catalog, Detections, GroundTruth
 from upmap.errors import InputError, InputWarning, abbreviate_list
 
-__all__ = ["check_boxes", "check_classes", "check_images", "check_shift", "check_sides", "note"]
+__all__ = [
+    "check_boxes",
+    "check_classes",
+    "check_images",
+    "check_scales",
+    "check_shift",
+    "check_sides",
+    "note",
+]
 
 MAX_PAIRS = 2**26  # of classes and images, up to which `check_shift` makes a table of them
+MIN_BOXES = 10  # of both tables, for their scales to be compared
 
 
 def note(
@@ -146,6 +155,35 @@ def check_boxes(detections: Detections, path: Path) -> None:
             f"{outside} of {len(detections)} detections reach outside their image; "
             "they are evaluated as they are",
         )
+
+
+def check_scales(ground_truth: GroundTruth, detections: Detections) -> None:
+    """Warns if ground truth and detections seem to be in the pixels of images of different sizes.
+
+    That is so where the centers of many boxes of one lie beyond all boxes of the other: targets of
+    images that were resized beside predictions in the pixels of the originals, or boxes in units
+    of the image beside px.
+
+    Args:
+        ground_truth: From memory.
+        detections: From memory.
+    """
+    if min(len(ground_truth), len(detections)) < MIN_BOXES:
+        return
+    names = ("ground truth", "detections")
+    boxes = (ground_truth.box, detections.box)
+    for this, other in ((0, 1), (1, 0)):
+        center = (boxes[this][:, :2] + boxes[this][:, 2:]) / 2
+        beyond = int((center > boxes[other].max(axis=0)[2:]).any(axis=1).sum())
+        if 3 * beyond > len(center):
+            ends = [f"{box.max(axis=0)[2]:g}, {box.max(axis=0)[3]:g}" for box in boxes]
+            message = (
+                f"{beyond} of {len(center)} boxes lie beyond all of the {names[other]}; are they "
+                "in the pixels of images of another size? The ground truth reaches to "
+                f"{ends[0]}, the detections to {ends[1]}"
+            )
+            note("different-scales", beyond, Path(names[this]), message)
+            return
 
 
 def _is_outside(detections: Detections) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from upmap.detection.ids import ImageKey
 
@@ -22,6 +23,12 @@ class ReadOptions:
             name, or file name; None for the one reading that fits.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
+        image_key: By what detections name their images: their ids, the stems of their files' names,
+            or those names; None for the only reading that fits.
+        box: What four numbers of a box mean: "xyxy", "xywh" or "cxcywh", in px, or with
+            "-normalized" behind in units of the image's sides; None for what the format says.
+        task: What rows of more numbers than a box's are: "detect" (a box and other things),
+            "segment" (polygons) or "obb" (four corners), whose hulls are the boxes.
     """
 
     image_set: str | None = None
@@ -29,3 +36,6 @@ class ReadOptions:
     image_key: ImageKey | None = None
     threads: int = 0
     show_progress: bool = False
+    image_key: Literal["id", "stem", "file_name"] | None = None
+    box: str | None = None
+    task: Literal["detect", "segment", "obb"] | None = None

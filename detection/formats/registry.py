@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats import (
+    coco_json,
+    createml_json,
+    cvat_xml,
+    label_studio_json,
+    labelme_json,
+    voc_results,
+    voc_xml,
+)
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, Pixels
@@ -89,11 +97,31 @@ class Writer:
 
 
 GROUND_TRUTH_READERS = {
+    "cvat": GroundTruthReader(
+        description="an annotations.xml of CVAT",
+        recognizes=cvat_xml.is_ground_truth,
+        read=cvat_xml.read_ground_truth,
+    ),
     "voc": GroundTruthReader(
         description="a VOC devkit folder or a folder of XML",
         recognizes=voc_xml.is_ground_truth,
         read=voc_xml.read_ground_truth,
         image_sets=voc_xml.image_sets,
+    ),
+    "labelme": GroundTruthReader(
+        description="a folder of LabelMe's JSON files, one for each image",
+        recognizes=labelme_json.is_ground_truth,
+        read=labelme_json.read_ground_truth,
+    ),
+    "label-studio": GroundTruthReader(
+        description="a JSON file of Label Studio's tasks with annotations",
+        recognizes=label_studio_json.is_ground_truth,
+        read=label_studio_json.read_ground_truth,
+    ),
+    "createml": GroundTruthReader(
+        description="a JSON file of CreateML",
+        recognizes=createml_json.is_ground_truth,
+        read=createml_json.read_ground_truth,
     ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
@@ -110,6 +138,12 @@ DETECTION_READERS = {
         read=voc_results.read_detections,
         has_class_ids=False,
         image_set_hints=voc_results.image_set_hints,
+    ),
+    "label-studio": DetectionReader(
+        description="a JSON file of Label Studio's tasks with predictions",
+        recognizes=label_studio_json.is_detections,
+        read=label_studio_json.read_detections,
+        has_class_ids=False,
     ),
     "coco": DetectionReader(
         description="a results JSON file",
