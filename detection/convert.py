@@ -82,6 +82,10 @@ class Options:
         image_key: How detections and lists name images; default: the one reading that fits.
         pixels: shift writes boxes that cover the same region in the new format's pixel convention;
             keep writes the same corners (see below).
+        box: What the numbers of a box mean, where the format does not say (CreateML): xyxy, xywh or
+            cxcywh.
+        task: Shapes other than upright boxes are read as their hulls: polygons (segment), rotated
+            boxes (obb).
         strict: Every warning about the input is an error.
         threads: Maximum number of threads; 0 uses all cores.
     """
@@ -97,6 +101,8 @@ class Options:
     class_names: Annotated[Path | None, Flag(metavar="FILE")] = None
     image_key: ImageKey | None = None
     pixels: Literal["shift", "keep"] = "shift"
+    box: Literal["xyxy", "xywh", "cxcywh"] | None = None
+    task: Literal["detect", "segment", "obb"] | None = None
     strict: bool = False
     threads: Threads = 0
 
@@ -159,6 +165,8 @@ def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
         truth = read_ground_truth(
             options.ground_truth,
             image_key=options.image_key,
+            box=options.box,
+            task=options.task,
             threads=options.threads,
             show_progress=True,
         )
@@ -168,6 +176,8 @@ def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
         options.detections,
         class_names=options.class_names,
         image_key=options.image_key,
+        box=options.box,
+        task=options.task,
         threads=options.threads,
         show_progress=True,
     )

@@ -89,6 +89,10 @@ class Options:
             such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
         image_key: How detections and lists name images; default: the one reading that fits.
         classes: Evaluate only these classes.
+        box: What the numbers of a box mean, where the format does not say (CreateML): xyxy, xywh or
+            cxcywh.
+        task: Shapes other than upright boxes are read as their hulls: polygons (segment), rotated
+            boxes (obb).
         strict: Every warning about the input is an error.
         protocols: The protocols; default: both of VOC for VOC ground truth, coco for COCO ground
             truth.
@@ -115,6 +119,8 @@ class Options:
     class_names: Annotated[Path | None, Flag(metavar="FILE", group=DATA)] = None
     image_key: Annotated[Literal["id", "stem", "file_name"] | None, Flag(group=DATA)] = None
     classes: Annotated[tuple[str, ...], Flag(metavar="A,B", group=DATA)] = ()
+    box: Annotated[Literal["xyxy", "xywh", "cxcywh"] | None, Flag(group=DATA)] = None
+    task: Annotated[Literal["detect", "segment", "obb"] | None, Flag(group=DATA)] = None
     strict: Annotated[bool, Flag(group=DATA)] = False
     protocols: Annotated[
         tuple[str, ...],

@@ -120,6 +120,8 @@ def read_tables(options: "Options") -> tuple[GroundTruth, Detections]:
         image_set=options.image_set,
         class_names=options.class_names,
         image_key=options.image_key,
+        box=options.box,
+        task=options.task,
         threads=options.threads,
         show_progress=True,
     )

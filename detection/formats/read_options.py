@@ -12,6 +12,9 @@ __all__ = ["ClassNamesSource", "ReadOptions"]
 ClassNamesSource = str | Path | Mapping[int, str]
 
 
+Task = Literal["detect", "segment", "obb"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """Options of all readers; a reader ignores what its format has no use for.
@@ -23,8 +26,6 @@ class ReadOptions:
             name, or file name; None for the one reading that fits.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
-        image_key: By what detections name their images: their ids, the stems of their files' names,
-            or those names; None for the only reading that fits.
         box: What four numbers of a box mean: "xyxy", "xywh" or "cxcywh", in px, or with
             "-normalized" behind in units of the image's sides; None for what the format says.
         task: What rows of more numbers than a box's are: "detect" (a box and other things),
@@ -36,6 +37,5 @@ class ReadOptions:
     image_key: ImageKey | None = None
     threads: int = 0
     show_progress: bool = False
-    image_key: Literal["id", "stem", "file_name"] | None = None
     box: str | None = None
-    task: Literal["detect", "segment", "obb"] | None = None
+    task: Task | None = None

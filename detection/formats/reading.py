@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from upmap.detection.boxes import relabel_pixels
 from upmap.detection.formats import checks, coco_json
 from upmap.detection.formats.class_names import read_class_names
-from upmap.detection.formats.read_options import ClassNamesSource, ReadOptions
+from upmap.detection.formats.read_options import ClassNamesSource, ReadOptions, Task
 from upmap.detection.formats.registry import (
     DETECTION_READERS,
     GROUND_TRUTH_READERS,
@@ -51,6 +51,8 @@ def read_ground_truth(
     format: str | None = None,  # noqa: A002
     image_set: str | None = None,
     image_key: ImageKey | None = None,
+    box: str | None = None,
+    task: Task | None = None,
     threads: int = 0,
     show_progress: bool = False,
 ) -> GroundTruth:
@@ -63,6 +65,8 @@ def read_ground_truth(
         image_set: The name of an image set, or a file that lists image ids; None for all images.
         image_key: How such a file names images: by "id", "stem" of the file name, or "file_name";
             None for the one reading that fits.
+        box: What the numbers of a box mean, where the format does not say: see `ReadOptions`.
+        task: Whether shapes other than upright boxes are read as their hulls: see `ReadOptions`.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
@@ -73,6 +77,8 @@ def read_ground_truth(
     options = ReadOptions(
         image_set=source.image_set,
         image_key=image_key,
+        box=box,
+        task=task,
         threads=threads,
         show_progress=show_progress,
     )
@@ -87,6 +93,8 @@ def read_detections(
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
     image_key: ImageKey | None = None,
+    box: str | None = None,
+    task: Task | None = None,
     threads: int = 0,
 ) -> Detections:
     """Detections from files.
@@ -101,6 +109,8 @@ def read_detections(
             has no such ids (or others): a mapping, or a file (see `read_class_names`).
         image_key: How the files name images: by "id", "stem" of the file name, or "file_name"; None
             for the one reading that fits.
+        box: See `read_ground_truth`.
+        task: See `read_ground_truth`.
         threads: Maximum number of threads; 0 uses all cores.
 
     Raises:
@@ -114,7 +124,12 @@ def read_detections(
             raise InputError(message, source.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
     options = ReadOptions(
-        image_set=source.image_set, class_names=class_names, image_key=image_key, threads=threads
+        image_set=source.image_set,
+        class_names=class_names,
+        image_key=image_key,
+        box=box,
+        task=task,
+        threads=threads,
     )
     return reader.read(source, catalog, options)
 
@@ -129,6 +144,8 @@ def read(
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
     image_key: ImageKey | None = None,
+    box: str | None = None,
+    task: Task | None = None,
     threads: int = 0,
     show_progress: bool = False,
 ) -> tuple[GroundTruth, Detections]:
@@ -146,6 +163,8 @@ def read(
         image_set: The name of an image set, or a file that lists image ids.
         class_names: See `read_detections`.
         image_key: See `read_detections`.
+        box: See `read_ground_truth`.
+        task: See `read_ground_truth`.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
 
@@ -161,13 +180,20 @@ def read(
         image_set=image_set,
     )
     truth = read_ground_truth(
-        truth_source, image_key=image_key, threads=threads, show_progress=show_progress
+        truth_source,
+        image_key=image_key,
+        box=box,
+        task=task,
+        threads=threads,
+        show_progress=show_progress,
     )
     table = read_detections(
         detections_source,
         truth.catalog,
         class_names=class_names,
         image_key=image_key,
+        box=box,
+        task=task,
         threads=threads,
     )
     checks.check_classes(truth, table, detections_source.path)
