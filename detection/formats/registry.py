@@ -14,6 +14,7 @@ from upmap.detection.formats import (
     cvat_xml,
     label_studio_json,
     labelme_json,
+    ultralytics_json,
     voc_results,
     voc_xml,
 )
@@ -142,6 +143,12 @@ DETECTION_READERS = {
         recognizes=label_studio_json.is_detections,
         read=label_studio_json.read_detections,
         has_class_ids=False,
+    ),
+    "ultralytics": DetectionReader(
+        description="a predictions.json of Ultralytics",
+        recognizes=ultralytics_json.is_detections,
+        read=ultralytics_json.read_detections,
+        has_class_ids=True,
     ),
     "coco": DetectionReader(
         description="a results JSON file",
