@@ -102,9 +102,8 @@ def select_protocols(options: "Options") -> list[Protocol]:
     """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
     if not names:
-        names = DEFAULT_PROTOCOLS[
-            options.format or recognize_format(options.ground_truth, "ground truth")
-        ]
+        name = options.format or recognize_format(options.ground_truth, "ground truth")
+        names = DEFAULT_PROTOCOLS.get(name, ("coco",))
     return [
         override_protocol(
             PROTOCOLS[name],
