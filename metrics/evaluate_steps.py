@@ -100,7 +100,8 @@ def select_protocols(options: "Options") -> list[Protocol]:
     """The protocols of --protocol, or those of the ground truth's format, with all changes."""
     names = options.protocols
     if not names:
-        names = DEFAULT_PROTOCOLS[recognize_format(options.ground_truth, "ground truth")]
+        name = recognize_format(options.ground_truth, "ground truth")
+        names = DEFAULT_PROTOCOLS.get(name, ("coco",))
     return [
         override_protocol(
             PROTOCOLS[name],

@@ -282,8 +282,10 @@ def recognize_format(path: Named, what: What) -> str:
     if isinstance(source, Source):
         return source.format
     readers = READERS[what]
+    beginning = source.first_character() if source.is_file() else b""
     for name, reader in readers.items():
-        if reader.recognizes(source):
+        may_be = not (beginning and reader.beginnings) or beginning in reader.beginnings
+        if may_be and reader.recognizes(source):
             return name
     expected = "; or ".join(f"{name}: {reader.description}" for name, reader in readers.items())
     raise InputError(f"not recognized as {what}; expected {expected}", source.path)

@@ -6,14 +6,12 @@ are recognized in the order of the rows.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from upmap.detection.formats import (
     coco_json,
-    createml_json,
-    cvat_xml,
-    label_studio_json,
-    labelme_json,
     voc_results,
     voc_xml,
 )
@@ -34,6 +32,15 @@ __all__ = [
 ]
 
 
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a format's module, which is imported when the function is first called."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"upmap.detection.formats.{module}"), name)(*arguments)
+
+    return call
+
+
 def no_image_sets(source: Input) -> Mapping[str, Path]:
     """The image sets of formats that have none."""
     return {}
@@ -51,6 +58,8 @@ class GroundTruthReader:
     Attributes:
         description: One line for --help.
         recognizes: Whether an input looks like such ground truth; opens as little as possible.
+        beginnings: The characters that a file may begin with, white space left out; empty for any.
+            Where a file begins otherwise, `recognizes` is not asked.
         read: The table of an input.
         image_sets: The image sets that an input defines: name to file.
     """
@@ -58,6 +67,7 @@ class GroundTruthReader:
     description: str
     recognizes: Callable[[Input], bool]
     read: Callable[[Input, ReadOptions], GroundTruth]
+    beginnings: bytes = b""
     image_sets: Callable[[Input], Mapping[str, Path]] = no_image_sets
 
 
@@ -68,6 +78,8 @@ class DetectionReader:
     Attributes:
         description: One line for --help.
         recognizes: Whether an input looks like such detections; opens as little as possible.
+        beginnings: The characters that a file may begin with, white space left out; empty for any.
+            Where a file begins otherwise, `recognizes` is not asked.
         read: The table of an input, whose images and classes are those of the catalog.
         has_class_ids: Whether the files identify classes by numbers, so that `class_names` applies:
             `read` then gets a catalog with the classes and ids that `class_names` defines.
@@ -78,6 +90,7 @@ class DetectionReader:
     recognizes: Callable[[Input], bool]
     read: Callable[[Input, Catalog, ReadOptions], Detections]
     has_class_ids: bool
+    beginnings: bytes = b""
     image_set_hints: Callable[[Input], list[str]] = no_image_set_hints
 
 
@@ -99,8 +112,9 @@ class Writer:
 GROUND_TRUTH_READERS = {
     "cvat": GroundTruthReader(
         description="an annotations.xml of CVAT",
-        recognizes=cvat_xml.is_ground_truth,
-        read=cvat_xml.read_ground_truth,
+        beginnings=b"<",
+        recognizes=_later("cvat_xml", "is_ground_truth"),
+        read=_later("cvat_xml", "read_ground_truth"),
     ),
     "voc": GroundTruthReader(
         description="a VOC devkit folder or a folder of XML",
@@ -110,18 +124,21 @@ GROUND_TRUTH_READERS = {
     ),
     "labelme": GroundTruthReader(
         description="a folder of LabelMe's JSON files, one for each image",
-        recognizes=labelme_json.is_ground_truth,
-        read=labelme_json.read_ground_truth,
+        beginnings=b"{",
+        recognizes=_later("labelme_json", "is_ground_truth"),
+        read=_later("labelme_json", "read_ground_truth"),
     ),
     "label-studio": GroundTruthReader(
         description="a JSON file of Label Studio's tasks with annotations",
-        recognizes=label_studio_json.is_ground_truth,
-        read=label_studio_json.read_ground_truth,
+        beginnings=b"[",
+        recognizes=_later("label_studio_json", "is_ground_truth"),
+        read=_later("label_studio_json", "read_ground_truth"),
     ),
     "createml": GroundTruthReader(
         description="a JSON file of CreateML",
-        recognizes=createml_json.is_ground_truth,
-        read=createml_json.read_ground_truth,
+        beginnings=b"[",
+        recognizes=_later("createml_json", "is_ground_truth"),
+        read=_later("createml_json", "read_ground_truth"),
     ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
@@ -141,9 +158,17 @@ DETECTION_READERS = {
     ),
     "label-studio": DetectionReader(
         description="a JSON file of Label Studio's tasks with predictions",
-        recognizes=label_studio_json.is_detections,
-        read=label_studio_json.read_detections,
+        beginnings=b"[",
+        recognizes=_later("label_studio_json", "is_detections"),
+        read=_later("label_studio_json", "read_detections"),
         has_class_ids=False,
+    ),
+    "ultralytics": DetectionReader(
+        description="a predictions.json of Ultralytics",
+        beginnings=b"[",
+        recognizes=_later("ultralytics_json", "is_detections"),
+        read=_later("ultralytics_json", "read_detections"),
+        has_class_ids=True,
     ),
     "coco": DetectionReader(
         description="a results JSON file",
