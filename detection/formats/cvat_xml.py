@@ -31,7 +31,7 @@ SIDES = ("xtl", "ytl", "xbr", "ybr")
 SHAPES = frozenset(("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton"))
 IN_TASK = ("size", "start_frame", "stop_frame", "frame_filter")  # elements of <meta>
 MAX_FRAMES = 10**6
-MAX_BOXES = 10**7  # that interpolation may make
+MAX_BOXES = 2 * 10**6  # that interpolation may make
 HULL_OPTION = "--task segment reads the hulls of polygons as boxes"
 Attributes = Mapping[str, str]
 
