@@ -20,7 +20,6 @@ from upmap.kernels.resampling import Outcomes, Quantities, influence, regroup, r
 from upmap.kernels.resampling.weights import draw_counts, hash_counts
 from upmap.metrics import Evaluation, MatchTable, Metric, Protocol, evaluate_matches
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
-from upmap.metrics.analysis.positives import Positives
 
 __all__ = [
     "ClassInfluence",
@@ -112,7 +111,6 @@ class ClassInfluence:
 
 def estimate_uncertainty(
     table: MatchTable,
-    positives: Positives,
     *,
     evaluation: Evaluation | None = None,
     method: Method = "influence",
@@ -127,7 +125,6 @@ def estimate_uncertainty(
 
     Args:
         table: The match table.
-        positives: Its positives by image.
         evaluation: The evaluation of the table, if it is known already.
         method: "influence" needs one pass and no random numbers; "bootstrap" resamples images.
         replicates: Of the bootstrap, at least 2.
@@ -145,7 +142,7 @@ def estimate_uncertainty(
     evaluation = evaluate_matches(table) if evaluation is None else evaluation
     if method not in ("influence", "bootstrap"):
         raise ValueError(f"method must be 'influence' or 'bootstrap', not {method!r}")
-    names, outcomes = _group_outcomes(table, positives, groups)
+    names, outcomes = _group_outcomes(table, groups)
     count = None if groups is None else len(names)
     quantile = two_sided_quantile(level, count)
     if method == "influence":
@@ -337,25 +334,23 @@ def _cap(protocol: Protocol, place: int) -> int:
     return MAX_CAP if cap == math.inf else int(cap)
 
 
-def collect_outcomes(table: MatchTable, positives: Positives) -> Outcomes:
-    """What the resampling kernel takes, of a match table and its positives."""
+def collect_outcomes(table: MatchTable) -> Outcomes:
+    """What the resampling kernel takes of a match table."""
     return Outcomes(
         images=len(table.images),
         status=table.status,
         rank=table.rank,
         image=table.image,
         start=table.start,
-        positive_image=positives.image,
-        positive_label=positives.label,
-        positive_areas=positives.areas,
+        positive_image=table.positive_image,
+        positive_label=table.positive_label,
+        positive_areas=table.positive_areas,
     )
 
 
-def _group_outcomes(
-    table: MatchTable, positives: Positives, groups: Groups | None
-) -> tuple[list[Any], Outcomes]:
+def _group_outcomes(table: MatchTable, groups: Groups | None) -> tuple[list[Any], Outcomes]:
     """The names of the images, or groups, in order of their first image; and the outcomes."""
-    outcomes = collect_outcomes(table, positives)
+    outcomes = collect_outcomes(table)
     if groups is None:
         return list(table.images), outcomes
     places: dict[Hashable, int] = {}
