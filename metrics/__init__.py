@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from upmap.exports import import_export
 
 if TYPE_CHECKING:
+    from upmap.metrics.analysis.uncertainty import Estimate, Uncertainty, estimate_uncertainty
     from upmap.metrics.api import mean_average_precision
     from upmap.metrics.curves import Curve
     from upmap.metrics.match_table import MatchTable, concatenate
@@ -28,11 +29,14 @@ __all__ = [
     "AreaRange",
     "ClassScores",
     "Curve",
+    "Estimate",
     "Evaluation",
     "MatchTable",
     "Metric",
     "Protocol",
+    "Uncertainty",
     "concatenate",
+    "estimate_uncertainty",
     "evaluate_matches",
     "match",
     "mean_average_precision",
@@ -45,6 +49,7 @@ MODULES = (
     "upmap.metrics.curves",
     "upmap.metrics.scores",
     "upmap.metrics.api",
+    "upmap.metrics.analysis.uncertainty",
 )  # those that import least first
 
 

@@ -103,6 +103,7 @@ class Options:
         threads: Maximum number of threads; 0 uses all cores.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
+        uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
 
@@ -139,6 +140,7 @@ class Options:
     threads: Annotated[Threads, Flag(group=CHOICE)] = 0
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 
     def __post_init__(self) -> None:

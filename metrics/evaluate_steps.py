@@ -19,6 +19,7 @@ from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
 from upmap.metrics.scores import Evaluation, evaluate_matches
 
 if TYPE_CHECKING:
+    from upmap.metrics.analysis import Uncertainty
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.evaluate import Options
 
@@ -47,9 +48,18 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     evaluations = [
         evaluate_protocol(ground_truth, detections, protocol, options) for protocol in protocols
     ]
+    uncertainties = estimate_all(options, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
-    write_reports(options, inputs, evaluations, checks, notes=notes, is_sample=is_sample)
+    write_reports(
+        options,
+        inputs,
+        evaluations,
+        checks,
+        uncertainties=uncertainties,
+        notes=notes,
+        is_sample=is_sample,
+    )
     return int(not all(row.agrees for rows in checks for row in rows))
 
 
@@ -72,6 +82,23 @@ def evaluate_protocol(
     threads, impl = options.threads, options.impl
     table = match(ground_truth, detections, protocol, threads=threads, impl=impl)
     return evaluate_matches(table, threads=threads, impl=impl)
+
+
+def estimate_all(options: "Options", evaluations: Sequence[Evaluation]) -> list["Uncertainty"]:
+    """The uncertainty of each evaluation; empty without --uncertainty."""
+    if not options.uncertainty:
+        return []
+    from upmap.metrics.analysis import estimate_uncertainty
+
+    return [
+        estimate_uncertainty(
+            evaluation.match_table,
+            evaluation=evaluation,
+            threads=options.threads,
+            impl=options.impl,
+        )
+        for evaluation in evaluations
+    ]
 
 
 def compare_all(
@@ -158,13 +185,14 @@ def write_reports(
     evaluations: Sequence[Evaluation],
     checks: Sequence[Sequence["Comparison"]],
     *,
+    uncertainties: Sequence["Uncertainty"] = (),
     notes: Sequence[InputWarning] = (),
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
     if options.json is not None:
-        reports.append((options.json, as_json(evaluations, inputs, checks, notes)))
+        reports.append((options.json, as_json(evaluations, inputs, checks, notes, uncertainties)))
     if options.csv is not None:
         reports.append((options.csv, as_csv(evaluations)))
     if not any(is_stdout(path) for path, _ in reports):
@@ -172,7 +200,7 @@ def write_reports(
             print(
                 "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
             )
-        tables = [as_text(evaluations), *map(comparison_text, checks)]
+        tables = [as_text(evaluations, uncertainties), *map(comparison_text, checks)]
         # Flushed, so that it is printed even if writing a report fails.
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:

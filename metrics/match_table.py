@@ -36,6 +36,9 @@ class MatchTable(Matches):
         status: uint8 [A, T, N], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED (see kernels.matching).
         start: int64 [K + 1], the first detection of each class.
         positives: int64 [K, A], counted ground truths.
+        positive_image: int32 [G], the image of each ground truth that counts in an area range.
+        positive_label: int32 [G], its class, ascending; within a class the images ascend.
+        positive_areas: uint64 [G], bit a is set where it counts in area range a.
         protocol: The protocol of the match.
         images: The images evaluated, ascending.
         classes: The class names.
@@ -44,6 +47,9 @@ class MatchTable(Matches):
         has_numbers: Whether the classes are integer labels without names.
     """
 
+    positive_image: NDArray[np.int32]
+    positive_label: NDArray[np.int32]
+    positive_areas: NDArray[np.uint64]
     protocol: Protocol
     images: tuple[ImageId, ...]
     classes: tuple[str, ...]
@@ -107,11 +113,14 @@ def _reindex(
         image=new_image[table.image],
         label=new_label[table.label],
         positives=positives,
+        positive_image=new_image[table.positive_image],
+        positive_label=new_label[table.positive_label],
     )
 
 
 # The columns with an entry for each detection, on the last axis.
 DETECTION_COLUMNS = ("image", "label", "score", "row", "rank", "status")
+POSITIVE_COLUMNS = ("positive_image", "positive_label", "positive_areas")
 
 
 def _merge(tables: Sequence[MatchTable]) -> MatchTable:
@@ -128,11 +137,18 @@ def _merge(tables: Sequence[MatchTable]) -> MatchTable:
     return replace(
         tables[0],
         **columns,
+        **_merge_positives(tables),
         start=np.searchsorted(columns["label"], classes).astype(np.int64),
         positives=np.sum([table.positives for table in tables], axis=0),
         rows_by_image=rows_by_image,
         has_numbers=any(table.has_numbers for table in tables),
     )
+
+
+def _merge_positives(tables: Sequence[MatchTable]) -> dict[str, Any]:
+    columns = {name: _join(tables, name) for name in POSITIVE_COLUMNS}
+    order = np.lexsort((columns["positive_image"], columns["positive_label"]))
+    return {name: column[order] for name, column in columns.items()}
 
 
 def _join(tables: Sequence[MatchTable], name: str) -> NDArray[Any]:

@@ -16,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.kernels import Implementation
 from upmap.kernels.resampling import Outcomes, Quantities, influence, regroup, resample
 from upmap.kernels.resampling.weights import draw_counts, hash_counts
-from upmap.metrics import Evaluation, MatchTable, Metric, Protocol, evaluate_matches
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
-from upmap.metrics.analysis.positives import Positives
+from upmap.metrics.match_table import MatchTable
+from upmap.metrics.protocols import Metric, Protocol
+from upmap.metrics.scores import Evaluation, evaluate_matches
 
 __all__ = [
     "ClassInfluence",
@@ -112,7 +114,6 @@ class ClassInfluence:
 
 def estimate_uncertainty(
     table: MatchTable,
-    positives: Positives,
     *,
     evaluation: Evaluation | None = None,
     method: Method = "influence",
@@ -122,12 +123,12 @@ def estimate_uncertainty(
     groups: Groups | None = None,
     level: float = 0.95,
     threads: int = 0,
+    impl: Implementation | None = None,
 ) -> Uncertainty:
     """Standard errors and confidence intervals of an evaluation's numbers.
 
     Args:
         table: The match table.
-        positives: Its positives by image.
         evaluation: The evaluation of the table, if it is known already.
         method: "influence" needs one pass and no random numbers; "bootstrap" resamples images.
         replicates: Of the bootstrap, at least 2.
@@ -138,22 +139,25 @@ def estimate_uncertainty(
             of a group are alike; None takes images as independent.
         level: The probability that an interval covers, in (0, 1).
         threads: Maximum number of threads; 0 uses all cores. The result does not depend on it.
+        impl: "native" or "reference"; None selects the fastest available.
 
     Raises:
         ValueError: If an option has a value that it may not have, or an image has no group.
     """
-    evaluation = evaluate_matches(table) if evaluation is None else evaluation
+    evaluation = evaluation or evaluate_matches(table, threads=threads, impl=impl)
     if method not in ("influence", "bootstrap"):
         raise ValueError(f"method must be 'influence' or 'bootstrap', not {method!r}")
-    names, outcomes = _group_outcomes(table, positives, groups)
+    names, outcomes = _group_outcomes(table, groups)
     count = None if groups is None else len(names)
     quantile = two_sided_quantile(level, count)
     if method == "influence":
-        metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads)
+        metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads, impl)
         samples = np.zeros((0, len(evaluation.metrics)))
     else:
         chunks = _weight_chunks(names, weights, replicates, seed)
-        samples, class_errors = bootstrap_numbers(table.protocol, outcomes, chunks, threads=threads)
+        samples, class_errors = bootstrap_numbers(
+            table.protocol, outcomes, chunks, threads=threads, impl=impl
+        )
         metric_errors = _deviation(samples)
     AP = np.array([scores.AP for scores in evaluation.per_class.values()])
     return Uncertainty(
@@ -197,7 +201,11 @@ def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashab
 
 
 def compute_influence(
-    outcomes: Outcomes, quantities: Quantities, *, threads: int = 0
+    outcomes: Outcomes,
+    quantities: Quantities,
+    *,
+    threads: int = 0,
+    impl: Implementation | None = None,
 ) -> list[ClassInfluence]:
     """The influence of images on each quantity.
 
@@ -205,8 +213,9 @@ def compute_influence(
         outcomes: Matched detections and positives, of images or of groups.
         quantities: Q numbers of each class.
         threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
     """
-    result = influence(outcomes, quantities, threads=threads)
+    result = influence(outcomes, quantities, threads=threads, impl=impl)
     K = len(result.start) - 1
     label = np.repeat(np.arange(K, dtype=np.int32), np.diff(result.start))
     counts = {a: _positive_images(outcomes, a) for a in np.unique(quantities.area).tolist()}
@@ -265,6 +274,7 @@ def bootstrap_numbers(
     weights: Iterable[NDArray[np.uint8]],
     *,
     threads: int = 0,
+    impl: Implementation | None = None,
 ) -> tuple[Floats, Floats]:
     """The metrics of a protocol in replicates of the data, and how the classes' AP varies.
 
@@ -273,6 +283,7 @@ def bootstrap_numbers(
         outcomes: Matched detections and positives, of images or of groups.
         weights: uint8 [B, I] in parts: how many times each image stands in each replicate.
         threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
 
     Returns:
         float64 [B, metrics]: a metric leaves classes without positives in the replicate out, and is
@@ -282,7 +293,9 @@ def bootstrap_numbers(
     points = None if protocol.recall_points is None else np.array(protocol.recall_points)
     samples, of_classes = [], []
     for part in weights:
-        numbers = resample(outcomes, part, quantities, recall_points=points, threads=threads)
+        numbers = resample(
+            outcomes, part, quantities, recall_points=points, threads=threads, impl=impl
+        )
         means = _mean_over_classes(numbers)
         undefined = np.full(len(part), np.nan)
         columns = [undefined if q is None else means[q] for q in places.values()]
@@ -337,25 +350,23 @@ def _cap(protocol: Protocol, place: int) -> int:
     return MAX_CAP if cap == math.inf else int(cap)
 
 
-def collect_outcomes(table: MatchTable, positives: Positives) -> Outcomes:
-    """What the resampling kernel takes, of a match table and its positives."""
+def collect_outcomes(table: MatchTable) -> Outcomes:
+    """What the resampling kernel takes of a match table."""
     return Outcomes(
         images=len(table.images),
         status=table.status,
         rank=table.rank,
         image=table.image,
         start=table.start,
-        positive_image=positives.image,
-        positive_label=positives.label,
-        positive_areas=positives.areas,
+        positive_image=table.positive_image,
+        positive_label=table.positive_label,
+        positive_areas=table.positive_areas,
     )
 
 
-def _group_outcomes(
-    table: MatchTable, positives: Positives, groups: Groups | None
-) -> tuple[list[Any], Outcomes]:
+def _group_outcomes(table: MatchTable, groups: Groups | None) -> tuple[list[Any], Outcomes]:
     """The names of the images, or groups, in order of their first image; and the outcomes."""
-    outcomes = collect_outcomes(table, positives)
+    outcomes = collect_outcomes(table)
     if groups is None:
         return list(table.images), outcomes
     places: dict[Hashable, int] = {}
@@ -386,11 +397,11 @@ def _weight_chunks(
 
 
 def _influence_errors(
-    protocol: Protocol, outcomes: Outcomes, threads: int
+    protocol: Protocol, outcomes: Outcomes, threads: int, impl: Implementation | None
 ) -> tuple[Floats, Floats]:
     """The standard errors of the metrics and of the classes' AP, by influence."""
     places, quantities = plan_quantities(protocol)
-    by_quantity = compute_influence(outcomes, quantities, threads=threads)
+    by_quantity = compute_influence(outcomes, quantities, threads=threads, impl=impl)
     errors = [
         math.nan if q is None else mean_standard_error(by_quantity[q]) for q in places.values()
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upmap.errors import InputWarning
+    from upmap.metrics.analysis import Uncertainty
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.protocols import Protocol
     from upmap.metrics.scores import ClassScores, Evaluation
@@ -26,6 +27,7 @@ def as_json(
     inputs: Mapping[str, Any],
     checks: Sequence[Sequence[Comparison]] = (),
     notes: Sequence[InputWarning] = (),
+    uncertainties: Sequence[Uncertainty] = (),
 ) -> str:
     """The report as JSON: floats at full precision, undefined as null.
 
@@ -34,6 +36,7 @@ def as_json(
         inputs: What was evaluated: paths and counts.
         checks: For each evaluation its cross-check; empty if there was none.
         notes: The warnings about the input.
+        uncertainties: For each evaluation its uncertainty; empty if it was not asked for.
     """
     import json
 
@@ -48,6 +51,8 @@ def as_json(
     ]
     for result, rows in zip(results, checks, strict=False):
         result["cross_check"] = [asdict(row) for row in rows]
+    for result, uncertainty in zip(results, uncertainties, strict=False):
+        result["uncertainty"] = _uncertainty_record(uncertainty)
     report = {
         "schema": SCHEMA,
         "inputs": dict(inputs),
@@ -86,6 +91,16 @@ def _settings(protocol: Protocol) -> dict[str, Any]:
     settings["area_ranges"] = {name: limits for name, *limits in protocol.area_ranges}
     del settings["name"], settings["metrics"]
     return settings
+
+
+def _uncertainty_record(uncertainty: Uncertainty) -> dict[str, Any]:
+    return {
+        "method": uncertainty.method,
+        "level": uncertainty.level,
+        "metrics": {name: asdict(number) for name, number in uncertainty.metrics.items()},
+        "per_class": {name: asdict(number) for name, number in uncertainty.per_class.items()},
+        "rare_classes": uncertainty.rare_classes,
+    }
 
 
 def _class_record(scores: ClassScores) -> dict[str, Any]:

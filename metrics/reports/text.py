@@ -12,6 +12,7 @@ from upmap.metrics.scores import Evaluation
 from upmap.text_tables import align_columns
 
 if TYPE_CHECKING:
+    from upmap.metrics.analysis import Uncertainty
     from upmap.metrics.cross_check import Comparison
 
 __all__ = ["as_text", "comparison_text", "inputs_text", "score_text"]
@@ -19,15 +20,18 @@ __all__ = ["as_text", "comparison_text", "inputs_text", "score_text"]
 MAX_SHOWN = 20  # undefined classes that are listed
 
 
-def as_text(evaluations: Sequence[Evaluation]) -> str:
+def as_text(evaluations: Sequence[Evaluation], uncertainties: Sequence["Uncertainty"] = ()) -> str:
     """A table of the classes and a table of the summaries.
 
     Args:
         evaluations: Of the same data under different protocols; at least one.
+        uncertainties: For each evaluation its uncertainty; empty leaves it out.
     """
     parts = [
         align_columns(_class_table(evaluations), left=1),
-        align_columns(_summary_table(evaluations), left=5),  # all but the values are words
+        align_columns(
+            _summary_table(evaluations, uncertainties), left=5
+        ),  # all but the values are words
     ]
     undefined = {name for evaluation in evaluations for name in evaluation.undefined_classes}
     if undefined:
@@ -113,15 +117,24 @@ def _class_metrics(protocol: Protocol) -> list[tuple[str, float | None]]:
     ]
 
 
-def _summary_table(evaluations: Iterable[Evaluation]) -> list[list[str]]:
+def _summary_table(
+    evaluations: Iterable[Evaluation], uncertainties: Sequence["Uncertainty"]
+) -> list[list[str]]:
     rows = [["protocol", "metric", "IoU", "area", "max dets", "value"]]
-    for evaluation in evaluations:
+    if uncertainties:
+        level = f"{100 * uncertainties[0].level:g} %"
+        rows[0] += ["standard error", f"{level} from", "to"]
+    for i, evaluation in enumerate(evaluations):
         protocol = evaluation.protocol
         for name, metric in protocol.summary.items():
             cap = cap_text(protocol.max_dets[metric.cap])
             value = score_text(evaluation.metrics[name])
             iou = _iou_text(protocol, metric)
             rows.append([protocol.name, name, iou, metric.area, cap, value])
+            if uncertainties:
+                number = uncertainties[i].metrics[name]
+                ends = (number.standard_error, number.low, number.high)
+                rows[-1] += map(score_text, ends)
     return rows
 
 

@@ -177,6 +177,24 @@ def test_cross_check_prints_both_columns_and_agrees(coco: list[str], voc: list[s
         assert result.stdout.rstrip().endswith("the two agree")
 
 
+def test_uncertainty_stands_beside_each_number_and_in_the_json(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*voc, "--uncertainty"]
+    (first, second) = read_report(capsys, *arguments)["results"]
+    for result in (first, second):
+        number = result["uncertainty"]["metrics"]["mAP"]
+        assert number["value"] == result["metrics"]["mAP"]
+        assert 0 < number["low"] < number["value"] < number["high"] < 1
+        names = [scores["name"] for scores in result["per_class"]]
+        assert [*result["uncertainty"]["per_class"]] == names
+    assert main(arguments) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "voc2007   mAP" in line)
+    number = first["uncertainty"]["metrics"]["mAP"]
+    assert line.split()[-3:] == [f"{number[key]:.6f}" for key in ("standard_error", "low", "high")]
+    assert "uncertainty" not in read_report(capsys, *voc)["results"][0]
+
+
 def test_a_cross_check_goes_into_the_json_too(
     coco: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

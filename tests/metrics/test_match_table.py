@@ -290,7 +290,7 @@ def test_parts_under_different_protocols_are_refused(sample_tables: Tables) -> N
 
 def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
     first, second = (match(*half, VOC2007) for half in halves(sample_tables))
-    keep = second.label > 0
+    keep, keep_positive = second.label > 0, second.positive_label > 0
     fewer = replace(
         second,
         classes=second.classes[1:],
@@ -299,11 +299,16 @@ def test_a_class_that_only_one_part_has_is_kept(sample_tables: Tables) -> None:
         start=second.start[1:] - second.start[1],
         status=second.status[:, :, keep],
         positives=second.positives[1:],
+        positive_image=second.positive_image[keep_positive],
+        positive_label=second.positive_label[keep_positive] - 1,
+        positive_areas=second.positive_areas[keep_positive],
     )
     both = concatenate([fewer, first])
     assert both.classes == first.classes
     np.testing.assert_array_equal(both.positives[0], first.positives[0])
     np.testing.assert_array_equal(both.positives[1:], first.positives[1:] + fewer.positives)
+    counts = np.bincount(both.positive_label, minlength=len(both.classes))
+    np.testing.assert_array_equal(counts, both.positives[:, 0])
 
 
 def test_joining_nothing_is_refused() -> None:
