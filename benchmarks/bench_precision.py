@@ -51,8 +51,8 @@ def scored(
         for name in precisions:
             step = replace(training.optimization, precision=name)
             out = str(folder / f"{name}-{seed}")
-            one = replace(training, optimization=step, seed=seed, out=out)
-            found[name].append(train_model(one).scores.mIoU)
+            seeded = replace(training, optimization=step, seed=seed, out=out)
+            found[name].append(train_model(seeded).scores.mIoU)
             print(f"{name}, seed {seed}: mIoU {found[name][-1]:.4f}", file=sys.stderr)
     return found
 

@@ -86,7 +86,7 @@ def find_images(
     catalog: Catalog,
     *,
     image_key: ImageKey | None = None,
-    usual: ImageKey = "id",
+    usual: ImageKey | None = "id",
     path: Path | None = None,
 ) -> NDArray[np.int32]:
     """The place of each key of an image in `catalog`, int32 [N]; -1 where it leads nowhere.
@@ -100,7 +100,7 @@ def find_images(
         keys: int64 [N], or N strings (and integers, and None).
         catalog: The images.
         image_key: How the keys are to be read; None to find out.
-        usual: How the format defines them.
+        usual: How the format defines them; None if it does not.
         path: The file, for errors.
 
     Raises:
@@ -235,7 +235,7 @@ def _places_of_names(names: list[list[str]]) -> dict[str, int]:
 def _choose_reading(
     keys: list[Any],
     places_by: dict[ImageKey, NDArray[np.int32]],
-    usual: ImageKey,
+    usual: ImageKey | None,
     path: Path | None,
 ) -> NDArray[np.int32]:
     """The places under the reading that fits."""
@@ -244,9 +244,9 @@ def _choose_reading(
     # Null leads nowhere under any reading.
     are_all = largest == sum(_text(key) != "" for key in keys)
     fitting = [r for r in counts if counts[r] == largest or (counts[r] and not are_all)]
-    if usual in fitting and counts[usual] == largest:
+    if usual is not None and usual in fitting and counts[usual] == largest:
         return places_by[usual]
-    first = usual if usual in fitting else fitting[0]
+    first = usual if usual is not None and usual in fitting else fitting[0]
     if differing := [r for r in fitting if not np.array_equal(places_by[r], places_by[first])]:
         examples = abbreviate_list([_show(key) for key in keys], 3)
         raise InputError(

@@ -24,6 +24,7 @@ from upmap.files import (
     read_text,
     require_path,
 )
+from upmap.kernels import FormatError
 
 if TYPE_CHECKING:
     import gzip
@@ -240,13 +241,8 @@ def translate_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         file = path if error.filename is None else os.fsdecode(error.filename)
         raise InputError(describe_os_error(error), file) from None
-    except ValueError as error:
-        # Errors about a file's content have its line or key; others are not the user's.
-        where = getattr(error, "where", None)
-        if where is None:
-            raise
-        message, file = getattr(error, "message", str(error)), getattr(error, "path", "")
-        raise InputError(message, file or path, where) from None
+    except FormatError as error:
+        raise InputError(error.message, error.path or path, error.where) from None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from upmap.detection.boxes import box_area
 from upmap.detection.formats.checks import check_images, check_sides, note
 from upmap.detection.formats.read_options import ReadOptions
+from upmap.detection.ids import find_images
 from upmap.detection.inputs import Input
 from upmap.detection.tables import (
     Catalog,
@@ -126,7 +127,8 @@ def make_detections(
     if not np.isfinite(score).all():
         where = lists.where[int(np.argmax(~np.isfinite(score)))]
         raise InputError("the score is not finite", path, where)
-    places = _match_images([str(name) for name in lists.images], catalog, options, path)
+    names = [str(name) for name in lists.images]
+    places = find_images(names, catalog, image_key=options.image_key, usual=None, path=path)
     image = places[np.array(lists.image, np.int64)]
     if unknown := sorted({str(lists.images[lists.image[i]]) for i in np.flatnonzero(image < 0)}):
         check_images(image, [repr(name) for name in unknown], catalog, path)
@@ -295,26 +297,3 @@ def _boxes(lists: BoxLists, path: Path) -> NDArray[np.float64]:
 def _label_places(labels: list[str], classes: tuple[str, ...]) -> NDArray[np.int32]:
     place = {name: k for k, name in enumerate(classes)}
     return np.array([place[label] for label in labels], np.int32)
-
-
-def _match_images(
-    names: list[str], catalog: Catalog, options: ReadOptions, path: Path
-) -> NDArray[np.int32]:
-    """The place of each name in the catalog's images, int32; -1 where it is none.
-
-    One reading is taken for all names: as ids, or as stems of the images' files.
-    """
-    stems = image_names_of_files(catalog.file_names) if catalog.file_names else []
-    readings = {"id": [str(image) for image in catalog.images], "stem": stems}
-    places: dict[str, NDArray[np.int32]] = {}
-    for reading, known in readings.items():
-        place = {name: i for i, name in enumerate(known)}
-        places[reading] = np.array([place.get(name, -1) for name in names], np.int32)
-    by_id, by_stem = places["id"], places["stem"]
-    chosen = by_stem if (by_stem >= 0).sum() > (by_id >= 0).sum() else by_id
-    if options.image_key is not None:
-        chosen = by_id if options.image_key == "id" else by_stem
-    elif (by_id >= 0).all() and (by_stem >= 0).all() and not np.array_equal(by_id, by_stem):
-        message = "images can be read as ids and as stems of file names, which differ"
-        raise InputError(f"{message}; --image-key id or stem settles it", path)
-    return chosen

@@ -15,7 +15,7 @@ from upmap.detection.formats.box_lists import read_beginning
 from upmap.detection.formats.checks import check_images, note
 from upmap.detection.formats.coco_json import NO_CLASS_IDS
 from upmap.detection.formats.read_options import ReadOptions
-from upmap.detection.ids import find_unknown, keys_as_list
+from upmap.detection.ids import find_images, find_unknown, keys_as_list
 from upmap.detection.inputs import Input, translate_errors
 from upmap.detection.tables import Catalog, Detections, image_names, is_bounded
 from upmap.errors import InputError, abbreviate_list
@@ -82,14 +82,16 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
 def _image_places(keys: list[str], catalog: Catalog, options: ReadOptions, path: Path) -> Places:
     """The place of each key in the catalog's images; -1 where it is none.
 
-    One reading is taken for all keys: as stems of the images' files, or as ids.
+    One reading is taken for all keys: as stems of the images' files without leading zeros, or ids.
     """
+    if options.image_key in ("id", "file_name"):
+        return find_images(keys, catalog, image_key=options.image_key, path=path)
     ids = {str(image): i for i, image in enumerate(catalog.images)}
     stems = {_plain(name): i for i, name in enumerate(image_names(catalog))}
     by_id = np.array([ids.get(key, -1) for key in keys], np.int32)
     by_stem = np.array([stems.get(_plain(key), -1) for key in keys], np.int32)
-    if options.image_key is not None:
-        return by_id if options.image_key == "id" else by_stem
+    if options.image_key == "stem":
+        return by_stem
     count_by_id, count_by_stem = int((by_id >= 0).sum()), int((by_stem >= 0).sum())
     if count_by_id == count_by_stem and not np.array_equal(by_id, by_stem):
         message = "image_ids can be read as ids and as stems of file names, which differ"

@@ -183,8 +183,8 @@ def test_numbers_of_boxes_may_be_texts(tmp_path: Path, name: str, spelling: str)
 def test_scores_and_areas_may_be_texts(tmp_path: Path) -> None:
     truth = instances()
     truth["annotations"] = texts(truth["annotations"], "area")
-    found = texts(results(), "score")
-    layer = {"truth.json": json.dumps(truth), "found.json": json.dumps(found)}
+    results_as_text = texts(results(), "score")
+    layer = {"truth.json": json.dumps(truth), "found.json": json.dumps(results_as_text)}
     table, detections, _ = read_coco(tmp_path, layer)
     assert [contents(table), contents(detections)] == expected_tables(tmp_path)
 

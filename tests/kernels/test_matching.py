@@ -67,10 +67,10 @@ def rules(**changes: Any) -> Rules:
     return Rules(**defaults | changes)
 
 
-def statuses(found: Matches) -> list[int]:
+def statuses(boxes: Matches) -> list[int]:
     """At the first threshold and area range, in input order."""
-    statuses = np.empty(len(found.row), int)
-    statuses[found.row] = found.status[0, 0]
+    statuses = np.empty(len(boxes.row), int)
+    statuses[boxes.row] = boxes.status[0, 0]
     return statuses.tolist()
 
 
@@ -85,7 +85,7 @@ def impl(request: pytest.FixtureRequest) -> Any:
 def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     offset = float(rng.integers(0, 2))
-    found = random_detections(rng, rng.integers(0, 60), offset)
+    boxes = random_detections(rng, rng.integers(0, 60), offset)
     truth = random_truths(rng, rng.integers(0, 30), offset)
     names = ("strict", "best_only", "last_of_equals", "ties_by_image")
     chosen = rules(
@@ -95,7 +95,7 @@ def test_native_equals_reference_in_every_array(choices: tuple[bool, ...], seed:
         max_dets=int(rng.choice([1, 3, 1000])),
         **dict(zip(names, choices, strict=True)),
     )
-    native, reference = (match(found, truth, chosen, 3, impl=i) for i in ("native", "reference"))
+    native, reference = (match(boxes, truth, chosen, 3, impl=i) for i in ("native", "reference"))
     for name in ("image", "label", "score", "row", "rank", "status", "start", "positives"):
         np.testing.assert_array_equal(getattr(native, name), getattr(reference, name), name)
 
@@ -120,76 +120,78 @@ def random_truths(rng: np.random.Generator, count: int, offset: float = 0) -> Tr
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     rng = np.random.default_rng(0)
-    found, truth = random_detections(rng, 500), random_truths(rng, 200)
-    one, many = (match(found, truth, rules(), 3, threads=n, impl="native") for n in (1, threads))
-    np.testing.assert_array_equal(one.status, many.status)
-    np.testing.assert_array_equal(one.row, many.row)
+    boxes, truth = random_detections(rng, 500), random_truths(rng, 200)
+    alone, together = (
+        match(boxes, truth, rules(), 3, threads=n, impl="native") for n in (1, threads)
+    )
+    np.testing.assert_array_equal(alone.status, together.status)
+    np.testing.assert_array_equal(alone.row, together.row)
 
 
 def test_a_second_detection_of_a_claimed_object_is_false(impl: Any) -> None:
-    found = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
-    result = match(found, truths([[0, 0, 10, 10]]), rules(), 1, impl=impl)
+    boxes = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    result = match(boxes, truths([[0, 0, 10, 10]]), rules(), 1, impl=impl)
     assert statuses(result) == [TRUE_POSITIVE, FALSE_POSITIVE]
 
 
 def test_best_unclaimed_falls_back_to_the_second_best_and_best_does_not(impl: Any) -> None:
-    found = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
+    boxes = detections([[0, 0, 10, 10], [0, 0, 10, 9]], score=[0.9, 0.8])
     truth = truths([[0, 0, 10, 10], [0, 0, 10, 7]])
-    best = match(found, truth, rules(), 1, impl=impl)
-    free = match(found, truth, rules(best_only=False), 1, impl=impl)
+    best = match(boxes, truth, rules(), 1, impl=impl)
+    free = match(boxes, truth, rules(best_only=False), 1, impl=impl)
     assert statuses(best) == [TRUE_POSITIVE, FALSE_POSITIVE]
     assert statuses(free) == [TRUE_POSITIVE, TRUE_POSITIVE]
 
 
 def test_an_iou_on_the_threshold_matches_unless_strict(impl: Any) -> None:
-    found, truth = detections([[0, 0, 10, 5]]), truths([[0, 0, 10, 10]])
+    boxes, truth = detections([[0, 0, 10, 5]]), truths([[0, 0, 10, 10]])
     for strict, expected in ((False, TRUE_POSITIVE), (True, FALSE_POSITIVE)):
-        assert statuses(match(found, truth, rules(strict=strict), 1, impl=impl)) == [expected]
+        assert statuses(match(boxes, truth, rules(strict=strict), 1, impl=impl)) == [expected]
 
 
 def test_an_ignored_object_may_be_found_any_number_of_times(impl: Any) -> None:
-    found = detections([[0, 0, 10, 10]] * 3, score=[0.9, 0.8, 0.7])
+    boxes = detections([[0, 0, 10, 10]] * 3, score=[0.9, 0.8, 0.7])
     truth = truths([[0, 0, 10, 10]], kind=NEVER_CLAIMED)
     for best_only in (True, False):
-        result = match(found, truth, rules(best_only=best_only), 1, impl=impl)
+        result = match(boxes, truth, rules(best_only=best_only), 1, impl=impl)
         assert statuses(result) == [IGNORED] * 3
         assert result.positives.tolist() == [[0]]
 
 
 def test_a_crowd_divides_by_the_area_of_the_detection(impl: Any) -> None:
-    found, truth = detections([[0, 0, 5, 5]]), truths([[0, 0, 100, 100]], kind=CROWD)
-    assert statuses(match(found, truth, rules(), 1, impl=impl)) == [IGNORED]
+    boxes, truth = detections([[0, 0, 5, 5]]), truths([[0, 0, 100, 100]], kind=CROWD)
+    assert statuses(match(boxes, truth, rules(), 1, impl=impl)) == [IGNORED]
     ordinary = truths([[0, 0, 100, 100]], kind=NEVER_CLAIMED)
-    assert statuses(match(found, ordinary, rules(), 1, impl=impl)) == [FALSE_POSITIVE]
+    assert statuses(match(boxes, ordinary, rules(), 1, impl=impl)) == [FALSE_POSITIVE]
 
 
 def test_of_equal_overlaps_the_first_or_the_last_is_taken(impl: Any) -> None:
-    found = detections([[0, 0, 10, 10]])
+    boxes = detections([[0, 0, 10, 10]])
     truth = truths([[0, 0, 10, 10]] * 2, kind=[CLAIMABLE, NEVER_CLAIMED])
     first, last = (rules(last_of_equals=last) for last in (False, True))
-    assert statuses(match(found, truth, first, 1, impl=impl)) == [TRUE_POSITIVE]
-    assert statuses(match(found, truth, last, 1, impl=impl)) == [IGNORED]
+    assert statuses(match(boxes, truth, first, 1, impl=impl)) == [TRUE_POSITIVE]
+    assert statuses(match(boxes, truth, last, 1, impl=impl)) == [IGNORED]
 
 
 def test_equal_scores_keep_file_order_or_image_order(impl: Any) -> None:
-    found = detections([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
-    by_file = match(found, truths([]), rules(), 1, impl=impl)
-    by_image = match(found, truths([]), rules(ties_by_image=True), 1, impl=impl)
+    boxes = detections([[0, 0, 1, 1]] * 3, image=[2, 0, 1], score=0.5)
+    by_file = match(boxes, truths([]), rules(), 1, impl=impl)
+    by_image = match(boxes, truths([]), rules(ties_by_image=True), 1, impl=impl)
     assert by_file.row.tolist() == [0, 1, 2]
     assert by_image.row.tolist() == [1, 2, 0]
 
 
 def test_detections_beyond_the_cap_are_ignored(impl: Any) -> None:
-    found = detections([[50, 50, 60, 60], [0, 0, 10, 10]], score=[0.9, 0.8])
-    result = match(found, truths([[0, 0, 10, 10]]), rules(max_dets=1), 1, impl=impl)
+    boxes = detections([[50, 50, 60, 60], [0, 0, 10, 10]], score=[0.9, 0.8])
+    result = match(boxes, truths([[0, 0, 10, 10]]), rules(max_dets=1), 1, impl=impl)
     assert statuses(result) == [FALSE_POSITIVE, IGNORED]
     assert result.rank.tolist() == [0, 1]
 
 
 def test_an_unmatched_detection_outside_the_area_range_is_ignored(impl: Any) -> None:
-    found = detections([[0, 0, 2, 2], [0, 0, 4, 4]], score=[0.9, 0.8])
+    boxes = detections([[0, 0, 2, 2], [0, 0, 4, 4]], score=[0.9, 0.8])
     chosen = rules(area_ranges=np.array([[4.0, 15.0]]))
-    assert statuses(match(found, truths([]), chosen, 1, impl=impl)) == [FALSE_POSITIVE, IGNORED]
+    assert statuses(match(boxes, truths([]), chosen, 1, impl=impl)) == [FALSE_POSITIVE, IGNORED]
 
 
 def test_nothing_at_all_gives_empty_arrays(impl: Any) -> None:
@@ -200,8 +202,8 @@ def test_nothing_at_all_gives_empty_arrays(impl: Any) -> None:
 
 
 def test_each_class_begins_where_the_class_before_it_ends(impl: Any) -> None:
-    found = detections([[0, 0, 1, 1]] * 4, label=[3, 1, 3, 3])
-    result = match(found, truths([]), rules(), 5, impl=impl)
+    boxes = detections([[0, 0, 1, 1]] * 4, label=[3, 1, 3, 3])
+    result = match(boxes, truths([]), rules(), 5, impl=impl)
     assert result.start.tolist() == [0, 0, 1, 1, 4, 4]
 
 

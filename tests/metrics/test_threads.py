@@ -51,11 +51,11 @@ def test_threads_reach_matching_and_accumulation(counts: list[int], sample_table
 def test_the_number_of_threads_changes_no_number(
     threads: int, protocol: Any, sample_tables: Tables
 ) -> None:
-    one, many = (
+    alone, together = (
         mean_average_precision(*sample_tables, protocol=protocol, threads=n) for n in (1, threads)
     )
-    assert repr(one.metrics) == repr(many.metrics)
-    assert repr(one.per_class) == repr(many.per_class)
+    assert repr(alone.metrics) == repr(together.metrics)
+    assert repr(alone.per_class) == repr(together.per_class)
 
 
 def test_a_negative_number_of_threads_is_refused(sample_tables: Tables) -> None:
