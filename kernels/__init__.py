@@ -16,7 +16,7 @@ __all__ = [
     "select_implementation",
 ]
 
-OPERATIONS = ("accumulation", "coco_json", "matching", "upsample_ce", "voc_files")
+OPERATIONS = ("accumulation", "coco_json", "matching", "text_rows", "upsample_ce", "voc_files")
 
 # The environment variable that stands in for `impl` where none is named.
 IMPL_VARIABLE = "UPMAP_IMPL"
