@@ -1,8 +1,8 @@
 """Tables from memory: one dict of arrays per image, the form that torchvision's detectors return.
 
-Arrays may be numpy's, torch's (on any device) or plain lists; torch is never imported. Where all
-images bring the same kind of array, a column is made of them in one go; where they do not, or
-something is wrong with one, it is made image by image, and what is wrong is said of its image.
+Arrays may be NumPy's, PyTorch's (on any device) or plain lists; torch is never imported. Where the
+arrays of all images have one type, a column is built in one call; where they differ, or one of them
+is invalid, it is built image by image, so that an error can name its image.
 """
 
 import operator
@@ -65,8 +65,8 @@ def ground_truth_from_arrays(
     def optional(key: str, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         if not any(key in image for image in targets):
             return otherwise
-        given = _optional_column(targets, key, counts)[order]
-        return np.where(np.isnan(given), otherwise, given)
+        column = _optional_column(targets, key, counts)[order]
+        return np.where(np.isnan(column), otherwise, column)
 
     return GroundTruth(
         **columns,
@@ -133,10 +133,10 @@ def _common_columns(
 
 
 def _validate_corners(columns: dict[str, Any]) -> None:
-    bad = np.flatnonzero((columns["size"] < 0).any(axis=1)).tolist()
-    if bad:
-        image = columns["catalog"].images[columns["image"][bad[0]]]
-        corners = columns["box"][bad[0]].tolist()
+    inverted = np.flatnonzero((columns["size"] < 0).any(axis=1)).tolist()
+    if inverted:
+        image = columns["catalog"].images[columns["image"][inverted[0]]]
+        corners = columns["box"][inverted[0]].tolist()
         raise InputError(f"image {image!r}: a ground truth's box is inverted: {corners}")
 
 
@@ -146,8 +146,8 @@ def _image_ids(dicts: Sequence[ImageArrays], images: Sequence[ImageId] | None) -
         if type(image) is not dict and not isinstance(image, Mapping):
             raise InputError(f"image {i} must be a dict of arrays, not {type(image).__name__}")
     try:
-        given = range(len(dicts)) if images is None else images
-        ids = [image if isinstance(image, str) else operator.index(image) for image in given]
+        keys = range(len(dicts)) if images is None else images
+        ids = [key if isinstance(key, str) else operator.index(key) for key in keys]
     except TypeError:
         raise InputError("image ids must be integers or strings") from None
     if len(ids) != len(dicts):
@@ -168,10 +168,10 @@ def _names_by_label(classes: ClassNames) -> dict[int, str]:
 def _column(
     dicts: Sequence[ImageArrays], key: str, counts: NDArray[np.int64], width: int | None = None
 ) -> NDArray[np.float64]:
-    """The float64 column `key` of all dicts, [n], or [n, width] if that is given."""
-    joined = _concatenate(dicts, key, width)
-    if joined is not None and np.array_equal(joined[1], counts):
-        values = joined[0].astype(np.float64, copy=False)
+    """The float64 column `key` of all dicts, [n], or [n, width] with a width."""
+    whole = _concatenate(dicts, key, width)
+    if whole is not None and np.array_equal(whole[1], counts):
+        values = whole[0].astype(np.float64, copy=False)
         if (np.isfinite if width is None else is_bounded)(values).all():
             return values
     parts = [
@@ -184,7 +184,7 @@ def _column(
 def _optional_column(
     dicts: Sequence[ImageArrays], key: str, counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The same for a key that dicts may lack: NaN where it is missing."""
+    """As `_column`, for a key that dicts may lack: NaN where it is missing."""
     if all(key in image for image in dicts):
         return _column(dicts, key, counts)
     parts = [
@@ -203,21 +203,23 @@ def _enumerate_images(
 def _concatenate(
     dicts: Sequence[ImageArrays], key: str, width: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
-    """`key` of all dicts, end to end, and each one's rows; None if they do not fit together."""
+    """`key` of all dicts, end to end, and the rows of each; None if types or shapes differ."""
     parts: list[Any] = [image.get(key) for image in dicts]
-    kinds, torch = set(map(type, parts)), sys.modules.get("torch")
-    if kinds == {np.ndarray}:
+    types, torch = set(map(type, parts)), sys.modules.get("torch")
+    if types == {np.ndarray}:
         sizes, join = [part.size for part in parts], np.concatenate
-    elif kinds and torch and all(issubclass(kind, torch.Tensor) for kind in kinds):
+    elif types and torch and all(issubclass(part, torch.Tensor) for part in types):
         sizes, join = list(map(torch.numel, parts)), torch.cat
     else:
         return None
-    some = [part for part, size in zip(parts, sizes, strict=True) if size]
-    none = [part for part, size in zip(parts, sizes, strict=True) if not size]
-    if len({part.dtype for part in some}) != 1 or any(part.ndim != 1 for part in none if not width):
+    full = [part for part, size in zip(parts, sizes, strict=True) if size]
+    empty = [part for part, size in zip(parts, sizes, strict=True) if not size]
+    if len({part.dtype for part in full}) != 1:
+        return None
+    if not width and any(part.ndim != 1 for part in empty):
         return None
     try:
-        values = _array(join(some))
+        values = _array(join(full))
     except (RuntimeError, ValueError):  # of different shapes, or on different devices
         return None
     if values.dtype.kind not in "fiub" or values.shape[1:] != ((width,) if width else ()):
@@ -239,10 +241,10 @@ def _array(values: Any) -> NDArray[Any]:
 def _validate_array(
     image: ImageArrays, key: str, index: int, rows: int, width: int | None = None
 ) -> NDArray[np.float64]:
-    """The float64 array image[key] of `rows` rows; [rows, width] if a width is given."""
-    given = _value(image, key, index)
+    """The float64 array image[key], [rows], or [rows, width] with a width."""
+    value = _value(image, key, index)
     try:
-        array = _array(given)
+        array = _array(value)
         if array.dtype.kind == "c":
             raise TypeError("complex numbers")
         values: NDArray[np.float64] = array.astype(np.float64)
@@ -284,16 +286,16 @@ class _Labels:
 
 
 def _labels(dicts: Sequence[ImageArrays], known: dict[int, str] | None) -> _Labels:
-    joined = _concatenate(dicts, "labels")
-    if joined is not None and _are_integers(joined[0]):
-        numbers, index = np.unique(joined[0].astype(np.int64), return_inverse=True)
+    whole = _concatenate(dicts, "labels")
+    if whole is not None and _are_integers(whole[0]):
+        numbers, index = np.unique(whole[0].astype(np.int64), return_inverse=True)
         if known is None:
             names = tuple(map(str, numbers.tolist()))
-            return _Labels(index.astype(np.int32), names, joined[1], len(names) > 0)
+            return _Labels(index.astype(np.int32), names, whole[1], len(names) > 0)
         if known.keys() >= set(numbers.tolist()):
             place = {number: k for k, number in enumerate(known)}
-            moved = np.array([place[number] for number in numbers.tolist()], np.int32)
-            return _Labels(moved[index], tuple(known.values()), joined[1], False)
+            places = np.array([place[number] for number in numbers.tolist()], np.int32)
+            return _Labels(places[index], tuple(known.values()), whole[1], False)
     parts = [_label_values(image, i) for i, image in enumerate(dicts)]
     has_numbers = known is None and _are_numbers(parts)
     labels = [name for i, part in enumerate(parts) for name in _label_names(part, i, known)]
@@ -305,12 +307,12 @@ def _labels(dicts: Sequence[ImageArrays], known: dict[int, str] | None) -> _Labe
 
 def _label_values(image: ImageArrays, index: int) -> list[int] | list[str]:
     """The labels of a dict, all integers or all names."""
-    given = _value(image, "labels", index)
-    labels = _array(given)
+    values = _value(image, "labels", index)
+    labels = _array(values)
     if labels.ndim != 1:
         raise InputError(f"image {index}: 'labels' must be [n], not {list(labels.shape)}")
-    # numpy makes text of an integer beside a name
-    is_mixed = isinstance(given, list | tuple) and len({isinstance(v, str) for v in given}) > 1
+    # NumPy turns an integer beside a name into text.
+    is_mixed = isinstance(values, list | tuple) and len({isinstance(v, str) for v in values}) > 1
     if not is_mixed and all(isinstance(label, str) for label in labels):
         return [str(label) for label in labels]
     if is_mixed or not _are_integers(labels):

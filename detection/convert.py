@@ -10,12 +10,13 @@ from upmap.console import Parser, run
 from upmap.detection.formats import (
     DEFAULT_SET,
     FORMATS,
-    infer_image_set,
+    open_source,
+    open_sources,
     read,
     read_ground_truth,
     write,
 )
-from upmap.detection.inputs import Named, is_listing, open_arguments
+from upmap.detection.inputs import Named, Source, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.errors import printable
 from upmap.files import check_new_folder
@@ -68,44 +69,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program(options: Options) -> None:
     """Reads, writes, and prints what was written."""
     check_new_folder(options.out)
-    truth, found = open_arguments(options.ground_truth, options.detections)
-    options = replace(options, ground_truth=truth, detections=found)
+    truth_source, detections_source = resolve_inputs(options)
+    options = replace(options, ground_truth=truth_source, detections=detections_source)
     ground_truth, detections = read_tables(options)
-    write(
-        ground_truth,
-        detections,
-        options.out,
-        format=options.to,
-        image_set=output_image_set(options),
-    )
+    image_set = output_image_set(truth_source)
+    write(ground_truth, detections, options.out, format=options.to, image_set=image_set)
     print(format_summary(ground_truth, detections))
     for line in list_outputs(options.out):
         print(printable(line))
 
 
+def resolve_inputs(options: Options) -> tuple[Source, Source | None]:
+    """Both inputs, opened, with their formats and the image set."""
+    truth, detections = open_arguments(options.ground_truth, options.detections)
+    source, image_set = options.source, options.image_set
+    if detections is None:
+        return open_source(truth, "ground truth", format=source, image_set=image_set), None
+    return open_sources(truth, detections, format=source, image_set=image_set)
+
+
 def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
     """What is converted."""
-    source, image_set = options.source, options.image_set
-    if options.detections is not None:
-        return read(
-            options.ground_truth,
-            options.detections,
-            format=source,
-            image_set=image_set,
-            class_names=options.class_names,
-            show_progress=True,
-        )
-    truth = read_ground_truth(
-        options.ground_truth, format=source, image_set=image_set, show_progress=True
+    if options.detections is None:
+        return read_ground_truth(options.ground_truth, show_progress=True), None
+    return read(
+        options.ground_truth,
+        options.detections,
+        class_names=options.class_names,
+        show_progress=True,
     )
-    return truth, None
 
 
-def output_image_set(options: Options) -> str:
-    """The name of the image set that was read, as far as one was named."""
-    name, truth, detections = options.image_set, options.ground_truth, options.detections
-    if name is None and detections is not None:
-        name = infer_image_set(truth, detections, format=options.source)
+def output_image_set(source: Source) -> str:
+    """The name of the image set that is read, for file names."""
+    name = source.image_set
     if name is None:
         return DEFAULT_SET
     return Path(name.removesuffix(".gz")).stem if is_listing(Path(name)) else name

@@ -31,10 +31,12 @@ __all__ = [
     "STANDARD_INPUT",
     "Input",
     "Named",
+    "Source",
     "files_in",
     "is_listing",
     "open_arguments",
     "open_input",
+    "translate_errors",
 ]
 
 STANDARD_INPUT = Path("-")  # on a command line
@@ -90,9 +92,22 @@ class Input:
         """
         data = self.data
         if data is None:
-            with _said_of(self.path):
+            with _translate_path_errors(self.path):
                 data = self.path.read_bytes()
         return decode_text(data.removeprefix(BOM), self.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Source(Input):
+    """An input of which it is settled how it is read; see `formats.open_sources`.
+
+    Attributes:
+        format: The name of its format.
+        image_set: The name of an image set, or a file that lists image ids; None for all images.
+    """
+
+    format: str
+    image_set: str | None
 
 
 Named = str | Path | Input
@@ -107,7 +122,7 @@ def open_input(named: Named) -> Input:
     if isinstance(named, Input):
         return named
     path = require_path(Path(named))
-    with _said_of(path):
+    with _translate_path_errors(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             _require_access(path)
@@ -123,7 +138,7 @@ def open_arguments(ground_truth: Named, detections: Named | None) -> tuple[Input
     """The inputs that a command line names; `-` is standard input.
 
     Raises:
-        InputError: See `open_dataset`; also if both are standard input.
+        InputError: See `open_input`; also if both are standard input.
     """
     if str(ground_truth) == str(detections) == str(STANDARD_INPUT):
         raise InputError("ground truth and detections cannot both be standard input")
@@ -145,7 +160,7 @@ def files_in(folder: Path, *patterns: str) -> list[Path]:
     Raises:
         InputError: If it may not be looked into.
     """
-    with _said_of(folder):
+    with _translate_path_errors(folder):
         if not folder.is_dir():
             return []
         _require_access(folder)
@@ -153,13 +168,36 @@ def files_in(folder: Path, *patterns: str) -> list[Path]:
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
-    """Says what went wrong within, as an InputError."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Raises what goes wrong with a file within, or with its content, as an `InputError`.
+
+    Args:
+        path: The file or folder, for errors that do not name one.
+    """
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        file = path if error.filename is None else os.fsdecode(error.filename)
+        raise InputError(describe_os_error(error), file) from None
+    except ValueError as error:
+        where = getattr(error, "where", None)  # the readers in kernels say where
+        if where is None:
+            raise
+        message, file = getattr(error, "message", str(error)), getattr(error, "path", "")
+        raise InputError(message, file or path, where) from None
+
+
+@contextmanager
+def _translate_path_errors(path: Path) -> Iterator[None]:
+    """As `translate_errors`; also for what cannot be a path, or is closed."""
+    try:
+        with translate_errors(path):
+            yield
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(describe_os_error(error), path) from None
 
 
@@ -173,7 +211,7 @@ def _open_argument(named: Named) -> Input:
         return open_input(named)
     if sys.stdin is None:
         raise InputError("standard input is closed", STANDARD_INPUT)
-    with _said_of(STANDARD_INPUT):
+    with _translate_path_errors(STANDARD_INPUT):
         return Input(STANDARD_INPUT, _text_of(sys.stdin.buffer, STANDARD_INPUT))
 
 
@@ -194,12 +232,12 @@ def _text_of(file: BinaryIO, path: Path) -> bytes:
 
 def _all_of(file: "BinaryIO | gzip.GzipFile", path: Path) -> bytes:
     """All that is to be read, if this machine's memory can hold it."""
-    most = _physical_memory()
+    limit = _physical_memory()
     whole = io.BytesIO()
     try:
         while block := file.read(BLOCK):
             whole.write(block)
-            if whole.tell() > most:
+            if whole.tell() > limit:
                 raise MemoryError
         return whole.getvalue()
     except MemoryError:

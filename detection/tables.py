@@ -281,11 +281,13 @@ def with_images(table: TableT, images: tuple[ImageId, ...]) -> TableT:
     images = tuple(sort_ids(images))
     if images == catalog.images:
         return table
-    place = {image: i for i, image in enumerate(catalog.images)}
-    kept = [place.get(image, -1) for image in images]
-    known = all(i >= 0 for i in kept)
-    names = tuple(catalog.file_names[i] for i in kept) if known and catalog.file_names else ()
-    sizes = catalog.sizes[kept] if known and len(catalog.sizes) else np.zeros((0, 2), np.int64)
+    place_of = {image: i for i, image in enumerate(catalog.images)}
+    places = [place_of.get(image, -1) for image in images]
+    all_known = all(i >= 0 for i in places)
+    names = tuple(catalog.file_names[i] for i in places) if all_known and catalog.file_names else ()
+    sizes = np.zeros((0, 2), np.int64)
+    if all_known and len(catalog.sizes):
+        sizes = catalog.sizes[places]
     return _reindex(table, replace(catalog, images=images, file_names=names, sizes=sizes), "image")
 
 
@@ -296,12 +298,12 @@ def _reindex(table: TableT, catalog: Catalog, column: Literal["image", "label"])
         if column == "image"
         else (table.catalog.classes, catalog.classes)
     )
-    place = {value: i for i, value in enumerate(after)}
-    moved = np.array([place.get(value, -1) for value in before], np.int64)
-    index = moved[getattr(table, column)] if len(table) else np.zeros(0, np.int64)
-    kept = row_subset(table, index >= 0)
-    changed: dict[str, Any] = {"catalog": catalog, column: index[index >= 0]}
-    return replace(kept, **changed)
+    place_of = {value: i for i, value in enumerate(after)}
+    places = np.array([place_of.get(value, -1) for value in before], np.int64)
+    index = places[getattr(table, column)] if len(table) else np.zeros(0, np.int64)
+    rows = row_subset(table, index >= 0)
+    changes: dict[str, Any] = {"catalog": catalog, column: index[index >= 0]}
+    return replace(rows, **changes)
 
 
 def align(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
@@ -311,40 +313,41 @@ def align(ground_truth: GroundTruth, detections: Detections) -> tuple[GroundTrut
         InputError: If detections lie on images that the ground truth does not have, or the labels
             of one are integers and those of the other are names.
     """
-    truth, found = ground_truth.catalog, detections.catalog
-    _refuse_numbers_beside_names(truth, found)
-    if truth is found or truth == found:
+    truth, detected = ground_truth.catalog, detections.catalog
+    _validate_label_types(truth, detected)
+    if truth is detected or truth == detected:
         return ground_truth, detections
     known = set(truth.images)
-    used = [found.images[i] for i in np.unique(detections.image).tolist()]
+    used = [detected.images[i] for i in np.unique(detections.image).tolist()]
     if unknown := [image for image in used if image not in known]:
         names = abbreviate_list([repr(image) for image in unknown])
         raise InputError(f"detections on {len(unknown)} unknown images: {names}")
-    classes = _all_classes(truth.classes, found.classes)
+    classes = _all_classes(truth.classes, detected.classes)
     ground_truth = with_classes(ground_truth, classes)
     detections = with_classes(with_images(detections, truth.images), classes)
-    if found.has_numbers and not truth.has_numbers:  # all classes come from the detections
+    if detected.has_numbers and not truth.has_numbers:  # all classes come from the detections
         catalog = replace(ground_truth.catalog, has_numbers=True)
         ground_truth = replace(ground_truth, catalog=catalog)
     return ground_truth, replace(detections, catalog=ground_truth.catalog)
 
 
-def _refuse_numbers_beside_names(truth: Catalog, found: Catalog) -> None:
-    if truth.has_numbers == found.has_numbers or not (truth.classes and found.classes):
+def _validate_label_types(truth: Catalog, detected: Catalog) -> None:
+    """Refuses integers that nothing names on one side and class names on the other."""
+    if truth.has_numbers == detected.has_numbers or not (truth.classes and detected.classes):
         return
-    kinds = [
+    types = [
         f"{'integers' if catalog.has_numbers else 'class names'} ({_examples(catalog)})"
-        for catalog in (truth, found)
+        for catalog in (truth, detected)
     ]
     raise InputError(
-        f"the ground truth's labels are {kinds[0]} but the detections' are {kinds[1]}; classes= "
+        f"the ground truth's labels are {types[0]} but the detections' are {types[1]}; classes= "
         "says which name an integer has"
     )
 
 
 def _examples(catalog: Catalog) -> str:
     names = [name if catalog.has_numbers else repr(name[:60]) for name in catalog.classes]
-    return abbreviate_list(names, most=3)
+    return abbreviate_list(names, 3)
 
 
 def _all_classes(classes: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

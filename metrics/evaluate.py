@@ -10,7 +10,7 @@ from pathlib import Path
 
 import upmap
 from upmap.console import Parser, run
-from upmap.detection.formats import FORMATS, coco_files, infer_image_set, read, recognize_format
+from upmap.detection.formats import FORMATS, coco_files, open_sources, read, recognize_format
 from upmap.detection.inputs import Named, open_arguments
 from upmap.detection.tables import Detections, GroundTruth, with_classes
 from upmap.errors import InputError, abbreviate_list, printable
@@ -75,7 +75,10 @@ def program(options: Options) -> int:
     select_implementation(matching.IMPLEMENTATIONS, options.impl)  # refuses what is not there
     check_reports(options)
     truth, found = open_arguments(options.ground_truth, options.detections)
-    options = replace(options, ground_truth=truth, detections=found or options.detections)
+    truth, found = open_sources(
+        truth, found or options.detections, format=options.format, image_set=options.image_set
+    )
+    options = replace(options, ground_truth=truth, detections=found, image_set=truth.image_set)
     protocols = select_protocols(options)
     ground_truth, detections = read_tables(options)
     if options.impl is None and matching.native is None:
@@ -183,8 +186,7 @@ def describe_inputs(
     return {
         "ground_truth": str(options.ground_truth),
         "detections": str(options.detections),
-        "image_set": options.image_set
-        or infer_image_set(options.ground_truth, options.detections, format=options.format),
+        "image_set": options.image_set,
         "images": len(ground_truth.catalog.images),
         "classes": len(ground_truth.catalog.classes),
         "ground_truth_boxes": len(ground_truth),

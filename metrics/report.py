@@ -29,7 +29,7 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
     ]
     undefined = sorted({name for one in evaluations for name in one.undefined_classes})
     if undefined:
-        names = printable(abbreviate_list(undefined, most=20))
+        names = printable(abbreviate_list(undefined, 20))
         parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
     return "\n".join(parts)
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from upmap.data.shapes import CLASSES, Scene, scenes
-from upmap.detection.formats.voc_xml import read_image_list
+from upmap.detection.formats.image_sets import read_image_list
 from upmap.errors import InputError
 from upmap.files import (
     is_file,

@@ -47,7 +47,20 @@ class ImplementationError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Data that is legal but worth a look."""
+    """Valid but suspicious input.
+
+    Attributes:
+        kind: What is suspicious, in kebab-case, such as "outside-image"; empty if it has no name.
+        count: How often it occurs.
+        examples: Some of the values or places.
+    """
+
+    def __init__(
+        self, message: str = "", *, kind: str = "", count: int = 1, examples: tuple[str, ...] = ()
+    ):
+        """The message is for people, the rest for programs."""
+        self.kind, self.count, self.examples = kind, count, examples
+        super().__init__(message)
 
 
 def shorten(message: str) -> str:
@@ -81,11 +94,11 @@ def as_line(message: str) -> str:
     return shorten(printable(shorten(message)))
 
 
-def abbreviate_list(values: list[str], most: int = 5) -> str:
+def abbreviate_list(values: list[str], limit: int = 5) -> str:
     """The first few of `values`, and how many more there are.
 
-    >>> abbreviate_list(["a", "b", "c"], most=2)
+    >>> abbreviate_list(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
-    shown = ", ".join(values[:most])
-    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"
+    shown = ", ".join(values[:limit])
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from upmap.detection.formats import coco_json
+from upmap.detection.formats.read_options import ClassNamesSource
 from upmap.detection.inputs import open_input
 from upmap.errors import InputError
 
 __all__ = ["ClassNamesSource", "read_class_names"]
 
-ClassNamesSource = str | Path | Mapping[int, str]
 NUMBERED = re.compile(r"(-?[0-9]{1,18})\s+(\S.*)")
 
 

@@ -5,10 +5,8 @@ Source: the data and results formats of cocodataset.org, as pycocotools 2.0.11 r
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.boxes import box_area, xywh
-from upmap.detection.inputs import Input, files_in, is_listing, open_input
+from upmap.detection.formats.checks import note
+from upmap.detection.formats.image_sets import select_images
+from upmap.detection.formats.read_options import ReadOptions
+from upmap.detection.ids import Keys, find_places, find_unknown, keys_as_list
+from upmap.detection.inputs import Input, files_in, is_listing, open_input, translate_errors
 from upmap.detection.tables import (
     LARGEST,
     Catalog,
     Detections,
     GroundTruth,
     ImageId,
+<<<<<<< HEAD
     are_bounded,
     images_by_name,
+=======
+>>>>>>> d
     is_bounded,
     with_images,
 )
-from upmap.errors import InputError, InputWarning, abbreviate_list
-from upmap.files import describe_os_error, write_bytes
+from upmap.errors import InputError, abbreviate_list
+from upmap.files import write_bytes
 
 if TYPE_CHECKING:
-    from upmap.kernels.coco_json import Ids, Instances, Results
+    from upmap.kernels.coco_json import Instances, Results
 
 __all__ = [
     "category_names",
+    "image_sets",
     "instances_file",
     "is_detections",
     "is_ground_truth",
@@ -43,16 +49,14 @@ __all__ = [
     "read_ground_truth",
     "write_detections",
     "write_ground_truth",
+    "write_tables",
 ]
 
 LARGEST_IMAGE = 2**31  # px, of a side
-MAX_TABLE_SPAN = 2**22  # ids from the lowest to the highest, up to which a table is made of them
-BLOCK = 2**14  # ids looked up at a time: what is made of them stays in the cache
 NO_CLASS_IDS = (
     "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
     "class names without ids; --class-names FILE (class_names=) says which class each id is"
 )
-UNKNOWN = {"image_id": "on {} unknown images", "category_id": "of {} unknown classes"}
 
 
 def is_ground_truth(named: Input) -> bool:
@@ -67,7 +71,14 @@ def is_detections(named: Input) -> bool:
     return named.is_file() and (named.path.suffix == ".json" or named.first_character() == b"[")
 
 
-def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
+def image_sets(named: Input) -> dict[str, Path]:
+    """The image sets of a folder: the name in instances_<name>.json to the file."""
+    if not named.is_folder():
+        return {}
+    return {_set_name(file): file for file in _instances_files(named.path)}
+
+
+def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     """Ground truth of an instances file.
 
     As in pycocotools, `iscrowd` alone says what is a crowd. `difficult`, which is no part of the
@@ -76,49 +87,46 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
 
     Args:
         named: The file, or a folder (or its parent) that holds instances_*.json.
-        image_set: In a folder, the name in instances_<name>.json; for a file, a text file with an
-            image id on each line; None for the only one there is, and all of its images.
-        show_progress: Not used: the file is read in one go.
+        options: `image_set` is, in a folder, the name in instances_<name>.json; for a file, a text
+            file with an image id on each line; None for the only one there is, and all its images.
 
     Raises:
         InputError: If the file is not such a file; names the key.
     """
     from upmap.kernels.coco_json import instances
 
-    named, image_set = _select_file(named, image_set)
+    named, image_list = _select_file(named, options.image_set)
     path = named.path
-    with _translate_errors(path):
-        found = instances(named.source)
-    catalog = _catalog(found, path)
-    _validate_bounds(found, path, "annotations")
-    _validate_sides(found, path)
-    _check_annotation_ids(found.annotation_id, path)
-    difficult = found.difficult & found.crowd
-    _warn_of_lone_marks(found.difficult & ~found.crowd, path)
+    with translate_errors(path):
+        records = instances(named.source, threads=options.threads)
+    catalog = _catalog(records, path)
+    _validate_bounds(records, path, "annotations")
+    _validate_sides(records, path)
+    _check_annotation_ids(records.annotation_id, path)
+    difficult = records.difficult & records.crowd
+    _check_lone_marks(records.difficult & ~records.crowd, path)
     table = GroundTruth(
-        image=_index(found.annotation_image_id, "image_id", catalog.images, path, "annotations"),
-        label=_index(
-            found.annotation_category_id, "category_id", catalog.class_ids, path, "annotations"
-        ),
-        box=found.box,
-        size=found.size,
-        area=_areas(found, path),
+        image=_image_places(records.annotation_image_id, catalog, path, "annotations"),
+        label=_class_places(records.annotation_category_id, catalog, path, "annotations"),
+        box=records.box,
+        size=records.size,
+        area=_areas(records, path),
         difficult=difficult,
-        crowd=found.crowd & ~difficult,
-        annotation_id=found.annotation_id,
+        crowd=records.crowd & ~difficult,
+        annotation_id=records.annotation_id,
         catalog=catalog,
         pixels="continuous",
     )
-    return table if image_set is None else with_images(table, _read_image_list(image_set, catalog))
+    return table if image_list is None else with_images(table, select_images(image_list, catalog))
 
 
-def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Detections:
     """Detections of a results file.
 
     Args:
         named: The file.
         catalog: The ground truth's images and classes, which the ids refer to.
-        image_set: Not used.
+        options: Only `threads` matters.
 
     Raises:
         InputError: If the file is not such a file, an id is not in `catalog`, or that has no ids
@@ -127,21 +135,30 @@ def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> De
     from upmap.kernels.coco_json import results
 
     path = named.path
-    with _translate_errors(path):
-        found = results(named.source)
-    if len(found.category_id) and not catalog.has_class_ids:
+    with translate_errors(path):
+        records = results(named.source, threads=options.threads)
+    if len(records.category_id) and not catalog.has_class_ids:
         raise InputError(NO_CLASS_IDS, path)
-    _validate_bounds(found, path, "")
+    _validate_bounds(records, path, "")
     return Detections(
-        image=_index(found.image_id, "image_id", catalog.images, path, ""),
-        label=_index(found.category_id, "category_id", catalog.class_ids, path, ""),
-        box=found.box,
-        size=found.size,
-        score=found.score,
-        row=np.arange(len(found.score)),
+        image=_image_places(records.image_id, catalog, path, ""),
+        label=_class_places(records.category_id, catalog, path, ""),
+        box=records.box,
+        size=records.size,
+        score=records.score,
+        row=np.arange(len(records.score)),
         catalog=catalog,
         pixels="continuous",
     )
+
+
+def write_tables(
+    ground_truth: GroundTruth, detections: Detections | None, folder: Path, image_set: str
+) -> None:
+    """Writes instances_<image_set>.json and, with detections, detections_<image_set>.json."""
+    write_ground_truth(ground_truth, folder / f"instances_{image_set}.json")
+    if detections is not None:
+        write_detections(detections, folder / f"detections_{image_set}.json")
 
 
 def write_ground_truth(table: GroundTruth, path: Path) -> None:
@@ -185,11 +202,11 @@ def category_names(named: Input) -> dict[int, str]:
     """
     from upmap.kernels.coco_json import instances
 
-    with _translate_errors(named.path):
-        found = instances(named.source)
-    ids = found.category_id.tolist()
+    with translate_errors(named.path):
+        records = instances(named.source)
+    ids = records.category_id.tolist()
     _validate_unique(ids, "category ids", named.path, "categories")
-    names = dict(sorted(zip(ids, found.category_name, strict=True)))
+    names = dict(sorted(zip(ids, records.category_name, strict=True)))
     return dict(zip(names, _class_names(names), strict=True))
 
 
@@ -207,56 +224,39 @@ def _instances_files(folder: Path) -> list[Path]:
     return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
 
 
-def _select_file(named: Input, image_set: str | None) -> tuple[Input, str | None]:
+def _set_name(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_")
+
+
+def _select_file(named: Input, image_set: str | None) -> tuple[Input, Path | None]:
     """The instances file, and the list of images if `image_set` is one."""
-    path = named.path
     if not named.is_folder():
-        return named, image_set
-    files = {
-        file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_"): file
-        for file in _instances_files(path)
-    }
+        return named, None if image_set is None else Path(image_set)
+    files = image_sets(named)
     if not files:
-        raise InputError("no instances_*.json in this folder", path)
+        raise InputError("no instances_*.json in this folder", named.path)
     if image_set in files:
         return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
-        return open_input(next(iter(files.values()))), image_set
-    wanted = "name an image set" if image_set is None else f"no image set called {image_set!r}"
-    raise InputError(f"{wanted}; there are {', '.join(files)}", path)
+        (file,) = files.values()
+        return open_input(file), None if image_set is None else Path(image_set)
+    problem = "name an image set" if image_set is None else f"no image set called {image_set!r}"
+    raise InputError(f"{problem}; there are {', '.join(files)}", named.path)
 
 
-@contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
-    """Says what is wrong with the file that is read within, as an InputError."""
-    from upmap.kernels.coco_json import JsonError
-
-    try:
-        yield
-    except JsonError as error:
-        raise InputError(error.message, path, error.where) from None
-    except OSError as error:
-        raise InputError(describe_os_error(error), path) from None
-
-
-def _catalog(found: Instances, path: Path) -> Catalog:
-    ids, classes = _as_list(found.image_id), found.category_id.tolist()
+def _catalog(records: Instances, path: Path) -> Catalog:
+    ids, classes = keys_as_list(records.image_id), records.category_id.tolist()
     _validate_unique(ids, "image ids", path, "images")
     _validate_unique(classes, "category ids", path, "categories")
-    _validate_image_sizes(found.image_size, path)
+    _validate_image_sizes(records.image_size, path)
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return Catalog(
         images=tuple([ids[i] for i in order]),
-        classes=_class_names(dict(sorted(zip(classes, found.category_name, strict=True)))),
+        classes=_class_names(dict(sorted(zip(classes, records.category_name, strict=True)))),
         class_ids=tuple(sorted(classes)),
-        file_names=tuple([found.file_name[i] or f"{ids[i]}.jpg" for i in order]),
-        sizes=found.image_size[order].astype(np.int64),
+        file_names=tuple([records.file_name[i] or f"{ids[i]}.jpg" for i in order]),
+        sizes=records.image_size[order].astype(np.int64),
     )
-
-
-def _as_list(ids: Ids) -> list[Any]:
-    """The ids as Python's integers or strings."""
-    return ids if isinstance(ids, list) else ids.tolist()
 
 
 def _class_names(named: dict[int, str]) -> tuple[str, ...]:
@@ -269,14 +269,14 @@ def _class_names(named: dict[int, str]) -> tuple[str, ...]:
 
 
 def _validate_image_sizes(sides: NDArray[np.float64], path: Path) -> None:
-    bad = np.flatnonzero((sides < 0).any(axis=1) | (sides > LARGEST_IMAGE).any(axis=1))
-    if len(bad):
-        width, height = sides[bad[0]].tolist()
+    outside = np.flatnonzero((sides < 0).any(axis=1) | (sides > LARGEST_IMAGE).any(axis=1))
+    if len(outside):
+        width, height = sides[outside[0]].tolist()
         message = f"width and height are out of range: {width:g} {height:g}"
-        raise InputError(message, path, f"images[{bad[0]}]")
+        raise InputError(message, path, f"images[{outside[0]}]")
 
 
-def _validate_unique(values: Sequence[Any], what: str, path: Path, where: str | None) -> None:
+def _validate_unique(values: Sequence[ImageId], what: str, path: Path, where: str) -> None:
     if len(set(values)) != len(values):
         repeated = [str(value) for value, times in Counter(values).items() if times > 1]
         raise InputError(
@@ -284,23 +284,18 @@ def _validate_unique(values: Sequence[Any], what: str, path: Path, where: str | 
         )
 
 
-def _index(
-    ids: Ids, key: str, among: Sequence[ImageId], path: Path, within: str
-) -> NDArray[np.int32]:
-    """The place in `among`, which ascends, of each id; int32 [N]."""
-    index = _places(ids, among)
-    bad = np.flatnonzero(index < 0).tolist()
-    if bad:
-        unknown = list(dict.fromkeys(repr(_as_list(ids[i : i + 1])[0]) for i in bad))
-        what = UNKNOWN[key].format(len(unknown))
-        message = f"{len(bad)} {within or 'detections'} {what}: {abbreviate_list(unknown)}"
-        if among and isinstance(ids, list) != isinstance(among[0], str):
-            message += f"; the {key}s of the {'images' if within else 'ground truth'} are "
-            message += "integers" if isinstance(ids, list) else f"strings, such as {among[0]!r}"
-        raise InputError(message, path, f"{within}[{bad[0]}].{key}")
-    return index
+def _image_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDArray[np.int32]:
+    """The place of each image id in `catalog`, int32 [N]; `section` is "annotations" or empty."""
+    places = find_places(keys, catalog.images)
+    if unknown := find_unknown(keys, places):
+        names = f"{len(unknown.names)} unknown images: {abbreviate_list(unknown.names)}"
+        message = f"{len(unknown.rows)} {section or 'detections'} on {names}"
+        message += _describe_key_types(keys, catalog.images, section)
+        raise InputError(message, path, f"{section}[{unknown.rows[0]}].image_id")
+    return places
 
 
+<<<<<<< HEAD
 def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
     """The place of each id in `among`, -1 where it is not there."""
     is_text = isinstance(ids, list)
@@ -322,40 +317,63 @@ def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
         return places
     at = np.searchsorted(known, ids).clip(max=len(known) - 1)
     return np.where(known[at] == ids, at, -1).astype(np.int32)
+=======
+def _class_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDArray[np.int32]:
+    """The place of each category id in `catalog`, int32 [N]; `section` as in `_image_places`."""
+    places = find_places(keys, catalog.class_ids)
+    if unknown := find_unknown(keys, places):
+        names = f"{len(unknown.names)} unknown classes: {abbreviate_list(unknown.names)}"
+        message = f"{len(unknown.rows)} {section or 'detections'} of {names}"
+        raise InputError(message, path, f"{section}[{unknown.rows[0]}].category_id")
+    return places
+>>>>>>> d
 
 
-def _validate_bounds(found: Instances | Results, path: Path, within: str) -> None:
+def _describe_key_types(keys: Keys, images: Sequence[ImageId], section: str) -> str:
+    """What the images' ids are, where the keys are of the other type; else nothing."""
+    is_text = isinstance(keys, list)
+    if not images or is_text == isinstance(images[0], str):
+        return ""
+    owner = "images" if section else "ground truth"
+    what = "integers" if is_text else f"strings, such as {images[0]!r}"
+    return f"; the image_ids of the {owner} are {what}"
+
+
+def _validate_bounds(records: Instances | Results, path: Path, section: str) -> None:
     """Refuses what is too large for its area to be finite."""
+<<<<<<< HEAD
     if not (are_bounded(found.box, LARGEST / 2) and are_bounded(found.size, LARGEST / 2)):
         bbox = _bbox(found)
         bad = np.flatnonzero(~is_bounded(bbox).all(axis=1))
         if len(bad):
             message = f"out of range: {bbox[bad[0]].tolist()}"
             raise InputError(message, path, f"{within}[{bad[0]}].bbox")
+=======
+    box, size = records.box, records.size
+    if not len(box) or max(box.max(), -box.min(), size.max()) <= LARGEST / 2:
+        return
+    bbox = np.concatenate([box[:, :2], size], axis=1)  # as COCO writes it
+    outside = np.flatnonzero(~is_bounded(bbox).all(axis=1))
+    if len(outside):
+        message = f"out of range: {bbox[outside[0]].tolist()}"
+        raise InputError(message, path, f"{section}[{outside[0]}].bbox")
+>>>>>>> d
 
 
-def _bbox(found: Instances | Results) -> NDArray[np.float64]:
-    """COCO's x, y, width, height, float64 [n, 4]."""
-    return np.concatenate([found.box[:, :2], found.size], axis=1)
-
-
-def _validate_sides(found: Instances, path: Path) -> None:
-    bad = np.flatnonzero((found.size < 0).any(axis=1))
-    if len(bad):
-        width, height = found.size[bad[0]].tolist()
+def _validate_sides(records: Instances, path: Path) -> None:
+    negative = np.flatnonzero((records.size < 0).any(axis=1))
+    if len(negative):
+        width, height = records.size[negative[0]].tolist()
         message = f"a ground truth has a negative side: {width:g} x {height:g}"
-        raise InputError(message, path, f"annotations[{bad[0]}].bbox")
+        raise InputError(message, path, f"annotations[{negative[0]}].bbox")
 
 
-def _areas(found: Instances, path: Path) -> NDArray[np.float64]:
-    is_missing = np.isnan(found.area)
-    if missing := int(is_missing.sum()):
-        warnings.warn(
-            f"{path}: {missing} annotations have no area; width x height is used",
-            InputWarning,
-            stacklevel=2,
-        )
-    return np.where(is_missing, box_area(found.size), found.area)
+def _areas(records: Instances, path: Path) -> NDArray[np.float64]:
+    is_missing = np.isnan(records.area)
+    if count := int(is_missing.sum()):
+        message = f"{count} annotations have no area; width x height is used"
+        note("missing-area", count, path, message)
+    return np.where(is_missing, box_area(records.size), records.area)
 
 
 def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
@@ -363,38 +381,24 @@ def _check_annotation_ids(ids: NDArray[np.int64], path: Path) -> None:
     if (in_order[1:] == in_order[:-1]).any():
         _validate_unique(ids.tolist(), "annotation ids", path, "annotations")
     if (ids == 0).any():
-        warnings.warn(
-            f"{path}: an annotation has id 0, which pycocotools takes for 'not matched': "
+        note(
+            "annotation-id-zero",
+            1,
+            path,
+            "an annotation has id 0, which pycocotools takes for 'not matched': "
             "its numbers will be lower than these",
-            InputWarning,
-            stacklevel=2,
         )
 
 
-def _warn_of_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
+def _check_lone_marks(is_lone: NDArray[np.bool_], path: Path) -> None:
     if count := int(is_lone.sum()):
-        warnings.warn(
-            f"{path}: {count} annotations are marked difficult without iscrowd; as in pycocotools "
+        note(
+            "difficult-without-crowd",
+            count,
+            path,
+            f"{count} annotations are marked difficult without iscrowd; as in pycocotools "
             "the mark is ignored, and they count",
-            InputWarning,
-            stacklevel=3,
         )
-
-
-def _read_image_list(image_set: str, catalog: Catalog) -> tuple[ImageId, ...]:
-    """The images that the file `image_set` lists, by id or by file name without its ending."""
-    path = Path(image_set)
-    if not is_listing(path):
-        raise InputError("no such list of images", path)
-    place = images_by_name(catalog)
-    text = open_input(path).text()
-    lines = [(i, line.split()[0]) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if unknown := [(i, name) for i, name in lines if name not in place]:
-        names = abbreviate_list([name for _, name in unknown])
-        raise InputError(f"{len(unknown)} unknown images: {names}", path, str(unknown[0][0]))
-    images = [catalog.images[place[name]] for _, name in lines]
-    _validate_unique(images, "image ids", path, None)
-    return tuple(images)
 
 
 def _image_objects(catalog: Catalog) -> list[dict[str, Any]]:

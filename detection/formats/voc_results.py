@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upmap.detection.boxes import convert_pixels, inclusive_size
+from upmap.detection.formats import voc_xml
+from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.voc_xml import format_number, output_image_names, validate_name
-from upmap.detection.inputs import Input, files_in, open_input
-from upmap.detection.tables import Catalog, Detections, images_by_name
+from upmap.detection.inputs import Input, files_in, open_input, translate_errors
+from upmap.detection.tables import Catalog, Detections, GroundTruth, images_by_name
 from upmap.errors import InputError, abbreviate_list
-from upmap.files import describe_os_error
 
 if TYPE_CHECKING:
     from upmap.kernels.voc_files import Results
 
-__all__ = ["image_set_hints", "is_detections", "read_detections", "write_detections"]
+__all__ = [
+    "image_set_hints",
+    "is_detections",
+    "read_detections",
+    "write_detections",
+    "write_tables",
+]
 
 NAME = re.compile(r"(comp\d+)_det_([^_]+)_(.+)\.txt(\.gz)?")
 
@@ -38,37 +45,48 @@ def image_set_hints(named: Input) -> list[str]:
 
     `test` in comp4_det_test_car.txt; in comp4_det_my_val_car.txt both `my_val` and `my`.
     """
-    words = [_stem(file).split("_")[2:-1] for file in _files(named)]
-    hints = [{"_".join(some[:n]) for n in range(1, len(some) + 1)} for some in words]
+    names = [_stem(file).split("_")[2:-1] for file in _files(named)]
+    hints = [{"_".join(words[:n]) for n in range(1, len(words) + 1)} for words in names]
     return sorted(set.intersection(*hints), key=len, reverse=True) if hints else []
 
 
-def read_detections(named: Input, catalog: Catalog, image_set: str | None) -> Detections:
+def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Detections:
     """Detections of a folder of results files; a class without a file has no detections.
 
     Args:
         named: The folder, or one file.
         catalog: The ground truth's images and classes.
-        image_set: The image set in the files' names; None if they all have the same.
+        options: `image_set` is the one in the files' names; None if they all have the same.
 
     Raises:
         InputError: If there are no such files, two challenges are mixed, a line is malformed, or
             an image is not in `catalog`; names the file and the line.
     """
-    files = _class_files(named, image_set)
+    files = _class_files(named, options.image_set)
     classes = tuple(sorted({*catalog.classes, *files}))
-    found = _read([open_input(file) for file in files.values()], images_by_name(catalog))
+    inputs = [open_input(file) for file in files.values()]
+    rows = _read_rows(inputs, images_by_name(catalog), options.threads)
     label = np.array([classes.index(name) for name in files], np.int32)
     return Detections(
-        image=found.image,
-        label=label[found.file],
-        box=found.box,
-        size=inclusive_size(found.box),
-        score=found.score,
-        row=np.arange(len(found.score)),
+        image=rows.image,
+        label=label[rows.file],
+        box=rows.box,
+        size=inclusive_size(rows.box),
+        score=rows.score,
+        row=np.arange(len(rows.score)),
         catalog=_with_classes(catalog, classes),
         pixels="inclusive",
     )
+
+
+def write_tables(
+    ground_truth: GroundTruth, detections: Detections | None, folder: Path, image_set: str
+) -> None:
+    """Writes a devkit folder and, with detections, a folder `results` in it."""
+    voc_xml.write_ground_truth(ground_truth, folder, image_set)
+    if detections is not None:
+        (folder / "results").mkdir()
+        write_detections(detections, folder / "results", image_set)
 
 
 def write_detections(table: Detections, folder: Path, image_set: str) -> None:
@@ -81,11 +99,11 @@ def write_detections(table: Detections, folder: Path, image_set: str) -> None:
     lines: list[list[str]] = [[] for _ in table.catalog.classes]
     for i, k, row in zip(image, label, numbers, strict=True):
         lines[k].append(f"{names[i]} {' '.join(map(format_number, row))}\n")
-    for name, mine in zip(table.catalog.classes, lines, strict=True):
+    for name, class_lines in zip(table.catalog.classes, lines, strict=True):
         if "/" in validate_name(name) or "\\" in name:
             raise InputError(f"the class name {name!r} cannot be part of a file name")
         file = folder / f"comp4_det_{image_set}_{name}.txt"
-        file.write_text("".join(mine), encoding="utf-8")
+        file.write_text("".join(class_lines), encoding="utf-8")
 
 
 def _files(named: Input) -> list[Input | Path]:
@@ -125,16 +143,13 @@ def _class_files(named: Input, image_set: str | None) -> dict[str, Input | Path]
     return dict(sorted(classes.items()))  # files of "a" and "a b" sort otherwise: " " < "."
 
 
-def _read(files: list[Input], images: dict[str, int]) -> Results:
+def _read_rows(files: list[Input], images: dict[str, int], threads: int) -> Results:
     from upmap.kernels import voc_files
 
+    paths = [file.path for file in files]
     data = {i: file.data for i, file in enumerate(files) if file.data is not None}
-    try:
-        return voc_files.results([file.path for file in files], images, data=data)
-    except voc_files.VocError as error:
-        raise InputError(error.message, error.path, error.where) from None
-    except OSError as error:
-        raise InputError(describe_os_error(error), error.filename) from None
+    with translate_errors(paths[0]):
+        return voc_files.results(paths, images, data=data, threads=threads)
 
 
 def _with_classes(catalog: Catalog, classes: tuple[str, ...]) -> Catalog:

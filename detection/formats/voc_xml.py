@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upmap.detection.boxes import box_area, convert_pixels, inclusive_size
-from upmap.detection.inputs import Input, files_in, is_listing, open_input
+from upmap.detection.formats.image_sets import read_image_list
+from upmap.detection.formats.read_options import ReadOptions
+from upmap.detection.inputs import Input, files_in, is_listing, translate_errors
 from upmap.detection.tables import Catalog, GroundTruth, image_names
 from upmap.errors import InputError, abbreviate_list
-from upmap.files import describe_os_error
 from upmap.progress import track_progress
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = [
     "is_ground_truth",
     "output_image_names",
     "read_ground_truth",
-    "read_image_list",
     "validate_name",
     "write_ground_truth",
 ]
@@ -44,14 +44,14 @@ def is_ground_truth(named: Input) -> bool:
     return named.is_folder() and _layout(named.path) is not None
 
 
-def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) -> GroundTruth:
+def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     """Ground truth of a devkit folder, or of a folder of XML files.
 
     Args:
         named: VOCdevkit/VOC2007, or VOCdevkit if it holds one year, or Annotations itself.
-        image_set: A name (ImageSets/Main/<name>.txt, or <name>.txt beside Annotations), or a file
-            with an image id first on each line; None for every XML file there is.
-        show_progress: Whether to draw a progress bar on a terminal, if Python is to read the files.
+        options: `image_set` is a name (ImageSets/Main/<name>.txt, or <name>.txt beside
+            Annotations), or a file with an image id first on each line; None for every XML file
+            there is. The progress bar is for files that Python reads.
 
     Raises:
         InputError: If a file is missing or malformed; names the file and the line.
@@ -60,38 +60,14 @@ def read_ground_truth(named: Input, image_set: str | None, show_progress: bool) 
     if layout is None:
         raise InputError("neither a VOC devkit folder nor a folder of XML files", named.path)
     root, annotations = layout
-    names = sorted(_images(root, annotations, image_set))
-    return _table(names, _read(annotations, names, show_progress))
+    names = sorted(_image_names(root, annotations, options.image_set))
+    return _table(names, _read_annotations(annotations, names, options))
 
 
-def image_sets(path: Path) -> dict[str, Path]:
+def image_sets(named: Input) -> dict[str, Path]:
     """The image sets of a devkit folder: name to list file; empty where there is none."""
-    layout = _layout(path)
-    if layout is None:
-        return {}
-    folders = (layout[0], layout[0] / "ImageSets" / "Main")
-    return {file.stem: file for folder in folders for file in files_in(folder, "*.txt")}
-
-
-def read_image_list(path: Path) -> list[str]:
-    """The image ids of a list file: the first word of each line.
-
-    Raises:
-        InputError: If an id stands there twice or leads out of the folder, or there is none.
-    """
-    names: list[str] = []
-    seen: set[str] = set()
-    for number, line in enumerate(open_input(path).text().splitlines(), start=1):
-        for name in line.split()[:1]:
-            if name in seen:
-                raise InputError(f"duplicate image id {name}", path, str(number))
-            if "/" in name or "\\" in name or "\0" in name:
-                raise InputError(f"{name!r} is not an image id", path, str(number))
-            seen.add(name)
-            names.append(name)
-    if not names:
-        raise InputError("the list of images is empty", path)
-    return names
+    layout = _layout(named.path) if named.is_folder() else None
+    return {} if layout is None else _list_image_sets(layout[0])
 
 
 def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
@@ -110,8 +86,8 @@ def write_ground_truth(table: GroundTruth, root: Path, image_set: str) -> None:
     for row, image in enumerate(table.image.tolist()):
         rows[image].append(row)
     sizes = table.catalog.sizes.tolist() or repeat([0, 0])
-    for name, size, mine in zip(names, sizes, rows, strict=False):
-        xml = _xml(name, size, "".join(_object_xml(table, row) for row in mine))
+    for name, size, image_rows in zip(names, sizes, rows, strict=False):
+        xml = _xml(name, size, "".join(_object_xml(table, row) for row in image_rows))
         (root / "Annotations" / f"{name}.xml").write_text(xml, encoding="utf-8")
     main = root / "ImageSets" / "Main" / f"{image_set}.txt"
     main.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -156,44 +132,46 @@ def _layout(path: Path) -> tuple[Path, Path] | None:
     return (path.parent, path) if files_in(path, "*.xml") else None
 
 
-def _images(root: Path, annotations: Path, image_set: str | None) -> list[str]:
+def _image_names(root: Path, annotations: Path, image_set: str | None) -> list[str]:
     if image_set is None:
         names = [file.stem for file in files_in(annotations, "*.xml") if file.name[0] != "."]
         if not names:
             raise InputError("no XML files", annotations)
         return names
-    sets = image_sets(root)
+    sets = _list_image_sets(root)
     file = sets.get(image_set, Path(image_set))
     if not is_listing(file):
-        known = f"there are {abbreviate_list(sorted(sets), most=20)}" if sets else "there are none"
+        known = f"there are {abbreviate_list(sorted(sets), 20)}" if sets else "there are none"
         raise InputError(f"no image set called {image_set!r}; {known}", root)
     return read_image_list(file)
 
 
-def _read(folder: Path, names: list[str], show_progress: bool) -> Annotations:
+def _list_image_sets(root: Path) -> dict[str, Path]:
+    folders = (root, root / "ImageSets" / "Main")
+    return {file.stem: file for folder in folders for file in files_in(folder, "*.txt")}
+
+
+def _read_annotations(folder: Path, names: list[str], options: ReadOptions) -> Annotations:
     from upmap.kernels import voc_files
 
     def track(names: list[str]) -> Iterable[str]:
-        return track_progress(names, "annotations", total=len(names), show=show_progress)
+        show = options.show_progress
+        return track_progress(names, "annotations", total=len(names), show=show)
 
-    try:
-        return voc_files.annotations(folder, names, watched=track)
-    except voc_files.VocError as error:
-        raise InputError(error.message, error.path, error.where) from None
-    except OSError as error:
-        raise InputError(describe_os_error(error), error.filename) from None
+    with translate_errors(folder):
+        return voc_files.annotations(folder, names, threads=options.threads, watched=track)
 
 
-def _table(names: list[str], found: Annotations) -> GroundTruth:
-    size = inclusive_size(found.box)
-    catalog = Catalog(tuple(names), tuple(found.class_name), sizes=found.image_size)
+def _table(names: list[str], annotations: Annotations) -> GroundTruth:
+    size = inclusive_size(annotations.box)
+    catalog = Catalog(tuple(names), tuple(annotations.class_name), sizes=annotations.image_size)
     return GroundTruth(
-        image=found.image,
-        label=found.label,
-        box=found.box,
+        image=annotations.image,
+        label=annotations.label,
+        box=annotations.box,
         size=size,
         area=box_area(size),
-        difficult=found.difficult,
+        difficult=annotations.difficult,
         crowd=np.zeros(len(size), bool),
         annotation_id=np.arange(1, len(size) + 1),
         catalog=catalog,

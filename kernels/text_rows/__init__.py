@@ -1,8 +1,8 @@
 """Many small text files to columns: rows of white-space separated words, numbers but for a name.
 
 YOLO, KITTI, DOTA and their like keep one such file an image. `reference.py` says with Python's
-split and float what is read and what is refused; `native.cpp` reads the files of the usual kind with
-many threads, and leaves the others to the reference, one by one.
+split and float what is read and what is refused; `native.cpp` reads the files of the usual kind
+with many threads, and leaves the others to the reference, one by one.
 """
 
 import os

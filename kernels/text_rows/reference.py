@@ -1,11 +1,15 @@
 """The reference reader of rows of words: Python's split and float, one file at a time.
 
-Words lie between ASCII white space; a line ends with \\n, \\r\\n or \\r.
+Words lie between ASCII white space; lines end with a line feed, a carriage return, or both.
 """
 
+import errno
+import os
 import reprlib
+import stat
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,8 +54,9 @@ def _read_file(path: str, data: bytes | None, missing_ok: bool) -> bytes | None:
     """The bytes without a byte order mark; None where there is no such file."""
     if data is None:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            data = Path(path).read_bytes()
         except FileNotFoundError:
             if not missing_ok:
                 raise

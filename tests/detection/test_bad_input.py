@@ -436,7 +436,7 @@ def test_truncated_ground_truth_json_is_refused(tmp_path: Path, length: int) -> 
         ({"instances_val.json": "{}"}, "tset", r"no image set called 'tset'; there are val"),
         (COCO, "tset", r"tset: no such list of images"),
         (COCO | {"mini": "a\n\nc\nd\n"}, "mini", r"mini:3: 2 unknown images: c, d"),
-        (COCO | {"mini": "a\n1\n"}, "mini", r"mini: 1 duplicate image ids: 1"),
+        (COCO | {"mini": "a\n1\n"}, "mini", r"mini:2: duplicate image id 1"),
     ],
 )
 def test_an_unknown_image_set_lists_those_that_there_are(

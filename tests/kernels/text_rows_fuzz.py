@@ -1,6 +1,6 @@
 """Hostile and odd files of rows for their readers, the same for the tests and the sanitizers.
 
-`python -m tests.kernels.text_rows_fuzz FOLDER N` writes N mutated and N flipped files into a folder.
+`python -m tests.kernels.text_rows_fuzz FOLDER N` writes N mutated and N flipped files in a folder.
 """
 
 import random

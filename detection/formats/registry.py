@@ -1,0 +1,154 @@
+"""The file formats of detection, by name: readers of ground truth, readers of detections, writers.
+
+A format is a module beside this one and its rows here; it may have some of the rows only. Inputs
+are recognized in the order of the rows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats.read_options import ReadOptions
+from upmap.detection.inputs import Input
+from upmap.detection.tables import Catalog, Detections, GroundTruth
+
+__all__ = [
+    "DETECTION_READERS",
+    "FORMATS",
+    "GROUND_TRUTH_READERS",
+    "WRITERS",
+    "DetectionReader",
+    "Format",
+    "GroundTruthReader",
+    "ReadOptions",
+    "Writer",
+]
+
+
+def no_image_sets(source: Input) -> Mapping[str, Path]:
+    """The image sets of formats that have none."""
+    return {}
+
+
+def no_image_set_hints(source: Input) -> list[str]:
+    """The image sets that file names mention, in formats whose file names mention none."""
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundTruthReader:
+    """How ground truth in one format is recognized and read.
+
+    Attributes:
+        description: One line for --help.
+        recognizes: Whether an input looks like such ground truth; opens as little as possible.
+        read: The table of an input.
+        image_sets: The image sets that an input defines: name to file.
+    """
+
+    description: str
+    recognizes: Callable[[Input], bool]
+    read: Callable[[Input, ReadOptions], GroundTruth]
+    image_sets: Callable[[Input], Mapping[str, Path]] = no_image_sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionReader:
+    """How detections in one format are recognized and read.
+
+    Attributes:
+        description: One line for --help.
+        recognizes: Whether an input looks like such detections; opens as little as possible.
+        read: The table of an input, whose images and classes are those of the catalog.
+        has_class_ids: Whether the files identify classes by numbers, so that `class_names` applies:
+            `read` then gets a catalog with the classes and ids that `class_names` defines.
+        image_set_hints: The image sets that the file names may mention, likeliest first.
+    """
+
+    description: str
+    recognizes: Callable[[Input], bool]
+    read: Callable[[Input, Catalog, ReadOptions], Detections]
+    has_class_ids: bool
+    image_set_hints: Callable[[Input], list[str]] = no_image_set_hints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """How tables are written in one format.
+
+    Attributes:
+        description: One line for --help: the files that are written.
+        write: Writes both tables (detections may be None) into a folder, under an image set.
+    """
+
+    description: str
+    write: Callable[[GroundTruth, Detections | None, Path, str], None]
+
+
+GROUND_TRUTH_READERS = {
+    "voc": GroundTruthReader(
+        description="a VOC devkit folder or a folder of XML",
+        recognizes=voc_xml.is_ground_truth,
+        read=voc_xml.read_ground_truth,
+        image_sets=voc_xml.image_sets,
+    ),
+    "coco": GroundTruthReader(
+        description="an instances JSON file",
+        recognizes=coco_json.is_ground_truth,
+        read=coco_json.read_ground_truth,
+        image_sets=coco_json.image_sets,
+    ),
+}
+
+DETECTION_READERS = {
+    "voc": DetectionReader(
+        description="comp4_det_<set>_<class>.txt",
+        recognizes=voc_results.is_detections,
+        read=voc_results.read_detections,
+        has_class_ids=False,
+        image_set_hints=voc_results.image_set_hints,
+    ),
+    "coco": DetectionReader(
+        description="a results JSON file",
+        recognizes=coco_json.is_detections,
+        read=coco_json.read_detections,
+        has_class_ids=True,
+    ),
+}
+
+WRITERS = {
+    "voc": Writer(
+        description="Annotations/*.xml, ImageSets/Main/<set>.txt and results/comp4_det_*.txt",
+        write=voc_results.write_tables,
+    ),
+    "coco": Writer(
+        description="instances_<set>.json and detections_<set>.json",
+        write=coco_json.write_tables,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What there is of one format; None where it has no such part."""
+
+    ground_truth: GroundTruthReader | None
+    detections: DetectionReader | None
+    writer: Writer | None
+
+    @property
+    def description(self) -> str:
+        """What is read, in one line for --help."""
+        readers = (self.ground_truth, self.detections)
+        return "; ".join(reader.description for reader in readers if reader is not None)
+
+
+FORMATS = {
+    name: Format(
+        ground_truth=GROUND_TRUTH_READERS.get(name),
+        detections=DETECTION_READERS.get(name),
+        writer=WRITERS.get(name),
+    )
+    for name in {**GROUND_TRUTH_READERS, **DETECTION_READERS, **WRITERS}
+}
