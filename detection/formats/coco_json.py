@@ -25,11 +25,7 @@ from upmap.detection.tables import (
     Detections,
     GroundTruth,
     ImageId,
-<<<<<<< HEAD
     are_bounded,
-    images_by_name,
-=======
->>>>>>> d
     is_bounded,
     with_images,
 )
@@ -295,29 +291,6 @@ def _image_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDA
     return places
 
 
-<<<<<<< HEAD
-def _places(ids: Ids, among: Sequence[ImageId]) -> NDArray[np.int32]:
-    """The place of each id in `among`, -1 where it is not there."""
-    is_text = isinstance(ids, list)
-    if not among or is_text != isinstance(among[0], str):
-        return np.full(len(ids), -1, np.int32)
-    if isinstance(ids, list):
-        place = {value: i for i, value in enumerate(among)}
-        return np.array([place.get(value, -1) for value in ids], np.int32)
-    known = np.array(among, np.int64)
-    low, high = int(known[0]), int(known[-1])
-    if high - low < MAX_TABLE_SPAN:
-        # The first and the last element stand for what lies outside: an id is clipped to them.
-        place_of = np.full(high - low + 3, -1, np.int32)
-        place_of[known - (low - 1)] = np.arange(len(known))
-        places = np.empty(len(ids), np.int32)
-        for i in range(0, len(ids), BLOCK):
-            offsets = ids[i : i + BLOCK] - (low - 1)
-            np.take(place_of, offsets, out=places[i : i + BLOCK], mode="clip")
-        return places
-    at = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    return np.where(known[at] == ids, at, -1).astype(np.int32)
-=======
 def _class_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDArray[np.int32]:
     """The place of each category id in `catalog`, int32 [N]; `section` as in `_image_places`."""
     places = find_places(keys, catalog.class_ids)
@@ -326,7 +299,6 @@ def _class_places(keys: Keys, catalog: Catalog, path: Path, section: str) -> NDA
         message = f"{len(unknown.rows)} {section or 'detections'} of {names}"
         raise InputError(message, path, f"{section}[{unknown.rows[0]}].category_id")
     return places
->>>>>>> d
 
 
 def _describe_key_types(keys: Keys, images: Sequence[ImageId], section: str) -> str:
@@ -341,23 +313,14 @@ def _describe_key_types(keys: Keys, images: Sequence[ImageId], section: str) -> 
 
 def _validate_bounds(records: Instances | Results, path: Path, section: str) -> None:
     """Refuses what is too large for its area to be finite."""
-<<<<<<< HEAD
-    if not (are_bounded(found.box, LARGEST / 2) and are_bounded(found.size, LARGEST / 2)):
-        bbox = _bbox(found)
-        bad = np.flatnonzero(~is_bounded(bbox).all(axis=1))
-        if len(bad):
-            message = f"out of range: {bbox[bad[0]].tolist()}"
-            raise InputError(message, path, f"{within}[{bad[0]}].bbox")
-=======
-    box, size = records.box, records.size
-    if not len(box) or max(box.max(), -box.min(), size.max()) <= LARGEST / 2:
+    if are_bounded(records.box, LARGEST / 2) and are_bounded(records.size, LARGEST / 2):
         return
-    bbox = np.concatenate([box[:, :2], size], axis=1)  # as COCO writes it
+    # As COCO writes it.
+    bbox = np.concatenate([records.box[:, :2], records.size], axis=1)
     outside = np.flatnonzero(~is_bounded(bbox).all(axis=1))
     if len(outside):
         message = f"out of range: {bbox[outside[0]].tolist()}"
         raise InputError(message, path, f"{section}[{outside[0]}].bbox")
->>>>>>> d
 
 
 def _validate_sides(records: Instances, path: Path) -> None:
