@@ -11,10 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.tables import Detections, Pixels, TableT
+from upmap.errors import InputError
 
-__all__ = ["box_area", "convert_pixels", "inclusive_size", "xywh", "xyxy_from_xywh"]
+__all__ = [
+    "box_area",
+    "convert_pixels",
+    "inclusive_size",
+    "scale_to_pixels",
+    "xywh",
+    "xyxy_from_xywh",
+]
 
 Floats = NDArray[np.float64]
+NO_SIZES = (
+    "the boxes are in units of their image's sides, and the images' sizes are not known; they come "
+    "from a folder of images (--images), from a file of lines `name width height` (--sizes), or "
+    "are the same for all (--image-size)"
+)
 
 
 def xyxy_from_xywh(xywh: Floats) -> Floats:
@@ -55,7 +68,12 @@ def convert_pixels(table: TableT, pixels: Pixels | Literal["corners"]) -> TableT
         pixels: "inclusive" or "continuous", both of which cover the same region; or "corners": the
             corners as they stand, with nothing added to their difference. On VOC files that makes
             every box a pixel too small, as in the many tools that leave out the + 1.
+
+    Raises:
+        InputError: If the boxes are in units of their image's sides, whose lengths are not known.
     """
+    if table.pixels == "relative":
+        raise InputError(NO_SIZES)
     if pixels == "corners":
         return _as_they_stand(table)
     if pixels == table.pixels:
@@ -65,6 +83,19 @@ def convert_pixels(table: TableT, pixels: Pixels | Literal["corners"]) -> TableT
         return replace(table, pixels="inclusive", box=box)
     box = xyxy_from_xywh(np.concatenate([table.box[:, :2] - 1, table.size], axis=1))
     return replace(table, pixels="continuous", box=box)
+
+
+def scale_to_pixels(table: TableT) -> TableT:
+    """The table in pixels if it is in units of the sides of images whose sizes are known."""
+    sizes = table.catalog.sizes
+    if table.pixels != "relative" or not len(sizes) or not (sizes[table.image] > 0).all():
+        return table
+    sides = sizes[table.image].astype(np.float64)
+    size = table.size * sides
+    box = xyxy_from_xywh(np.concatenate([table.box[:, :2] * sides, size], axis=1))
+    if isinstance(table, Detections):
+        return replace(table, pixels="continuous", box=box, size=size)
+    return replace(table, pixels="continuous", box=box, size=size, area=box_area(size))
 
 
 def _as_they_stand(table: TableT) -> TableT:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import PurePath
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ __all__ = [
     "GroundTruth",
     "ImageId",
     "Pixels",
+    "TablePixels",
     "align",
     "class_order",
     "image_names",
@@ -32,6 +33,7 @@ __all__ = [
 
 ImageId = int | str
 Pixels = Literal["inclusive", "continuous"]
+TablePixels = Literal["inclusive", "continuous", "relative"]
 LARGEST = 1e150  # px: the area of the largest box is still a finite float64
 
 
@@ -47,6 +49,8 @@ class Catalog:
         sizes: int64 [I, 2], width and height in px; 0 where the source does not say.
         has_class_ids: Whether class_ids are the source's own.
         has_numbers: Whether the classes are integer labels that nothing names.
+        has_indices: Whether class_ids are one more than the numbers by which the source's rows
+            name the classes, which count from 0, as YOLO's do.
     """
 
     images: tuple[ImageId, ...]
@@ -58,6 +62,7 @@ class Catalog:
     )
     has_class_ids: bool = field(default=True, compare=False)
     has_numbers: bool = field(default=False, compare=False)
+    has_indices: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.class_ids:
@@ -164,7 +169,8 @@ class Table:
             lose the last bit, which the official tools keep.
         catalog: The images and classes.
         pixels: "inclusive" (VOC: corners are pixels, from 1, both within the box) or "continuous"
-            (COCO: corners are edges, from 0).
+            (COCO: corners are edges, from 0), or "relative": continuous, in units of the image's
+            sides, for images of unknown size. An IoU is the same in those; an area is not known.
     """
 
     COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = {
@@ -179,7 +185,7 @@ class Table:
     box: NDArray[np.float64]
     size: NDArray[np.float64]
     catalog: Catalog
-    pixels: Pixels
+    pixels: TablePixels
 
     def __post_init__(self) -> None:
         for name, (dtype, width) in self.COLUMNS.items():
@@ -191,8 +197,9 @@ class Table:
                 continue
             if not np.isfinite(column).all():
                 raise InputError(f"{name} must be finite")
-        if self.pixels not in ("inclusive", "continuous"):
-            raise ValueError(f"pixels must be 'inclusive' or 'continuous', not {self.pixels!r}")
+        if self.pixels not in get_args(TablePixels):
+            names = ", ".join(map(repr, get_args(TablePixels)))
+            raise ValueError(f"pixels must be one of {names}, not {self.pixels!r}")
         for name, among in (("image", self.catalog.images), ("label", self.catalog.classes)):
             index = getattr(self, name)
             if len(index) and not 0 <= index.min() <= index.max() < len(among):

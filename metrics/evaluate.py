@@ -147,9 +147,8 @@ def select_protocols(options: Options) -> list[Protocol]:
     """The protocols asked for, or the ground truth's own, with the options' changes."""
     names = options.protocols
     if not names:
-        names = DEFAULT_PROTOCOLS[
-            options.format or recognize_format(options.ground_truth, "ground truth")
-        ]
+        name = options.format or recognize_format(options.ground_truth, "ground truth")
+        names = DEFAULT_PROTOCOLS.get(name, ("coco",))
     protocols = [PROTOCOLS[name] for name in names]
     if options.iou:
         protocols = [replace(protocol, iou_thresholds=options.iou) for protocol in protocols]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, convert_pixels
+from upmap.detection.boxes import box_area, convert_pixels, scale_to_pixels
 from upmap.detection.tables import (
     Detections,
     GroundTruth,
@@ -56,6 +56,7 @@ class MatchTable:
         rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
             protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
         has_numbers: Whether the classes are integer labels that nothing names.
+        has_areas: Whether areas in px^2 are known, and scores of area ranges are defined.
     """
 
     protocol: Protocol
@@ -70,6 +71,7 @@ class MatchTable:
     positives: NDArray[np.int64]
     rows_by_image: bool = False
     has_numbers: bool = False
+    has_areas: bool = True
 
     def __len__(self) -> int:
         return len(self.label)
@@ -98,12 +100,12 @@ def match(
         threads: At most so many; 0 for as many as the machine has.
 
     Raises:
-        InputError: If detections lie on images that the ground truth does not have.
+        InputError: If detections lie on images that the ground truth does not have, or boxes are
+            in units of the image's sides and the protocol, or the other table, needs pixels.
     """
     ground_truth, detections = align(ground_truth, detections)
     ground_truth = _drop_marked(ground_truth, protocol)
-    truth = convert_pixels(ground_truth, protocol.pixels)
-    found = convert_pixels(detections, protocol.pixels)
+    truth, found = _convert_boxes(ground_truth, detections, protocol)
     catalog = detections.catalog
     matches = matching.match(
         _detection_boxes(found),
@@ -126,7 +128,23 @@ def match(
         positives=matches.positives,
         rows_by_image=detections.rows_by_image,
         has_numbers=catalog.has_numbers,
+        has_areas=truth.pixels != "relative",
     )
+
+
+def _convert_boxes(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
+) -> tuple[GroundTruth, Detections]:
+    """Both tables in the protocol's convention; as they stand if both are in units of the image.
+
+    An IoU does not change with the unit of an axis, but for VOC's + 1.
+    """
+    truth, results = scale_to_pixels(ground_truth), scale_to_pixels(detections)
+    are_relative = truth.pixels == results.pixels == "relative"
+    needs_pixels = protocol.pixels == "inclusive" or protocol.area_ranges[0].is_limited
+    if are_relative and not needs_pixels:
+        return truth, results
+    return convert_pixels(truth, protocol.pixels), convert_pixels(results, protocol.pixels)
 
 
 def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
@@ -266,6 +284,7 @@ def _in_curve_order(tables: list[MatchTable]) -> MatchTable:
         positives=np.sum([table.positives for table in tables], axis=0),
         rows_by_image=rows_by_image,
         has_numbers=any(table.has_numbers for table in tables),
+        has_areas=all(table.has_areas for table in tables),
     )
 
 

@@ -56,7 +56,7 @@ def check_boxes(detections: Detections, path: Path) -> None:
         inverted = int((detections.size < 0).any(axis=1).sum())
         message = f"{inverted} detections have an inverted box; they overlap nothing"
         note("inverted-box", inverted, path, message)
-    if not len(detections.catalog.sizes):
+    if not len(detections.catalog.sizes) or detections.pixels == "relative":
         return
     if outside := int(_is_outside(detections).sum()):
         note(

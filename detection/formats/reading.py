@@ -50,6 +50,7 @@ def read_ground_truth(
     image_set: str | None = None,
     threads: int = 0,
     show_progress: bool = False,
+    options: ReadOptions | None = None,
 ) -> GroundTruth:
     """Ground truth from files.
 
@@ -60,12 +61,18 @@ def read_ground_truth(
         image_set: The name of an image set, or a file that lists image ids; None for all images.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
+        options: Further options; those that are arguments here come from the arguments.
 
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
     source = open_source(path, "ground truth", format=format, image_set=image_set)
-    options = ReadOptions(image_set=source.image_set, threads=threads, show_progress=show_progress)
+    options = replace(
+        options or ReadOptions(),
+        image_set=source.image_set,
+        threads=threads,
+        show_progress=show_progress,
+    )
     return GROUND_TRUTH_READERS[source.format].read(source, options)
 
 
@@ -77,6 +84,7 @@ def read_detections(
     image_set: str | None = None,
     class_names: ClassNamesSource | None = None,
     threads: int = 0,
+    options: ReadOptions | None = None,
 ) -> Detections:
     """Detections from files.
 
@@ -89,18 +97,24 @@ def read_detections(
         class_names: Which class each category id of a COCO results file is, where the ground truth
             has no such ids (or others): a mapping, or a file (see `read_class_names`).
         threads: Maximum number of threads; 0 uses all cores.
+        options: Further options; those that are arguments here come from the arguments.
 
     Raises:
         InputError: If the files cannot be read, or speak of unknown images or classes.
     """
     source = open_source(path, "detections", format=format, image_set=image_set)
     reader = DETECTION_READERS[source.format]
-    if class_names is not None:
+    if class_names is not None and not reader.reads_class_names:
         if not reader.has_class_ids:
             message = "class names are for category ids, which these files have not"
             raise InputError(message, source.path)
         catalog = _with_class_names(catalog, read_class_names(class_names))
-    options = ReadOptions(image_set=source.image_set, class_names=class_names, threads=threads)
+    options = replace(
+        options or ReadOptions(),
+        image_set=source.image_set,
+        class_names=class_names,
+        threads=threads,
+    )
     return reader.read(source, catalog, options)
 
 
@@ -115,6 +129,7 @@ def read(
     class_names: ClassNamesSource | None = None,
     threads: int = 0,
     show_progress: bool = False,
+    options: ReadOptions | None = None,
 ) -> tuple[GroundTruth, Detections]:
     """Ground truth and detections from files, under one catalog.
 
@@ -131,6 +146,7 @@ def read(
         class_names: See `read_detections`.
         threads: Maximum number of threads; 0 uses all cores.
         show_progress: Whether to draw a progress bar on a terminal.
+        options: Further options; those that are arguments here come from the arguments.
 
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
@@ -143,9 +159,18 @@ def read(
         detections_format=detections_format,
         image_set=image_set,
     )
-    truth = read_ground_truth(truth_source, threads=threads, show_progress=show_progress)
+    truth = read_ground_truth(
+        truth_source,
+        threads=threads,
+        show_progress=show_progress,
+        options=replace(options or ReadOptions(), class_names=class_names),
+    )
     table = read_detections(
-        detections_source, truth.catalog, class_names=class_names, threads=threads
+        detections_source,
+        truth.catalog,
+        class_names=class_names,
+        threads=threads,
+        options=options,
     )
     checks.check_classes(truth, table, detections_source.path)
     truth, table = align(truth, table)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upmap.detection.formats import coco_json, voc_results, voc_xml
+from upmap.detection.formats import coco_json, voc_results, voc_xml, yolo_txt
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth
@@ -64,6 +64,7 @@ class DetectionReader:
         has_class_ids: Whether the files identify classes by numbers, so that `class_names` applies:
             `read` then gets a catalog with the classes and ids that `class_names` defines.
         image_set_hints: The image sets that the file names may mention, likeliest first.
+        reads_class_names: Whether `read` reads the option `class_names` itself.
     """
 
     description: str
@@ -71,6 +72,7 @@ class DetectionReader:
     read: Callable[[Input, Catalog, ReadOptions], Detections]
     has_class_ids: bool
     image_set_hints: Callable[[Input], list[str]] = no_image_set_hints
+    reads_class_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,12 @@ GROUND_TRUTH_READERS = {
         read=coco_json.read_ground_truth,
         image_sets=coco_json.image_sets,
     ),
+    "yolo": GroundTruthReader(
+        description="data.yaml, obj.data, or a folder of labels `class xc yc w h`",
+        recognizes=yolo_txt.is_ground_truth,
+        read=yolo_txt.read_ground_truth,
+        image_sets=yolo_txt.image_sets,
+    ),
 }
 
 DETECTION_READERS = {
@@ -114,6 +122,13 @@ DETECTION_READERS = {
         recognizes=coco_json.is_detections,
         read=coco_json.read_detections,
         has_class_ids=True,
+    ),
+    "yolo": DetectionReader(
+        description="a folder of labels `class xc yc w h conf`",
+        recognizes=yolo_txt.is_detections,
+        read=yolo_txt.read_detections,
+        has_class_ids=True,
+        reads_class_names=True,
     ),
 }
 
