@@ -22,6 +22,7 @@ __all__ = [
     "TablePixels",
     "align",
     "class_order",
+    "concatenate_truths",
     "image_names",
     "images_by_name",
     "is_bounded",
@@ -261,6 +262,18 @@ TableT = TypeVar("TableT", GroundTruth, Detections)
 def row_subset(table: TableT, keep: NDArray[np.bool_]) -> TableT:
     """The rows of `table` where `keep`, bool [N], is true; the catalog stays whole."""
     return replace(table, **{name: getattr(table, name)[keep] for name in table.COLUMNS})
+
+
+def concatenate_truths(first: GroundTruth, second: GroundTruth) -> GroundTruth:
+    """The rows of both, by image, then as they stand; both under one catalog; ids are 1 .. M."""
+    columns = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        for name in first.COLUMNS
+    }
+    order = np.argsort(columns["image"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    columns["annotation_id"] = np.arange(1, len(order) + 1)
+    return replace(first, **columns)
 
 
 def with_classes(table: TableT, classes: tuple[str, ...]) -> TableT:

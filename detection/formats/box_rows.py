@@ -1,31 +1,42 @@
 """Rows of numbers to boxes: `class x y w h`, polygons, scores, in whatever order and units."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.detection.boxes import box_area
 from upmap.detection.formats.checks import note
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.row_files import RowFiles, find_duplicates, refuse_rows
-from upmap.detection.tables import Catalog, Detections, is_bounded
-from upmap.errors import InputError
+from upmap.detection.formats.yolo_names import read_class_numbers
+from upmap.detection.tables import Catalog, Detections, GroundTruth, is_bounded
+from upmap.errors import InputError, abbreviate_list
 from upmap.kernels.text_rows.contract import TextRows
 
 __all__ = [
     "BOX_KINDS",
+    "LARGEST_SIDE",
+    "TOLERANCE",
     "BoxRows",
+    "check_box_rows",
     "column_places",
     "drop_duplicates",
     "hulls",
     "integer_labels",
+    "is_number",
     "make_detections",
+    "make_ground_truth",
     "place_boxes",
+    "place_detected_classes",
     "select_columns",
 ]
 
 Floats = NDArray[np.float64]
+TOLERANCE = 0.01  # of a side, by which Ultralytics lets a value lie outside the image
+LARGEST_SIDE = 2.0  # of a side; larger values are pixels
 BOX_KINDS = ("xyxy", "xywh", "cxcywh")
 NORMALIZED = "-normalized"  # behind a kind: in units of the image's sides
 # What columns may be called in `--columns`; the others are left out.
@@ -160,7 +171,7 @@ def integer_labels(values: Floats, rows: TextRows, files: RowFiles) -> NDArray[n
 
 
 def drop_duplicates(
-    boxes: BoxRows, others: Sequence[NDArray[np.generic]], options: ReadOptions, path: str
+    boxes: BoxRows, others: Sequence[NDArray[np.generic]], options: ReadOptions, path: Path
 ) -> NDArray[np.bool_]:
     """Which rows are kept, bool [N]; rows that repeat an earlier one of their image are noted.
 
@@ -176,9 +187,7 @@ def drop_duplicates(
     is_dropped = options.duplicates == "drop"
     if count:
         treatment = "dropped" if is_dropped else "kept; --duplicates drop leaves them out"
-        from pathlib import Path
-
-        note("duplicate-row", count, Path(path), f"{count} rows repeat an earlier one: {treatment}")
+        note("duplicate-row", count, path, f"{count} rows repeat an earlier one: {treatment}")
     return ~is_repeated if is_dropped else np.ones(len(is_repeated), bool)
 
 
@@ -210,3 +219,104 @@ def make_detections(
         catalog=catalog,
         pixels="relative" if boxes.is_relative else "continuous",
     )
+
+
+def make_ground_truth(
+    boxes: BoxRows,
+    image: NDArray[np.int32],
+    label: NDArray[np.int32],
+    keep: NDArray[np.bool_],
+    catalog: Catalog,
+    *,
+    difficult: NDArray[np.bool_] | None = None,
+    crowd: NDArray[np.bool_] | None = None,
+) -> GroundTruth:
+    """The table of the rows that are kept.
+
+    Args:
+        boxes: N boxes.
+        image: int32 [N], index into catalog.images.
+        label: int32 [N], index into catalog.classes.
+        keep: bool [N].
+        catalog: The images and classes.
+        difficult: bool [N]; None if no box is.
+        crowd: bool [N]; None if no box is.
+    """
+    corner, size = boxes.corner[keep], boxes.size[keep]
+    count = len(size)
+    return GroundTruth(
+        image=image[keep],
+        label=label[keep],
+        box=np.concatenate([corner, corner + size], axis=1),
+        size=size,
+        area=box_area(size),
+        difficult=np.zeros(count, bool) if difficult is None else difficult[keep],
+        crowd=np.zeros(count, bool) if crowd is None else crowd[keep],
+        annotation_id=np.arange(1, count + 1),
+        catalog=catalog,
+        pixels="relative" if boxes.is_relative else "continuous",
+    )
+
+
+def check_box_rows(boxes: BoxRows, rows: TextRows, files: RowFiles, path: Path) -> None:
+    """Refuses what is not finite, or in pixels; notes what lies outside, or is inverted."""
+    low, size = boxes.corner, boxes.size
+    largest = np.maximum(np.abs(low), np.abs(low + size)).max(axis=1, initial=0.0)
+    refuse_rows(
+        files, rows, ~(largest < 1e150), lambda row: "the box's numbers are not finite or too large"
+    )
+    if not len(rows):
+        return
+    if boxes.is_relative:
+        is_large = largest > LARGEST_SIDE
+        if is_large.sum() * 2 > len(rows):
+            message = (
+                "expected units of the image's sides, 0 to 1; these are pixels (--box says so)"
+            )
+            refuse_rows(files, rows, is_large, lambda row: message)
+        outside = int((largest > 1 + TOLERANCE).sum() + (low.min(axis=1) < -TOLERANCE).sum())
+        if outside:
+            message = (
+                f"{outside} sides of boxes lie outside the image; they are evaluated as they are"
+            )
+            note("outside-image", outside, path, message)
+    if size.min() < 0:
+        inverted = int((size < 0).any(axis=1).sum())
+        message = f"{inverted} boxes have a negative width or height; they overlap nothing"
+        note("inverted-box", inverted, path, message)
+
+
+def place_detected_classes(
+    names: Sequence[str], catalog: Catalog, options: ReadOptions, path: Path
+) -> tuple[Catalog, NDArray[np.int32]]:
+    """The catalog with the classes that detections name, and the place of each name in them.
+
+    Names that are all numbers are looked up in `class_names`, or as the ground truth numbers its
+    classes.
+
+    Raises:
+        InputError: If they are numbers and the ground truth has names and nothing says which.
+    """
+    if options.class_names is not None and all(map(is_number, names)):
+        known = read_class_numbers(options.class_names)
+        texts = [known.get(int(name), "") for name in names]
+        if unknown := [name for name, text in zip(names, texts, strict=True) if not text]:
+            message = f"left out: classes without a name: {abbreviate_list(unknown)}"
+            note("unknown-class", len(unknown), path, message, unknown[:5])
+    elif names and all(map(is_number, names)) and not catalog.has_numbers:
+        message = "these files number the classes, and the ground truth names them"
+        hint = "--class-names FILE says which class a number is, counted from 0"
+        raise InputError(f"{message}; {hint}", path)
+    else:
+        texts = list(names)
+    classes = (*catalog.classes, *sorted({*texts} - {*catalog.classes, ""}))
+    place = {text: k for k, text in enumerate(classes)}
+    are_numbers = catalog.has_numbers and all(map(is_number, classes))
+    if classes != catalog.classes:
+        catalog = replace(catalog, classes=classes, class_ids=(), has_numbers=are_numbers)
+    return catalog, np.array([place.get(text, -1) for text in texts], np.int32)
+
+
+def is_number(name: str) -> bool:
+    """Whether a class is named by a number."""
+    return name.isascii() and name.isdecimal() and len(name) < 10

@@ -1,4 +1,4 @@
-"""Sizes of images that annotations do not state: from image headers, a file of sizes, or options."""
+"""Sizes of images that annotations do not state: from image headers, files or options."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,22 +14,9 @@ __all__ = ["IMAGE_ENDINGS", "find_image_files", "read_image_sizes", "strip_image
 
 # Those that Ultralytics reads, lower case.
 IMAGE_ENDINGS = frozenset(
-    [
-        "avif",
-        "bmp",
-        "dng",
-        "heic",
-        "jp2",
-        "jpeg",
-        "jpeg2000",
-        "jpg",
-        "mpo",
-        "pfm",
-        "png",
-        "tif",
-        "tiff",
-        "webp",
-    ]
+    ending
+    for endings in ("avif bmp dng heic jp2 jpeg jpeg2000", "jpg mpo pfm png tif tiff webp")
+    for ending in endings.split()
 )
 ORIENTATION = 0x0112  # the EXIF tag
 TRANSPOSED = frozenset((5, 6, 7, 8))  # orientations whose width is the stored height

@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upmap.detection.formats import coco_json, voc_results, voc_xml, yolo_txt
+from upmap.detection.formats import (
+    cartucho_txt,
+    coco_json,
+    dota_txt,
+    kitti_txt,
+    voc_results,
+    voc_xml,
+    yolo_txt,
+)
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth
@@ -107,6 +115,21 @@ GROUND_TRUTH_READERS = {
         read=yolo_txt.read_ground_truth,
         image_sets=yolo_txt.image_sets,
     ),
+    "kitti": GroundTruthReader(
+        description="a folder of KITTI's labels, 15 words in a row",
+        recognizes=kitti_txt.is_ground_truth,
+        read=kitti_txt.read_ground_truth,
+    ),
+    "dota": GroundTruthReader(
+        description="a folder labelTxt of four corners, a class and a mark",
+        recognizes=dota_txt.is_ground_truth,
+        read=dota_txt.read_ground_truth,
+    ),
+    "cartucho": GroundTruthReader(
+        description="a folder of text `class left top right bottom`",
+        recognizes=cartucho_txt.is_ground_truth,
+        read=cartucho_txt.read_ground_truth,
+    ),
 }
 
 DETECTION_READERS = {
@@ -127,6 +150,25 @@ DETECTION_READERS = {
         description="a folder of labels `class xc yc w h conf`",
         recognizes=yolo_txt.is_detections,
         read=yolo_txt.read_detections,
+        has_class_ids=True,
+        reads_class_names=True,
+    ),
+    "kitti": DetectionReader(
+        description="a folder of KITTI's results, 16 words in a row",
+        recognizes=kitti_txt.is_detections,
+        read=kitti_txt.read_detections,
+        has_class_ids=False,
+    ),
+    "dota": DetectionReader(
+        description="a folder of Task1_<class>.txt or Task2_<class>.txt",
+        recognizes=dota_txt.is_detections,
+        read=dota_txt.read_detections,
+        has_class_ids=False,
+    ),
+    "cartucho": DetectionReader(
+        description="a folder of text `class conf left top right bottom`",
+        recognizes=cartucho_txt.is_detections,
+        read=cartucho_txt.read_detections,
         has_class_ids=True,
         reads_class_names=True,
     ),

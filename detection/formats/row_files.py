@@ -20,6 +20,7 @@ __all__ = [
     "find_duplicates",
     "find_row_files",
     "match_images",
+    "name_images",
     "peek_rows",
     "read_row_files",
     "refuse_rows",
@@ -47,7 +48,7 @@ class RowFiles:
 
 
 def find_row_files(folder: Path) -> RowFiles:
-    """The .txt files in a folder and those in it, in order, without lists of classes and READMEs."""
+    """The .txt files in a folder and below, in order, without lists of classes and READMEs."""
     names, paths = [], []
     for root, folders, files in os.walk(folder):
         folders.sort()
@@ -157,6 +158,23 @@ def match_images(
             unknown[:5],
         )
     return places
+
+
+def name_images(files: RowFiles, path: Path) -> tuple[RowFiles, tuple[str, ...]]:
+    """Files in the order of the images that they are of, and these images.
+
+    An image is called like its file, without folders if the names differ all the same.
+
+    Raises:
+        InputError: If there are no files.
+    """
+    if not files.paths:
+        raise InputError("there are no .txt files in this folder", path)
+    stems = [PurePosixPath(name).name for name in files.names]
+    names = stems if len(set(stems)) == len(stems) else files.names
+    order = sorted(range(len(names)), key=names.__getitem__)
+    images = tuple(names[i] for i in order)
+    return RowFiles(list(images), [files.paths[i] for i in order]), images
 
 
 def find_duplicates(columns: Sequence[NDArray[np.generic]]) -> NDArray[np.bool_]:

@@ -14,14 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, scale_to_pixels
+from upmap.detection.boxes import scale_to_pixels
 from upmap.detection.formats.box_rows import (
+    LARGEST_SIDE,
+    TOLERANCE,
     BoxRows,
+    check_box_rows,
     column_places,
     drop_duplicates,
     hulls,
     integer_labels,
     make_detections,
+    make_ground_truth,
     place_boxes,
     select_columns,
 )
@@ -59,8 +63,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 BOX = "cxcywh-normalized"
-TOLERANCE = 0.01  # of a side, by which Ultralytics lets a value lie outside the image
-LARGEST_SIDE = 2.0  # of a side; larger values are pixels
 IMAGE_PATH = re.compile(rb"\S.*\.(jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE)
 TASKS = (
     "polygons (--task segment), four corners (--task obb), or boxes with other numbers behind them "
@@ -119,11 +121,12 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     files = RowFiles([catalog.images[place] for place in places], paths)  # type: ignore[misc]
     rows = read_row_files(files, options, named.path)
     boxes = _truth_boxes(rows, files, labeled, options)
-    _check_boxes(boxes, rows, files, named.path)
+    check_box_rows(boxes, rows, files, named.path)
     labels = integer_labels(rows.value[rows.start[:-1]], rows, files)
     catalog, label = _name_classes(labels, catalog, labeled.class_names, options, named.path)
-    keep = drop_duplicates(boxes, [rows.file, labels], options, str(named.path)) & (label >= 0)
-    table = _ground_truth(boxes, np.array(places, np.int32)[rows.file], label, keep, catalog)
+    keep = drop_duplicates(boxes, [rows.file, labels], options, named.path) & (label >= 0)
+    image = np.array(places, np.int32)[rows.file]
+    table = scale_to_pixels(make_ground_truth(boxes, image, label, keep, catalog))
     if image_list is None:
         return table
     return with_images(table, select_images(image_list, catalog))
@@ -148,11 +151,11 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     rows = read_row_files(files, options, folder)
     fields = _detection_fields(rows, files, folder, options)
     refuse_rows(files, rows, ~np.isfinite(fields.score), lambda row: "the confidence is not finite")
-    _check_boxes(fields.boxes, rows, files, folder)
+    check_box_rows(fields.boxes, rows, files, folder)
     labels = integer_labels(fields.label, rows, files)
     images = match_images(files.names, catalog, options, folder)
     catalog, label = _name_detected(labels, catalog, folder, options)
-    keep = drop_duplicates(fields.boxes, [rows.file, labels, fields.score], options, str(folder))
+    keep = drop_duplicates(fields.boxes, [rows.file, labels, fields.score], options, folder)
     image = np.where(keep, images[rows.file], -1).astype(np.int32)
     table = make_detections(fields.boxes, image, label, fields.score, catalog)
     return _in_pixels(table, options)
@@ -234,7 +237,7 @@ def _truth_boxes(
         refuse_rows(files, rows, width != 5, lambda row: _expected(width[row]))
     refuse_rows(files, rows, width < 5, lambda row: _expected(width[row]))
     at = rows.start[:-1, np.newaxis] + np.arange(1, 5)
-    return place_boxes(rows.value[at] if len(rows) else np.zeros((0, 4)), options.box or BOX)
+    return place_boxes(rows.value[at] if len(rows) else np.zeros((0, 4)), BOX)
 
 
 def _expected(width: int) -> str:
@@ -266,34 +269,6 @@ def _shape_boxes(rows: TextRows, files: RowFiles, task: str, behind: int) -> Box
         plain = place_boxes(rows.value[rows.start[:-1][is_box, np.newaxis] + np.arange(1, 5)], BOX)
         boxes.corner[is_box], boxes.size[is_box] = plain.corner, plain.size
     return boxes
-
-
-def _check_boxes(boxes: BoxRows, rows: TextRows, files: RowFiles, path: Path) -> None:
-    """Refuses what is not finite, or in pixels; notes what lies outside, or is inverted."""
-    low, size = boxes.corner, boxes.size
-    largest = np.maximum(np.abs(low), np.abs(low + size)).max(axis=1, initial=0.0)
-    refuse_rows(
-        files, rows, ~(largest < 1e150), lambda row: "the box's numbers are not finite or too large"
-    )
-    if not len(rows):
-        return
-    if boxes.is_relative:
-        is_large = largest > LARGEST_SIDE
-        if is_large.sum() * 2 > len(rows):
-            message = (
-                "expected units of the image's sides, 0 to 1; these are pixels (--box says so)"
-            )
-            refuse_rows(files, rows, is_large, lambda row: message)
-        outside = int((largest > 1 + TOLERANCE).sum() + (low.min(axis=1) < -TOLERANCE).sum())
-        if outside:
-            message = (
-                f"{outside} sides of boxes lie outside the image; they are evaluated as they are"
-            )
-            note("outside-image", outside, path, message)
-    if size.min() < 0:
-        inverted = int((size < 0).any(axis=1).sum())
-        message = f"{inverted} boxes have a negative width or height; they overlap nothing"
-        note("inverted-box", inverted, path, message)
 
 
 def _name_classes(
@@ -338,30 +313,6 @@ def _place_labels(
             message += "; the numbers seem to count from 1, but names count from 0"
         note("unknown-class", count, path, message, numbers[:5])
     return places
-
-
-def _ground_truth(
-    boxes: BoxRows,
-    image: NDArray[np.int32],
-    label: NDArray[np.int32],
-    keep: NDArray[np.bool_],
-    catalog: Catalog,
-) -> GroundTruth:
-    corner, size = boxes.corner[keep], boxes.size[keep]
-    count = len(size)
-    table = GroundTruth(
-        image=image[keep],
-        label=label[keep],
-        box=np.concatenate([corner, corner + size], axis=1),
-        size=size,
-        area=box_area(size),
-        difficult=np.zeros(count, bool),
-        crowd=np.zeros(count, bool),
-        annotation_id=np.arange(1, count + 1),
-        catalog=catalog,
-        pixels="relative" if boxes.is_relative else "continuous",
-    )
-    return scale_to_pixels(table)
 
 
 def _detection_fields(
