@@ -18,13 +18,15 @@ __all__ = [
     "convert_pixels",
     "inclusive_size",
     "scale_to_pixels",
+    "scale_to_sides",
     "xywh",
     "xyxy_from_xywh",
 ]
 
 Floats = NDArray[np.float64]
 NO_SIZES = (
-    "the boxes are in units of their image's sides, and the images' sizes are not known; they come "
+    "the sizes of the images are needed, and not known: the boxes, or those to be written, are in "
+    "units of the images' sides. They come "
     "from a folder of images (--images), from a file of lines `name width height` (--sizes), or "
     "are the same for all (--image-size)"
 )
@@ -96,6 +98,25 @@ def scale_to_pixels(table: TableT) -> TableT:
     if isinstance(table, Detections):
         return replace(table, pixels="continuous", box=box, size=size)
     return replace(table, pixels="continuous", box=box, size=size, area=box_area(size))
+
+
+def scale_to_sides(table: TableT) -> TableT:
+    """The table in units of its images' sides.
+
+    Raises:
+        InputError: If the size of an image that has boxes is not known.
+    """
+    if table.pixels == "relative":
+        return table
+    table = convert_pixels(table, "continuous")
+    sizes = table.catalog.sizes if len(table.catalog.sizes) else np.zeros((0, 2), np.int64)
+    if len(table) and not (len(sizes) and (sizes[table.image] > 0).all()):
+        raise InputError(NO_SIZES)
+    sides = sizes[table.image].astype(np.float64) if len(table) else np.ones((0, 2))
+    box, size = table.box / np.tile(sides, 2), table.size / sides
+    if isinstance(table, Detections):
+        return replace(table, pixels="relative", box=box, size=size)
+    return replace(table, pixels="relative", box=box, size=size, area=box_area(size))
 
 
 def _as_they_stand(table: TableT) -> TableT:

@@ -266,14 +266,13 @@ def row_subset(table: TableT, keep: NDArray[np.bool_]) -> TableT:
 
 def concatenate_truths(first: GroundTruth, second: GroundTruth) -> GroundTruth:
     """The rows of both, by image, then as they stand; both under one catalog; ids are 1 .. M."""
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])
         for name in first.COLUMNS
     }
     order = np.argsort(columns["image"], kind="stable")
     columns = {name: column[order] for name, column in columns.items()}
-    columns["annotation_id"] = np.arange(1, len(order) + 1)
-    return replace(first, **columns)
+    return replace(first, **columns | {"annotation_id": np.arange(1, len(order) + 1)})
 
 
 def with_classes(table: TableT, classes: tuple[str, ...]) -> TableT:

@@ -5,6 +5,7 @@ Source: the input folders of Cartucho/mAP, one file for each image; its ground t
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from upmap.detection.formats.box_rows import (
     LARGEST_SIDE,
@@ -136,7 +137,7 @@ def _are_pixels(rows: list[list[bytes]]) -> bool:
 
 def _refuse_inverted(boxes: BoxRows, rows: TextRows, files: RowFiles) -> None:
     """Refuses rows of which many have a right side left of the left one: width and height."""
-    is_inverted = (boxes.size < 0).any(axis=1)
+    is_inverted: NDArray[np.bool_] = np.any(boxes.size < 0, axis=1)
     if is_inverted.sum() * 20 > len(rows):
         message = (
             "right and bottom lie before left and top; are they a width and a height? --box xywh"

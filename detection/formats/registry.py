@@ -183,6 +183,10 @@ WRITERS = {
         description="instances_<set>.json and detections_<set>.json",
         write=coco_json.write_tables,
     ),
+    "yolo": Writer(
+        description="data.yaml, images.txt, labels/*.txt and predictions/labels/*.txt",
+        write=yolo_txt.write_tables,
+    ),
 }
 
 

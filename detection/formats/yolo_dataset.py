@@ -22,7 +22,7 @@ from upmap.detection.formats.yolo_names import (
 from upmap.detection.inputs import Input, files_in, open_input, translate_errors
 from upmap.errors import InputError, abbreviate_list
 
-__all__ = ["LabeledImages", "find_description", "find_labeled_images", "list_splits"]
+__all__ = ["SPLITS", "LabeledImages", "find_description", "find_labeled_images", "list_splits"]
 
 # The names of splits in data.yaml; the first that there is, is evaluated, as by Ultralytics.
 SPLITS = ("val", "test", "train")

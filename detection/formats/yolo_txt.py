@@ -5,8 +5,9 @@ Numbers are in units of the image's sides. Detections have the score last, and p
 a track behind it; darknet's tools write it second.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import scale_to_pixels
+from upmap.detection.boxes import scale_to_pixels, scale_to_sides
 from upmap.detection.formats.box_rows import (
     LARGEST_SIDE,
     TOLERANCE,
@@ -41,7 +42,9 @@ from upmap.detection.formats.row_files import (
     read_row_files,
     refuse_rows,
 )
+from upmap.detection.formats.voc_xml import format_number, output_image_names
 from upmap.detection.formats.yolo_dataset import (
+    SPLITS,
     LabeledImages,
     find_description,
     find_labeled_images,
@@ -49,7 +52,14 @@ from upmap.detection.formats.yolo_dataset import (
 )
 from upmap.detection.formats.yolo_names import find_class_names, read_class_numbers
 from upmap.detection.inputs import Input, is_listing
-from upmap.detection.tables import Catalog, Detections, GroundTruth, image_names, with_images
+from upmap.detection.tables import (
+    Catalog,
+    Detections,
+    GroundTruth,
+    image_names,
+    row_subset,
+    with_images,
+)
 from upmap.errors import InputError, abbreviate_list
 from upmap.kernels.text_rows.contract import TextRows
 
@@ -59,6 +69,7 @@ __all__ = [
     "is_ground_truth",
     "read_detections",
     "read_ground_truth",
+    "write_tables",
 ]
 
 Floats = NDArray[np.float64]
@@ -117,8 +128,8 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     order = sorted(range(len(labeled.names)), key=labeled.names.__getitem__)
     catalog = _catalog(labeled, order, options, named.path)
     places = [place for place, i in enumerate(order) if labeled.labels[i] is not None]
-    paths = [label for i in order if (label := labeled.labels[i]) is not None]
-    files = RowFiles([catalog.images[place] for place in places], paths)  # type: ignore[misc]
+    paths = [path for i in order if (path := labeled.labels[i]) is not None]
+    files = RowFiles([labeled.names[order[place]] for place in places], paths)
     rows = read_row_files(files, options, named.path)
     boxes = _truth_boxes(rows, files, labeled, options)
     check_box_rows(boxes, rows, files, named.path)
@@ -161,6 +172,37 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     return _in_pixels(table, options)
 
 
+def write_tables(
+    ground_truth: GroundTruth, detections: Detections | None, folder: Path, image_set: str
+) -> None:
+    """Writes data.yaml, images.txt, labels/*.txt, sizes.txt; detections in predictions/labels.
+
+    Crowds, which YOLO does not have, are left out and noted; so are marks of difficult objects.
+
+    Raises:
+        InputError: If the size of an image with boxes is not known, or an image's name cannot be
+            that of a file.
+    """
+    catalog = ground_truth.catalog
+    names = output_image_names(catalog)
+    if lost := int(ground_truth.crowd.sum()):
+        note("crowd", lost, folder, f"{lost} crowds are left out: YOLO has none")
+        ground_truth = row_subset(ground_truth, ~ground_truth.crowd)
+    if lost := int(ground_truth.difficult.sum()):
+        note("difficult", lost, folder, f"{lost} difficult objects are written without their mark")
+    files = [name or f"{stem}.jpg" for name, stem in zip(_file_names(catalog), names, strict=True)]
+    split = image_set if image_set in SPLITS else SPLITS[0]
+    classes = [f"  {k}: {json.dumps(name)}" for k, name in enumerate(catalog.classes)]
+    _write_lines(folder / "data.yaml", ["path: .", f"{split}: images.txt", "names:", *classes])
+    _write_lines(folder / "images.txt", [f"./images/{name}" for name in files])
+    if len(catalog.sizes):
+        sizes = zip(files, catalog.sizes.tolist(), strict=True)
+        _write_lines(folder / "sizes.txt", [f"{name} {w} {h}" for name, (w, h) in sizes])
+    _write_labels(ground_truth, folder / "labels", names)
+    if detections is not None:
+        _write_labels(detections, folder / "predictions" / "labels", names)
+
+
 class _Fields(NamedTuple):
     """What rows of detections say: class numbers [N], scores [N] and boxes."""
 
@@ -169,10 +211,10 @@ class _Fields(NamedTuple):
     boxes: BoxRows
 
 
-def _are_label_rows(named: Input, has_width: object) -> bool:
+def _are_label_rows(named: Input, has_width: Callable[[int], bool]) -> bool:
     """Whether the first rows of a folder's files are a class number and parts of the image."""
     rows = peek_rows(named)
-    return bool(rows) and all(has_width(len(row)) and _is_label_row(row) for row in rows)  # type: ignore[operator]
+    return bool(rows) and all(has_width(len(row)) and _is_label_row(row) for row in rows)
 
 
 def _is_label_row(words: list[bytes]) -> bool:
@@ -413,3 +455,34 @@ def _in_pixels(table: Detections, options: ReadOptions) -> Detections:
         scaled = scale_to_pixels(replace(table, catalog=replace(catalog, sizes=sizes)))
         return replace(scaled, catalog=catalog)
     return scale_to_pixels(table)
+
+
+def _file_names(catalog: Catalog) -> list[str]:
+    """The file names of the images without their folders; empty where there are none."""
+    if not catalog.file_names:
+        return [""] * len(catalog.images)
+    return [name.replace("\\", "/").rpartition("/")[2] for name in catalog.file_names]
+
+
+def _write_labels(table: GroundTruth | Detections, folder: Path, names: Sequence[str]) -> None:
+    """Writes a file for each image that has boxes; the score last."""
+    folder.mkdir(parents=True)
+    table = scale_to_sides(table)
+    center = table.box[:, :2] + table.size / 2
+    numbers = [center, table.size]
+    order = np.arange(len(table))
+    if isinstance(table, Detections):
+        numbers.append(table.score[:, np.newaxis])
+        order = np.argsort(table.row, kind="stable")
+    columns = np.concatenate(numbers, axis=1)[order].tolist()
+    lines: list[list[str]] = [[] for _ in names]
+    labels, images = table.label[order].tolist(), table.image[order].tolist()
+    for i, label, row in zip(images, labels, columns, strict=True):
+        lines[i].append(f"{label} {' '.join(map(format_number, row))}")
+    for name, image_lines in zip(names, lines, strict=True):
+        if image_lines:
+            _write_lines(folder / f"{name}.txt", image_lines)
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
