@@ -125,7 +125,8 @@ def place_boxes(numbers: Floats, kind: str) -> BoxRows:
         raise InputError(f"no kind of box {kind!r}; there are {kinds}, also with {NORMALIZED}")
     first, second = numbers[:, :2], numbers[:, 2:]
     if name == "xyxy":
-        boxes = first, second - first
+        with np.errstate(invalid="ignore"):  # of infinite numbers, which the caller refuses
+            boxes = first, second - first
     elif name == "xywh":
         boxes = first, second
     else:
@@ -261,7 +262,8 @@ def make_ground_truth(
 def check_box_rows(boxes: BoxRows, rows: TextRows, files: RowFiles, path: Path) -> None:
     """Refuses what is not finite, or in pixels; notes what lies outside, or is inverted."""
     low, size = boxes.corner, boxes.size
-    largest = np.maximum(np.abs(low), np.abs(low + size)).max(axis=1, initial=0.0)
+    with np.errstate(invalid="ignore"):  # of infinite numbers, which are refused
+        largest = np.maximum(np.abs(low), np.abs(low + size)).max(axis=1, initial=0.0)
     refuse_rows(
         files, rows, ~(largest < 1e150), lambda row: "the box's numbers are not finite or too large"
     )

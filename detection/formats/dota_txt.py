@@ -93,11 +93,11 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
         InputError: If a row is malformed, or a box is oriented and its hull not asked for.
     """
     path = named.path
-    classes = _result_files(path)
-    tasks = {RESULT_NAME.fullmatch(file.name)[1] for file in classes.values()}  # type: ignore[index]
+    results = _result_files(path)
+    tasks = {task for task, _, _ in results}
     if len(tasks) != 1:
         raise InputError("expected files of one task, Task1_<class>.txt or Task2_<class>.txt", path)
-    files = RowFiles(list(classes), [str(file) for file in classes.values()])
+    files = RowFiles([name for _, name, _ in results], [str(file) for _, _, file in results])
     rows = read_row_files(files, options, path, RESULTS)
     if tasks == {"2"}:
         table = select_columns(rows, files, [5], "expected an image and 5 numbers")
@@ -115,11 +115,11 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     return make_detections(boxes, image, places[rows.file], score, catalog)
 
 
-def _result_files(folder: Path) -> dict[str, Path]:
-    """Class name to file."""
-    files = [file for file in files_in(folder, "Task*.txt") if RESULT_NAME.fullmatch(file.name)]
-    names = [RESULT_NAME.fullmatch(file.name)[2] for file in files]  # type: ignore[index]
-    return dict(zip(names, files, strict=True))
+def _result_files(folder: Path) -> list[tuple[str, str, Path]]:
+    """The task, the class and the file of each file of results."""
+    files = files_in(folder, "Task*.txt")
+    matches = [(RESULT_NAME.fullmatch(file.name), file) for file in files]
+    return [(match[1], match[2], file) for match, file in matches if match]
 
 
 def _are_numbers(words: list[bytes]) -> bool:

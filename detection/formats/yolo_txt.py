@@ -51,11 +51,12 @@ from upmap.detection.formats.yolo_dataset import (
     list_splits,
 )
 from upmap.detection.formats.yolo_names import find_class_names, read_class_numbers
-from upmap.detection.inputs import Input, is_listing
+from upmap.detection.inputs import Input, files_in, is_listing
 from upmap.detection.tables import (
     Catalog,
     Detections,
     GroundTruth,
+    TableT,
     image_names,
     row_subset,
     with_images,
@@ -96,6 +97,8 @@ def is_ground_truth(named: Input) -> bool:
         return description.suffix == ".data" or b"names" in description.read_bytes()[: 2**16]
     if not named.is_folder():
         return named.path.suffix == ".txt" and named.data is None and _lists_images(named)
+    if (named.path / "obj.names").is_file() and files_in(named.path, "train.txt", "valid.txt"):
+        return True
     return _are_label_rows(named, lambda count: count == 5 or count >= 7)
 
 
@@ -464,7 +467,7 @@ def _file_names(catalog: Catalog) -> list[str]:
     return [name.replace("\\", "/").rpartition("/")[2] for name in catalog.file_names]
 
 
-def _write_labels(table: GroundTruth | Detections, folder: Path, names: Sequence[str]) -> None:
+def _write_labels(table: TableT, folder: Path, names: Sequence[str]) -> None:
     """Writes a file for each image that has boxes; the score last."""
     folder.mkdir(parents=True)
     table = scale_to_sides(table)
