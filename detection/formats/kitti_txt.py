@@ -75,7 +75,7 @@ def read_ground_truth(named: Input, options: ReadOptions) -> GroundTruth:
     keep = drop_duplicates(boxes, [rows.file, rows.name], options, named.path)
     objects = make_ground_truth(boxes, rows.file, label, keep & (label >= 0), catalog)
     regions = np.flatnonzero(keep & (label < 0))
-    return concatenate_truths(objects, _ignored_regions(boxes, rows.file, regions, catalog))
+    return concatenate_truths(objects, _regions_as_crowds(boxes, rows.file, regions, catalog))
 
 
 def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Detections:
@@ -118,7 +118,7 @@ def _boxes(rows: TextRows, files: RowFiles, count: int, named: Input) -> BoxRows
     return boxes
 
 
-def _ignored_regions(
+def _regions_as_crowds(
     boxes: BoxRows, image: NDArray[np.int32], regions: NDArray[np.int64], catalog: Catalog
 ) -> GroundTruth:
     """The regions, rows of `boxes`, as crowds of every class."""

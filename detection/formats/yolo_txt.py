@@ -168,7 +168,7 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     check_box_rows(fields.boxes, rows, files, folder)
     labels = integer_labels(fields.label, rows, files)
     images = match_images(files.names, catalog, options, folder)
-    catalog, label = _name_detected(labels, catalog, folder, options)
+    catalog, label = _place_detected_labels(labels, catalog, folder, options)
     keep = drop_duplicates(fields.boxes, [rows.file, labels, fields.score], options, folder)
     image = np.where(keep, images[rows.file], -1).astype(np.int32)
     table = make_detections(fields.boxes, image, label, fields.score, catalog)
@@ -275,17 +275,17 @@ def _truth_boxes(
         return _shape_boxes(rows, files, task, 0)
     if task is None and values:
         refuse_rows(
-            files, rows, ~np.isin(width, (5, 5 + values)), lambda row: _expected(width[row])
+            files, rows, ~np.isin(width, (5, 5 + values)), lambda row: _describe_width(width[row])
         )
         task = "detect"
     if task is None:
-        refuse_rows(files, rows, width != 5, lambda row: _expected(width[row]))
-    refuse_rows(files, rows, width < 5, lambda row: _expected(width[row]))
+        refuse_rows(files, rows, width != 5, lambda row: _describe_width(width[row]))
+    refuse_rows(files, rows, width < 5, lambda row: _describe_width(width[row]))
     at = rows.start[:-1, np.newaxis] + np.arange(1, 5)
     return place_boxes(rows.value[at] if len(rows) else np.zeros((0, 4)), BOX)
 
 
-def _expected(width: int) -> str:
+def _describe_width(width: int) -> str:
     if width < 7:
         hint = "; a sixth is a confidence: is this a folder of detections?" if width == 6 else ""
         return f"expected 5 numbers, `class xc yc w h`, got {width}{hint}"
@@ -410,11 +410,11 @@ def _fits(fields: _Fields) -> bool:
     return bool(is_inside and fields.score.min() >= 0 and fields.score.max() <= 1)
 
 
-def _name_detected(
+def _place_detected_labels(
     labels: NDArray[np.int64], catalog: Catalog, folder: Path, options: ReadOptions
 ) -> tuple[Catalog, NDArray[np.int32]]:
     """The catalog with the detections' classes, and the place of each label in them."""
-    names = _detected_names(labels, catalog, folder, options)
+    names = _names_of_detections(labels, catalog, folder, options)
     if tuple(names.values()) != catalog.classes:
         catalog = replace(catalog, classes=tuple(names.values()), class_ids=())
     places = _place_labels(labels, names, folder)
@@ -423,7 +423,7 @@ def _name_detected(
     return catalog, places
 
 
-def _detected_names(
+def _names_of_detections(
     labels: NDArray[np.int64], catalog: Catalog, folder: Path, options: ReadOptions
 ) -> dict[int, str]:
     """Class number to name: of the option, of a file beside the detections, of the ground truth."""
