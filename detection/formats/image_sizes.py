@@ -1,7 +1,8 @@
 """Sizes of images that annotations do not state: from image headers, files or options."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,8 @@ def strip_image_ending(name: str) -> str:
     return stem if dot and stem and ending.lower() in IMAGE_ENDINGS else name
 
 
-def find_image_files(folder: Path) -> dict[str, Path]:
+def find_image_files(folder: Path) -> dict[str, str]:
     """The image files in a folder and those in it: path from there, without ending, to file."""
-    import os
-
     files = {}
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -45,12 +44,12 @@ def find_image_files(folder: Path) -> dict[str, Path]:
         for name in sorted(names):
             stem = strip_image_ending(name)
             if stem != name:
-                files[prefix + stem] = Path(root, name)
+                files[prefix + stem] = f"{root}/{name}"
     return files
 
 
 def read_image_sizes(
-    images: Sequence[str], options: ReadOptions, files: Sequence[Path | None] = ()
+    images: Sequence[str], options: ReadOptions, files: Sequence[str | None] = ()
 ) -> NDArray[np.int64]:
     """Width and height of each image, int64 [I, 2], px; 0 where it is not known.
 
@@ -70,8 +69,8 @@ def read_image_sizes(
         if not options.images.is_dir():
             raise InputError("no such folder of images", options.images)
         known = find_image_files(options.images)
-        known |= {PurePosixPath(name).name: path for name, path in known.items()}
-        files = [known.get(name) or known.get(PurePosixPath(name).name) for name in images]
+        known |= {name.rpartition("/")[2]: path for name, path in known.items()}
+        files = [known.get(name) or known.get(name.rpartition("/")[2]) for name in images]
     if not any(files):
         return np.zeros((len(images), 2), np.int64)
     sizes = [(0, 0) if file is None else _read_header(file) for file in files]
@@ -79,8 +78,8 @@ def read_image_sizes(
 
 
 def _look_up(images: Sequence[str], sizes: dict[str, tuple[int, int]]) -> NDArray[np.int64]:
-    by_name = {PurePosixPath(name).name: size for name, size in sizes.items()}
-    known = [sizes.get(name) or by_name.get(PurePosixPath(name).name, (0, 0)) for name in images]
+    by_name = {name.rpartition("/")[2]: size for name, size in sizes.items()}
+    known = [sizes.get(name) or by_name.get(name.rpartition("/")[2], (0, 0)) for name in images]
     return np.array(known, np.int64).reshape(-1, 2)
 
 
@@ -109,7 +108,7 @@ def _is_side(word: str) -> bool:
     return word.isascii() and word.isdecimal() and len(word) < 11 and 0 < int(word) < LARGEST_SIDE
 
 
-def _read_header(path: Path) -> tuple[int, int]:
+def _read_header(path: str) -> tuple[int, int]:
     """Width and height of an image file as it is shown, by its EXIF orientation; no pixel is read.
 
     Raises:
@@ -121,7 +120,7 @@ def _read_header(path: Path) -> tuple[int, int]:
         message = "Pillow reads the sizes of images: pip install pillow, or name a file (--sizes)"
         raise InputError(message, path) from None
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise InputError("not a regular file", path)
         with Image.open(path) as image:
             width, height = image.size

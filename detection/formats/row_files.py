@@ -1,9 +1,10 @@
 """What text formats with a file of rows for each image share: their files, images and rows."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +50,19 @@ class RowFiles:
 
 def find_row_files(folder: Path) -> RowFiles:
     """The .txt files in a folder and below, in order, without lists of classes and READMEs."""
-    names, paths = [], []
+    files = list(_walk_row_files(folder))
+    return RowFiles([name for name, _ in files], [path for _, path in files])
+
+
+def _walk_row_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """The name and the path of each file that `find_row_files` lists."""
     for root, folders, files in os.walk(folder):
         folders.sort()
         relative = Path(root).relative_to(folder).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
         for name in sorted(files):
             if name.endswith(".txt") and name.lower() not in NOT_ROWS:
-                names.append(f"{prefix}{name[:-4]}")
-                paths.append(f"{root}/{name}")
-    return RowFiles(names, paths)
+                yield f"{prefix}{name[:-4]}", f"{root}/{name}"
 
 
 def peek_rows(source: Input) -> list[Words]:
@@ -70,8 +74,7 @@ def peek_rows(source: Input) -> list[Words]:
     if not source.is_folder():
         return rows
     try:
-        files = find_row_files(source.path).paths[: PEEKED_FILES * 16]
-        for path in files:
+        for _, path in islice(_walk_row_files(source.path), PEEKED_FILES * 16):
             if len(rows) >= PEEKED_FILES:
                 break
             if not os.path.isfile(path):  # noqa: PTH113
@@ -170,7 +173,7 @@ def name_images(files: RowFiles, path: Path) -> tuple[RowFiles, tuple[str, ...]]
     """
     if not files.paths:
         raise InputError("there are no .txt files in this folder", path)
-    stems = [PurePosixPath(name).name for name in files.names]
+    stems = [name.rpartition("/")[2] for name in files.names]
     names = stems if len(set(stems)) == len(stems) else files.names
     order = sorted(range(len(names)), key=names.__getitem__)
     images = tuple(names[i] for i in order)
@@ -205,7 +208,7 @@ def _places_by_id(names: Sequence[str], catalog: Catalog) -> NDArray[np.int32]:
     """By ids; those that are integers may be written with leading zeros."""
     place = {str(image): i for i, image in enumerate(catalog.images)}
     is_text = not catalog.images or isinstance(catalog.images[0], str)
-    keys = [PurePosixPath(name).name if "/" in name else name for name in names]
+    keys = [name.rpartition("/")[2] for name in names]
     if not is_text:
         keys = [key.lstrip("0") or "0" if key.isdecimal() else key for key in keys]
     whole = [place.get(name, -1) for name in names]
@@ -220,7 +223,7 @@ def _places_by_stem(names: Sequence[str], catalog: Catalog) -> NDArray[np.int32]
     place: dict[str, int] = {}
     for i, stem in enumerate(stems):
         place[stem] = -1 if stem in place else i
-    keys = [PurePosixPath(name).name if "/" in name else name for name in names]
+    keys = [name.rpartition("/")[2] for name in names]
     return np.array([place.get(key, -1) for key in keys], np.int32)
 
 

@@ -47,7 +47,7 @@ class LabeledImages:
     names: list[str]
     file_names: list[str]
     labels: list[str | None]
-    images: list[Path | None]
+    images: list[str | None]
     class_names: dict[int, str] | None
     keypoint_values: int = 0
 
@@ -76,10 +76,10 @@ class _Files:
     """Images as they are gathered: path below a folder without ending, image file, label file."""
 
     names: list[str] = field(default_factory=list)
-    images: list[Path | None] = field(default_factory=list)
+    images: list[str | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
 
-    def add(self, name: str, image: Path | None, label: str | None) -> None:
+    def add(self, name: str, image: str | None, label: str | None) -> None:
         self.names.append(name)
         self.images.append(image)
         self.labels.append(label)
@@ -280,7 +280,7 @@ def _add_paths(files: _Files, entries: Sequence[str], roots: Sequence[Path], pat
         is_there = name in _list_folder(images, listings)
         files.add(
             f"{folder}/{stem}" if folder else stem,
-            Path(images, name) if is_there else None,
+            f"{images}/{name}" if is_there else None,
             f"{labels}/{stem}.txt" if has_label else None,
         )
 
@@ -368,7 +368,7 @@ def _is_image_name(name: str) -> bool:
 
 def _finish(files: _Files, class_names: dict[int, str] | None, values: int) -> LabeledImages:
     """The images under names that differ."""
-    stems = [PurePosixPath(name).name for name in files.names]
+    stems = [name.rpartition("/")[2] for name in files.names]
     names = stems if len(set(stems)) == len(stems) else files.names
     if len(set(names)) < len(names):
         names = [
@@ -378,7 +378,7 @@ def _finish(files: _Files, class_names: dict[int, str] | None, values: int) -> L
     return LabeledImages(
         names=names,
         file_names=[
-            f"{name}.jpg" if image is None else f"{name}{image.suffix}"
+            f"{name}.jpg" if image is None else f"{name}.{image.rpartition('.')[2]}"
             for name, image in zip(names, files.images, strict=True)
         ],
         labels=files.labels,
