@@ -16,6 +16,7 @@ from upmap.detection.formats import (
     read_ground_truth,
     write,
 )
+from upmap.detection.formats.registry import WRITERS
 from upmap.detection.inputs import Named, Source, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.errors import printable
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("ground_truth", type=Path, metavar="GROUND_TRUTH", help=f"what to read ({known})")
     add("detections", type=Path, nargs="?", metavar="DETECTIONS", help="detections, likewise")
-    add("--to", required=True, choices=FORMATS, help="the format to write")
+    add("--to", required=True, choices=WRITERS, help="the format to write")
     add("--out", required=True, type=Path, metavar="DIR", help="a new folder for what is written")
     add("--from", dest="source", choices=FORMATS, help="the format to read; default: recognized")
     add(

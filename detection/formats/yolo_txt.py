@@ -5,7 +5,6 @@ Numbers are in units of the image's sides. Detections have the score last, and p
 a track behind it; darknet's tools write it second.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -186,6 +185,8 @@ def write_tables(
         InputError: If the size of an image with boxes is not known, or an image's name cannot be
             that of a file.
     """
+    import json  # whose strings are YAML's, too
+
     catalog = ground_truth.catalog
     names = output_image_names(catalog)
     if lost := int(ground_truth.crowd.sum()):

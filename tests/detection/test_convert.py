@@ -126,7 +126,7 @@ def test_a_folder_that_exists_is_left_alone(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x"], ["x", "--to", "coco"], ["x", "--to", "yolo", "--out", "y"], ["--nonsense"]],
+    [[], ["x"], ["x", "--to", "coco"], ["x", "--to", "nothing", "--out", "y"], ["--nonsense"]],
 )
 def test_a_wrong_command_ends_with_2_and_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,6 @@ from tests.detection.small_files import (
     results,
 )
 from upmap.detection import (
-    FORMATS,
     Catalog,
     Detections,
     GroundTruth,
@@ -34,6 +33,7 @@ from upmap.detection import (
 )
 from upmap.detection.boxes import box_area, convert_pixels, inclusive_size, xywh
 from upmap.detection.formats import recognize_format
+from upmap.detection.formats.registry import WRITERS
 from upmap.kernels import IMPL_VARIABLE, coco_json
 
 A, LIST, CAT = "Annotations/a.xml", "ImageSets/Main/test.txt", "results/comp4_det_test_cat.txt"
@@ -338,8 +338,8 @@ def test_the_format_is_recognized(tmp_path: Path, name: str, what: str, expected
 @pytest.mark.parametrize("function", [read_ground_truth, write])
 def test_an_unknown_format_lists_those_that_there_are(tmp_path: Path, function: Any) -> None:
     arguments = [small_truth(), None] if function is write else []
-    with pytest.raises(ValueError, match="format 'yolo' is unknown; there are voc, coco"):
-        function(*arguments, put(tmp_path / "x", VOC), format="yolo")
+    with pytest.raises(ValueError, match="format 'nothing' is unknown; there are voc, coco"):
+        function(*arguments, put(tmp_path / "x", VOC), format="nothing")
 
 
 def small_truth(**changes: Any) -> GroundTruth:
@@ -474,7 +474,7 @@ def test_fractions_come_back_through_both_formats_to_a_billionth_of_a_pixel(
     assert_same(pair, through(tmp_path_factory.mktemp("x"), pair, *formats), tolerance=1e-9)
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", ["voc", "coco"])
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(pair=tables(CENTS))
 def test_what_was_read_in_a_format_is_written_in_it_exactly(
@@ -620,7 +620,7 @@ def test_a_name_that_is_no_text_is_refused_when_written_as_json(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("image_set", ["../x", "a/b", "", ".", "a b", "a\0"])
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", WRITERS)
 def test_an_image_set_that_cannot_be_part_of_a_file_name_is_refused(
     tmp_path: Path, format_name: str, image_set: str
 ) -> None:
@@ -629,7 +629,7 @@ def test_an_image_set_that_cannot_be_part_of_a_file_name_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", WRITERS)
 def test_a_folder_that_holds_something_is_not_written_to(tmp_path: Path, format_name: str) -> None:
     put(tmp_path / "x", {"precious.txt": "1"})
     with pytest.raises(InputError, match="x: exists already; name a new folder"):
