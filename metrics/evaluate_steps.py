@@ -143,15 +143,7 @@ def select_protocols(options: "Options") -> list[Protocol]:
 def read_tables(options: "Options") -> tuple[GroundTruth, Detections]:
     """Reads both inputs, restricted to the classes of --classes."""
     ground_truth, detections = read(
-        options.ground_truth,
-        options.detections,
-        image_set=options.image_set,
-        class_names=options.class_names,
-        image_key=options.image_key,
-        box=options.box,
-        task=options.task,
-        threads=options.threads,
-        show_progress=True,
+        options.ground_truth, options.detections, **options.read_arguments()
     )
     names = ground_truth.catalog.classes
     if unknown := [name for name in options.classes if name not in names]:

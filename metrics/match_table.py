@@ -45,6 +45,7 @@ class MatchTable(Matches):
         rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
             protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
         has_numbers: Whether the classes are integer labels without names.
+        has_areas: Whether areas in px^2 are known, so that scores of area ranges are defined.
     """
 
     positive_image: NDArray[np.int32]
@@ -55,6 +56,7 @@ class MatchTable(Matches):
     classes: tuple[str, ...]
     rows_by_image: bool = False
     has_numbers: bool = False
+    has_areas: bool = True
 
 
 def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
@@ -142,6 +144,7 @@ def _merge(tables: Sequence[MatchTable]) -> MatchTable:
         positives=np.sum([table.positives for table in tables], axis=0),
         rows_by_image=rows_by_image,
         has_numbers=any(table.has_numbers for table in tables),
+        has_areas=all(table.has_areas for table in tables),
     )
 
 

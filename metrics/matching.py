@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, convert_pixels
+from upmap.detection.boxes import box_area, convert_pixels, scale_to_pixels
 from upmap.detection.tables import Detections, GroundTruth, align, row_subset
 from upmap.kernels import Implementation, matching
 from upmap.kernels.matching import (
@@ -50,14 +50,16 @@ def match(
         impl: "native" or "reference"; None selects the fastest available.
 
     Raises:
-        InputError: If detections lie on images that the ground truth does not have.
+        InputError: If detections lie on images that the ground truth does not have, or boxes are
+            in units of the image's sides and the protocol, or the other table, needs pixels.
     """
     ground_truth, detections = align(ground_truth, detections)
     ground_truth = _drop_marked(ground_truth, protocol)
+    ground_truth, detections = _convert_boxes(ground_truth, detections, protocol)
     catalog = detections.catalog
-    truth_boxes = _truth_boxes(convert_pixels(ground_truth, protocol.pixels), protocol)
+    truth_boxes = _truth_boxes(ground_truth, protocol)
     matches = matching.match(
-        _detection_boxes(convert_pixels(detections, protocol.pixels)),
+        _detection_boxes(detections),
         truth_boxes,
         _rules(protocol),
         len(catalog.classes),
@@ -72,7 +74,23 @@ def match(
         classes=catalog.classes,
         rows_by_image=detections.rows_by_image,
         has_numbers=catalog.has_numbers,
+        has_areas=ground_truth.pixels != "relative",
     )
+
+
+def _convert_boxes(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
+) -> tuple[GroundTruth, Detections]:
+    """Both tables in the protocol's convention; unchanged if both are in units of the image.
+
+    An IoU does not change with the unit of an axis, but for VOC's + 1.
+    """
+    truth, results = scale_to_pixels(ground_truth), scale_to_pixels(detections)
+    are_relative = truth.pixels == results.pixels == "relative"
+    needs_pixels = protocol.pixels == "inclusive" or protocol.area_ranges[0].is_limited
+    if are_relative and not needs_pixels:
+        return truth, results
+    return convert_pixels(truth, protocol.pixels), convert_pixels(results, protocol.pixels)
 
 
 def _rules(protocol: Protocol) -> Rules:

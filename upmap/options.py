@@ -216,7 +216,8 @@ def list_options(kind: type, *, defaults: Any = None, section: FieldPath = ()) -
         defaults: An instance of it whose values are the defaults; None takes those of the class.
         section: The fields that lead to it.
     """
-    descriptions = dict(ATTRIBUTE.findall(inspect.cleandoc(kind.__doc__ or "")))
+    texts = [inspect.cleandoc(parent.__doc__ or "") for parent in reversed(kind.__mro__)]
+    descriptions = dict(pair for text in texts for pair in ATTRIBUTE.findall(text))
     options: list[Option] = []
     for field in dataclasses.fields(kind):
         path = (*section, field.name)

@@ -22,6 +22,7 @@ from tests.detection.small_files import (
     results,
 )
 from upmap.detection import InputError, InputWarning, read, read_ground_truth
+from upmap.detection.formats import recognize_format
 from upmap.detection.ids import find_images, strip_name
 from upmap.detection.tables import Catalog, Detections, GroundTruth
 from upmap.kernels.coco_json.masks import mask_box
@@ -547,8 +548,7 @@ def test_a_class_name_with_underscores_is_known_by_the_ground_truth(tmp_path: Pa
 
 def test_rows_of_yolo_are_not_taken_for_results_of_voc(tmp_path: Path) -> None:
     put(tmp_path, VOC, {CAT: None, DOG: None, "results/cat.txt": "0 0.5 0.5 0.2 0.2 0.9\n"})
-    with pytest.raises(InputError, match="not recognized as detections"):
-        read(tmp_path, tmp_path / "results")
+    assert recognize_format(tmp_path / "results", "detections") == "yolo"
 
 
 def test_voc_detections_outside_the_image_set_are_left_out(tmp_path: Path) -> None:
