@@ -163,7 +163,7 @@ def check_boxes(detections: Detections, path: Path) -> None:
 
 def is_outside_unit(box: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which boxes xyxy [N, 4], in units of the image's sides, reach outside of it, bool [N]."""
-    outside: NDArray[np.bool_] = ((box < -TOLERANCE) | (box > 1 + TOLERANCE)).any(axis=1)
+    outside: NDArray[np.bool_] = np.any((box < -TOLERANCE) | (box > 1 + TOLERANCE), axis=1)
     return outside
 
 

@@ -77,7 +77,7 @@ def read_yaml(file: Input) -> dict[str, Any]:
     try:
         for event in yaml.parse(text, yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent):
-                line = str(event.start_mark.line + 1)
+                line = str(event.start_mark.line + 1) if event.start_mark else None
                 raise InputError("aliases are refused in YAML files", file.path, line)
         content = yaml.load(text, yaml.BaseLoader)  # which makes nothing but text
     except yaml.MarkedYAMLError as error:
