@@ -39,7 +39,7 @@ from upmap.detection.tables import (
     with_images,
 )
 from upmap.errors import InputError, abbreviate_list
-from upmap.files import write_bytes
+from upmap.files import is_file, write_bytes
 from upmap.kernels.columns import LARGEST
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ __all__ = [
     "write_tables",
 ]
 
+ROBOFLOW_NAME = "_annotations.coco.json"
+SPLITS = ("train", "valid", "val", "test")  # folders of a Roboflow export
 NO_CLASS_IDS = (
     "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
     "class names without ids; --class-names FILE (class_names=) says which class each id is"
@@ -83,7 +85,7 @@ def is_detections(source: Input) -> bool:
 
 
 def image_sets(source: Input) -> dict[str, Path]:
-    """The image sets of a folder: the name in instances_<name>.json to the file."""
+    """The image sets of a folder: the name in instances_<name>.json, or a split, to the file."""
     if not source.is_folder():
         return {}
     return {_set_name(file): file for file in _instances_files(source.path)}
@@ -233,11 +235,16 @@ def instances_file(source: Input, image_set: str | None) -> Input:
 
 
 def _instances_files(folder: Path) -> list[Path]:
+    """instances_<set>.json; or else the files of a Roboflow export, or of its splits."""
     patterns = ("instances_*.json", "instances_*.json.gz")
-    return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
+    files = sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
+    exported = [folder / ROBOFLOW_NAME, *(folder / name / ROBOFLOW_NAME for name in SPLITS)]
+    return files or [file for file in exported if is_file(file)]
 
 
 def _set_name(file: Path) -> str:
+    if file.name == ROBOFLOW_NAME:
+        return file.absolute().parent.name
     return file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_")
 
 
@@ -247,7 +254,9 @@ def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | No
         return source, None if image_set is None else Path(image_set)
     files = image_sets(source)
     if not files:
-        raise InputError("no instances_*.json in this folder", source.path)
+        raise InputError(
+            "neither instances_*.json nor _annotations.coco.json in this folder", source.path
+        )
     if image_set in files:
         return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):

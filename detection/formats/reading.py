@@ -8,14 +8,13 @@ from typing import Literal, TypeVar, Unpack
 
 from upmap.detection.boxes import relabel_pixels
 from upmap.detection.formats import checks, coco_json
+from upmap.detection.formats.advice import READERS, advise, find_format
 from upmap.detection.formats.class_names import read_class_names
 from upmap.detection.formats.read_options import ReadArguments, ReadOptions
 from upmap.detection.formats.registry import (
     DETECTION_READERS,
     GROUND_TRUTH_READERS,
     WRITERS,
-    DetectionReader,
-    GroundTruthReader,
 )
 from upmap.detection.inputs import Input, Named, Source, open_input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, align
@@ -38,10 +37,6 @@ DEFAULT_SET = "all"  # the name of an image set that its source does not name
 SET_NAME = re.compile(r"\w[\w.-]*")
 What = Literal["ground truth", "detections"]
 Row = TypeVar("Row")
-READERS: Mapping[What, Mapping[str, GroundTruthReader | DetectionReader]] = {
-    "ground truth": GROUND_TRUTH_READERS,
-    "detections": DETECTION_READERS,
-}
 
 
 def read_ground_truth(
@@ -219,14 +214,10 @@ def recognize_format(path: Named, what: What) -> str:
     source = open_input(path)
     if isinstance(source, Source):
         return source.format
-    readers = READERS[what]
-    beginning = source.first_character() if source.is_file() else b""
-    for name, reader in readers.items():
-        may_be = not (beginning and reader.beginnings) or beginning in reader.beginnings
-        if may_be and reader.recognizes(source):
-            return name
-    expected = "; or ".join(f"{name}: {reader.description}" for name, reader in readers.items())
-    raise InputError(f"not recognized as {what}; expected {expected}", source.path)
+    name = find_format(source, what)
+    if name is None:
+        raise InputError(f"not recognized as {what}; {advise(source, what)}", source.path)
+    return name
 
 
 def coco_files(
