@@ -254,9 +254,7 @@ def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | No
         return source, None if image_set is None else Path(image_set)
     files = image_sets(source)
     if not files:
-        raise InputError(
-            "neither instances_*.json nor _annotations.coco.json in this folder", source.path
-        )
+        raise InputError(f"no instances_*.json in this folder, and no {ROBOFLOW_NAME}", source.path)
     if image_set in files:
         return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):

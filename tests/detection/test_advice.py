@@ -34,9 +34,9 @@ def put(folder: Path, files: dict[str, str]) -> Path:
         ),
         ({"d/01.txt": YOLO_TRUTH}, "d/01.txt", "name its folder, which is yolo"),
         (
-            {"d/train/labels/1.txt": YOLO_TRUTH, "d/x/_annotations.coco.json": COCO, "d/n/x": ""},
+            {"d/v/1.xml": "<annotation/>", "d/x/_annotations.coco.json": COCO, "d/n/x": ""},
             "d",
-            r"name one of the folders in it: train \(yolo\), x \(coco\)$",
+            r"name one of the folders in it: v \(voc\), x \(coco\)$",
         ),
         ({"d/readme.md": "x"}, "d", "expected cvat: .*; or voc: .*; or coco: "),
     ],
