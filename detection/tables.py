@@ -244,6 +244,8 @@ class Detections(Table):
         score: float64 [N].
         row: int64 [N], the place in the source; where a protocol goes by file order, it decides
             between equal scores.
+        area: float64 [N], px^2, what area ranges read: that of the mask, where results have one;
+            None where it is width x height.
         rows_by_image: Whether `row` ascends with `image`, as in tables from memory. Then (image,
             row) orders as `row` does, also over tables whose rows were numbered apart.
     """
@@ -255,7 +257,15 @@ class Detections(Table):
 
     score: NDArray[np.float64]
     row: NDArray[np.int64]
+    area: NDArray[np.float64] | None = None
     rows_by_image: bool = False
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        if self.area is not None:
+            object.__setattr__(self, "area", _column("area", self.area, np.float64))
+            if len(self.area) != len(self):
+                raise ValueError(f"area must have as many rows as image, {len(self)}")
 
 
 TableT = TypeVar("TableT", GroundTruth, Detections)
@@ -263,7 +273,10 @@ TableT = TypeVar("TableT", GroundTruth, Detections)
 
 def row_subset(table: TableT, keep: NDArray[np.bool_]) -> TableT:
     """The rows of `table` where `keep`, bool [N], is true; the catalog stays whole."""
-    return replace(table, **{name: getattr(table, name)[keep] for name in table.COLUMNS})
+    columns = {name: getattr(table, name)[keep] for name in table.COLUMNS}
+    if table.area is not None:
+        columns["area"] = table.area[keep]
+    return replace(table, **columns)
 
 
 def concatenate_truths(first: GroundTruth, second: GroundTruth) -> GroundTruth:

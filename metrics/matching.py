@@ -146,6 +146,7 @@ def _detection_boxes(table: Detections) -> DetectionBoxes:
         box_area=box_area(table.size),
         score=table.score,
         row=table.row,
+        area=table.area,
     )
 
 

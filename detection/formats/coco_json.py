@@ -67,8 +67,8 @@ NO_CLASS_IDS = (
 
 
 BOX_OF_MASK = (
-    "{} results have a mask and no bbox: their boxes are those of the masks, and their areas "
-    "width x height, where pycocotools counts the pixels of the mask"
+    "{} results have a mask and no bbox: their boxes and areas are those of the masks, as in "
+    "pycocotools"
 )
 
 
@@ -143,8 +143,9 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
     if len(records.category_id) and not catalog.has_class_ids and not catalog.class_keys:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(records, path, "")
-    if records.masks:
-        note("box-of-mask", records.masks, path, BOX_OF_MASK.format(records.masks))
+    if records.mask_area is not None:
+        count = int(np.isfinite(records.mask_area).sum())
+        note("box-of-mask", count, path, BOX_OF_MASK.format(count))
     image = _image_places(records, catalog, options.image_key, path)
     label = find_classes(records.category_id, catalog)
     if options.class_names is None:
@@ -160,9 +161,20 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
         size=records.size[rows],
         score=records.score[rows],
         row=np.arange(len(records.score))[rows],
+        area=_detected_areas(records, rows),
         catalog=catalog,
         pixels="continuous",
     )
+
+
+def _detected_areas(
+    records: Results, rows: slice | NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    """The areas of masks where the boxes are those of masks; None if none is."""
+    if records.mask_area is None:
+        return None
+    area = np.where(np.isnan(records.mask_area), box_area(records.size), records.mask_area)
+    return area[rows]
 
 
 def write_tables(
