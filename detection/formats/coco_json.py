@@ -161,13 +161,13 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
         size=records.size[rows],
         score=records.score[rows],
         row=np.arange(len(records.score))[rows],
-        area=_detected_areas(records, rows),
+        area=_areas_of_results(records, rows),
         catalog=catalog,
         pixels="continuous",
     )
 
 
-def _detected_areas(
+def _areas_of_results(
     records: Results, rows: slice | NDArray[np.bool_]
 ) -> NDArray[np.float64] | None:
     """The areas of masks where the boxes are those of masks; None if none is."""

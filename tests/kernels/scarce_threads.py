@@ -110,6 +110,15 @@ def run_voc_files(folder: Path) -> Any:
     )
 
 
+def run_text_rows(folder: Path) -> Any:
+    from upmap.kernels.text_rows import RowLayout, read_text_rows
+
+    paths = [folder / f"{i}.txt" for i in range(400)]
+    for i, path in enumerate(paths):
+        path.write_text(f"cat {i} 0.5\ndog 1 2 3\n" * (i % 3))
+    return read_text_rows(paths, layout=RowLayout(name_column=0), threads=THREADS, impl="native")
+
+
 def run_upsample_ce(folder: Path) -> Any:
     import torch
 
@@ -145,6 +154,7 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "evaluate": run_evaluate,
     "matching": run_matching,
     "resampling": run_resampling,
+    "text_rows": run_text_rows,
     "upsample_ce": run_upsample_ce,
     "voc_files": run_voc_files,
 }
