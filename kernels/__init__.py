@@ -21,6 +21,7 @@ __all__ = [
 OPERATIONS = (
     "accumulation",
     "coco_json",
+    "delimited",
     "matching",
     "resampling",
     "text_rows",
