@@ -50,7 +50,8 @@ class InputFlags:
         images: A folder with the images, for their sizes (YOLO, Open Images).
         sizes: A file of lines `name width height`, for the sizes of images.
         image_size: Width and height of all images, px.
-        columns: What the columns of a row are (YOLO, text: class,conf,x,y,w,h).
+        columns: What the columns of rows of text are (class,conf,x,y,w,h); or of a table
+            (image=file,xmin=left_px,...).
         box: What the numbers of a box mean, where the format does not say: xyxy, xywh or cxcywh, in
             px; with -normalized behind in units of the image's sides.
         task: Shapes other than upright boxes are read as their hulls: polygons (segment), rotated
@@ -83,13 +84,21 @@ class InputFlags:
     threads: Annotated[Threads, Flag(group=READING)] = 0
 
     def validate_input_flags(self) -> None:
-        """Refuses an image size that is none.
+        """Refuses an image size that is none, and columns that are both of rows and of a table.
 
         Raises:
             ValueError: Names the option.
         """
+        if len({"=" in column for column in self.columns}) > 1:
+            raise ValueError("columns: expected names in order, or NAME=COLUMN for each")
         if self.image_size and (len(self.image_size) != 2 or min(self.image_size) < 1):
             raise ValueError(f"image_size: expected a width and a height, got {self.image_size}")
+
+    def _read_columns(self) -> dict[str, str] | tuple[str, ...] | None:
+        if not any("=" in column for column in self.columns):
+            return self.columns or None
+        pairs = (column.partition("=") for column in self.columns)
+        return {name.strip(): column.strip() for name, _, column in pairs}
 
     def read_arguments(self) -> "ReadArguments":
         """What the functions that read files take: the fields of `ReadOptions`."""
@@ -100,7 +109,7 @@ class InputFlags:
             "images": self.images,
             "sizes": self.sizes,
             "image_size": (self.image_size[0], self.image_size[1]) if self.image_size else None,
-            "columns": self.columns or None,
+            "columns": self._read_columns(),
             "box": self.box,
             "task": self.task,
             "duplicates": self.duplicates,

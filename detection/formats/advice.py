@@ -29,7 +29,7 @@ NOT_READ = {
     ".zip": "archives are not read; unpack it",
     ".tar": "archives are not read; unpack it",
 }
-MAX_ENTRIES = 64  # of a folder that are looked at
+MAX_ENTRIES = 32  # of a folder that are looked at
 
 
 def find_format(source: Input, what: str) -> str | None:
@@ -76,17 +76,17 @@ def _look_at_other_kind(source: Input, what: str) -> str:
 
 
 def _look_around(source: Input, what: str) -> str:
-    """The folder that a file is in, or the folders in a folder, if they are recognized."""
+    """The folder that a file is in, or what is in a folder, if it is recognized."""
     if source.is_file():
         name = _find(Input(source.path.parent), what)
         return "" if name is None else f"name its folder, which is {name}"
     names = {
         path.name: name
         for path in _entries(source.path)
-        if path.is_dir() and (name := _find(Input(path), what)) is not None
+        if (name := _find(Input(path), what)) is not None
     }
-    folders = ", ".join(f"{folder} ({name})" for folder, name in names.items())
-    return f"name one of the folders in it: {folders}" if names else ""
+    inner = ", ".join(f"{entry} ({name})" for entry, name in names.items())
+    return f"name what is in it: {inner}" if names else ""
 
 
 def _find(source: Input, what: str) -> str | None:

@@ -1,6 +1,6 @@
 """Rows of numbers to boxes: `class x y w h`, polygons, scores, in whatever order and units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ __all__ = [
     "note_unnamed_classes",
     "place_boxes",
     "place_detected_classes",
+    "place_detected_names",
     "select_columns",
     "validate_box_rows",
 ]
@@ -134,7 +135,7 @@ def place_boxes(numbers: Floats, kind: str) -> BoxRows:
     return BoxRows(*boxes, name != kind)
 
 
-def column_places(columns: Mapping[str, str] | tuple[str, ...]) -> dict[str, int]:
+def column_places(columns: tuple[str, ...]) -> dict[str, int]:
     """The places of "class", "score" and the box's numbers "0" .. "3" in a row.
 
     Args:
@@ -304,12 +305,30 @@ def place_detected_classes(
         raise InputError(f"{message}; {hint}", path)
     else:
         texts = list(names)
-    classes = (*catalog.classes, *sorted({*texts} - {*catalog.classes, ""}))
+    return place_detected_names(texts, catalog, path)
+
+
+def place_detected_names(
+    names: Sequence[str], catalog: Catalog, path: Path
+) -> tuple[Catalog, NDArray[np.int32]]:
+    """The catalog with the classes that detections name, and the place of each name in them.
+
+    Args:
+        names: The names; empty ones have the place -1.
+        catalog: The ground truth's classes.
+        path: The file or folder, for messages.
+
+    Raises:
+        InputError: If the ground truth numbers its classes and nothing names them.
+    """
+    if catalog.has_numbers and names and not all(map(is_number, filter(None, names))):
+        message = "these files name the classes, and the ground truth numbers them"
+        raise InputError(f"{message}; give the ground truth names, too", path)
+    classes = (*catalog.classes, *sorted({*names} - {*catalog.classes, ""}))
     place = {text: k for k, text in enumerate(classes)}
-    are_numbers = catalog.has_numbers and all(map(is_number, classes))
     if classes != catalog.classes:
-        catalog = replace(catalog, classes=classes, class_ids=(), has_numbers=are_numbers)
-    return catalog, np.array([place.get(text, -1) for text in texts], np.int32)
+        catalog = replace(catalog, classes=classes, class_ids=())
+    return catalog, np.array([place.get(text, -1) for text in names], np.int32)
 
 
 def note_unnamed_classes(names: Sequence[str], what: str, path: Path, hint: str = "") -> None:

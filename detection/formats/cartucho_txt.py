@@ -104,12 +104,13 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
         InputError: If a row is malformed; names the file and the line.
     """
     files = find_row_files(named.path)
-    places = column_places(options.columns or COLUMNS)
+    columns = options.columns if isinstance(options.columns, tuple) else COLUMNS
+    places = column_places(columns)
     if "score" not in places:
         raise InputError("--columns names no confidence", named.path)
     layout = RowLayout(name_column=places["class"])
     rows = read_row_files(files, options, named.path, layout)
-    count = len(options.columns or COLUMNS) - 1
+    count = len(columns) - 1
     table = select_columns(rows, files, [count], f"expected a class and {count} numbers")
     # The class is no number of the row.
     behind = {key: place - (place > places["class"]) for key, place in places.items()}

@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upmap.detection.boxes import scale_to_pixels
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import open_input
+from upmap.detection.tables import Detections, image_names
 from upmap.errors import InputError
 
-__all__ = ["IMAGE_ENDINGS", "find_image_files", "read_image_sizes", "strip_image_ending"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "find_image_files",
+    "read_image_sizes",
+    "scale_detections",
+    "strip_image_ending",
+]
 
 # Those that Ultralytics reads, lower case.
 IMAGE_ENDINGS = frozenset(
@@ -75,6 +84,19 @@ def read_image_sizes(
         return np.zeros((len(images), 2), np.int64)
     sizes = [(0, 0) if file is None else _read_header(file) for file in files]
     return np.array(sizes, np.int64).reshape(-1, 2)
+
+
+def scale_detections(table: Detections, options: ReadOptions) -> Detections:
+    """The table in px, if sizes of its images are known from the ground truth or `options`."""
+    catalog = table.catalog
+    is_asked = options.sizes or options.image_size or options.images
+    if table.pixels == "relative" and is_asked and not (len(catalog.sizes) and catalog.sizes.all()):
+        sizes = read_image_sizes(image_names(catalog), options)
+        if len(catalog.sizes):
+            sizes = np.where(catalog.sizes > 0, catalog.sizes, sizes)
+        scaled = scale_to_pixels(replace(table, catalog=replace(catalog, sizes=sizes)))
+        return replace(scaled, catalog=catalog)
+    return scale_to_pixels(table)
 
 
 def _look_up(images: Sequence[str], sizes: dict[str, tuple[int, int]]) -> NDArray[np.int64]:

@@ -26,8 +26,9 @@ class ReadOptions:
         images: A folder of images, for their sizes.
         sizes: A file with a line `name width height` for each image.
         image_size: Width and height of all images, px.
-        columns: What the columns of a row or table are called: their names in order, where the file
-            has none; or a mapping of what upmap calls a column to what the file does.
+        columns: What the columns of rows of text are, in order, such as ("class", "conf", "x", "y",
+            "w", "h"); or what those of a table are called, by their usual names, such as
+            {"image": "file", "xmin": "left_px"}.
         box: What four numbers of a box mean: "xyxy", "xywh" or "cxcywh", in px, or with
             "-normalized" behind in units of the image's sides; None for what the format says.
         task: What rows of more numbers than a box's are: "detect" (a box and other things),

@@ -114,6 +114,16 @@ GROUND_TRUTH_READERS = {
         recognizes=_later("cvat_xml", "is_ground_truth"),
         read=_later("cvat_xml", "read_ground_truth"),
     ),
+    "open-images": GroundTruthReader(
+        description="a CSV file of Open Images' boxes",
+        recognizes=_later("open_images_csv", "is_ground_truth"),
+        read=_later("open_images_csv", "read_ground_truth"),
+    ),
+    "table": GroundTruthReader(
+        description="CSV, TSV, JSON lines or Parquet with columns of images, classes and boxes",
+        recognizes=_later("flat_table", "is_ground_truth"),
+        read=_later("flat_table", "read_ground_truth"),
+    ),
     "voc": GroundTruthReader(
         description="a VOC devkit folder or a folder of XML",
         recognizes=voc_xml.is_ground_truth,
@@ -137,6 +147,12 @@ GROUND_TRUTH_READERS = {
         beginnings=b"[",
         recognizes=_later("createml_json", "is_ground_truth"),
         read=_later("createml_json", "read_ground_truth"),
+    ),
+    "vott": GroundTruthReader(
+        description="a JSON export of VoTT",
+        beginnings=b"{",
+        recognizes=_later("vott_json", "is_ground_truth"),
+        read=_later("vott_json", "read_ground_truth"),
     ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
@@ -173,6 +189,18 @@ DETECTION_READERS = {
         recognizes=_later("dota_txt", "is_detections"),
         read=_later("dota_txt", "read_detections"),
         has_class_ids=False,
+    ),
+    "open-images": DetectionReader(
+        description="a CSV file of ImageId and PredictionString",
+        recognizes=_later("open_images_csv", "is_detections"),
+        read=_later("open_images_csv", "read_detections"),
+        has_class_ids=False,
+    ),
+    "table": DetectionReader(
+        description="CSV, TSV, JSON lines or Parquet, likewise with scores",
+        recognizes=_later("flat_table", "is_detections"),
+        read=_later("flat_table", "read_detections"),
+        has_class_ids=True,
     ),
     "voc": DetectionReader(
         description="comp4_det_<set>_<class>.txt",

@@ -31,7 +31,7 @@ from upmap.detection.formats.box_rows import (
 )
 from upmap.detection.formats.checks import TOLERANCE, note
 from upmap.detection.formats.image_sets import select_images
-from upmap.detection.formats.image_sizes import read_image_sizes
+from upmap.detection.formats.image_sizes import read_image_sizes, scale_detections
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.row_files import (
     PEEKED_BYTES,
@@ -57,7 +57,6 @@ from upmap.detection.tables import (
     Detections,
     GroundTruth,
     TableT,
-    image_names,
     row_subset,
     with_images,
 )
@@ -172,7 +171,7 @@ def read_detections(named: Input, catalog: Catalog, options: ReadOptions) -> Det
     keep = drop_duplicates(fields.boxes, [rows.file, labels, fields.score], options, folder)
     image = np.where(keep, images, -1).astype(np.int32)
     table = make_detections(fields.boxes, image, label, fields.score, catalog)
-    return _in_pixels(table, options)
+    return scale_detections(table, options)
 
 
 def write_tables(
@@ -367,7 +366,7 @@ def _place_labels(
 def _detection_fields(
     rows: TextRows, files: RowFiles, folder: Path, options: ReadOptions
 ) -> _Fields:
-    if options.columns is not None:
+    if isinstance(options.columns, tuple):
         places = column_places(options.columns)
         if "score" not in places:
             raise InputError(f"--columns names no confidence; {NO_SCORE}", folder)
@@ -449,19 +448,6 @@ def _names_of_detections(
         message = f"the ground truth names no class {unknown[0]}: another list of classes? {hint}"
         raise InputError(message, folder)
     return names
-
-
-def _in_pixels(table: Detections, options: ReadOptions) -> Detections:
-    """The table in pixels, if sizes of its images are known from the ground truth or `options`."""
-    catalog = table.catalog
-    is_asked = options.sizes or options.image_size or options.images
-    if table.pixels == "relative" and is_asked and not (len(catalog.sizes) and catalog.sizes.all()):
-        sizes = read_image_sizes(image_names(catalog), options)
-        if len(catalog.sizes):
-            sizes = np.where(catalog.sizes > 0, catalog.sizes, sizes)
-        scaled = scale_to_pixels(replace(table, catalog=replace(catalog, sizes=sizes)))
-        return replace(scaled, catalog=catalog)
-    return scale_to_pixels(table)
 
 
 def _file_names(catalog: Catalog) -> list[str]:

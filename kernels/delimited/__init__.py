@@ -118,10 +118,9 @@ def _read_natively(
     if offset < 0:
         return _read_by_reference(source, header, kinds, threads)
     ordered = sorted(kinds, key=header.names.index) if header.kind == "csv" else list(kinds)
-    is_data = isinstance(source, bytes)
     outcome = native.read_columns(
-        b"" if is_data else os.fsencode(source),
-        source if is_data else None,
+        b"" if isinstance(source, bytes) else os.fsencode(source),
+        source if isinstance(source, bytes) else None,
         header.kind == "jsonl",
         header.separator,
         len(header.names),
@@ -180,8 +179,8 @@ def _fill_odd_rows(
                 return False
             rows.append(row)
             records.append(values)
-    for name, values in reference.make_columns(records, kinds).items():
-        columns[name] = _fill(columns[name], rows, values)
+    for name, filling in reference.make_columns(records, kinds).items():
+        columns[name] = _fill(columns[name], rows, filling)
     return True
 
 

@@ -36,7 +36,7 @@ def put(folder: Path, files: dict[str, str]) -> Path:
         (
             {"d/v/1.xml": "<annotation/>", "d/x/_annotations.coco.json": COCO, "d/n/x": ""},
             "d",
-            r"name one of the folders in it: v \(voc\), x \(coco\)$",
+            r"name what is in it: v \(voc\), x \(coco\)$",
         ),
         ({"d/readme.md": "x"}, "d", "expected cvat: .*; or voc: .*; or coco: "),
     ],
@@ -56,7 +56,7 @@ def test_ground_truth_in_the_place_of_detections_is_told_the_order(tmp_path: Pat
 
 def test_a_folder_that_cannot_be_looked_into_is_refused_like_any_other(tmp_path: Path) -> None:
     put(tmp_path, {"d/x/_annotations.coco.json": "{", "d/y/data.yaml": "names: [", "d/z": ""})
-    with pytest.raises(InputError, match="name one of the folders in it"):
+    with pytest.raises(InputError, match="name what is in it"):
         recognize_format(tmp_path / "d", "ground truth")
 
 
