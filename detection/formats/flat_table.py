@@ -220,7 +220,8 @@ def _catalog_of_classes(
     known = np.array(list(names), np.int64)
     _refuse(~np.isin(rows.class_key, known) & rows.has_box, "the class has no name", path)
     label = np.searchsorted(known, rows.class_key).clip(max=max(len(known) - 1, 0))
-    return replace(catalog, classes=tuple(names.values()), **changes), label.astype(np.int32)
+    changes |= {"classes": tuple(names.values()), "has_class_ids": True}
+    return replace(catalog, **changes), label.astype(np.int32)
 
 
 def _places_of_images(

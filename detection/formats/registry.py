@@ -261,6 +261,14 @@ WRITERS = {
         description="instances_<set>.json and detections_<set>.json",
         write=coco_json.write_tables,
     ),
+    "csv": Writer(
+        description="ground_truth_<set>.csv and detections_<set>.csv",
+        write=_later("table_writers", "write_csv"),
+    ),
+    "parquet": Writer(
+        description="ground_truth_<set>.parquet and detections_<set>.parquet",
+        write=_later("table_writers", "write_parquet"),
+    ),
     "yolo": Writer(
         description="data.yaml, images.txt, labels/*.txt and predictions/labels/*.txt",
         write=_later("yolo_txt", "write_tables"),

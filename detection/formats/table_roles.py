@@ -71,7 +71,8 @@ def find_roles(names: tuple[str, ...], renamed: ColumnNames | None) -> Roles | N
     """
     known = {name.lower().removeprefix(OBJECTS): name for name in reversed(names)}
     renames = renamed if isinstance(renamed, Mapping) else {}
-    for name, column in renames.items():
+    is_of_table = any(column in names for column in renames.values())  # else of the other input
+    for name, column in renames.items() if is_of_table else ():
         if column not in names:
             raise InputError(f"--columns: no column {column!r}; there are {', '.join(names)[:200]}")
         known[name.lower()] = column
