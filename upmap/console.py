@@ -55,6 +55,12 @@ class _Layout(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_terminal_width() - 2)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        # A name such as label-studio stays whole.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
 
 def _terminal_width() -> int:
     """Columns, as shutil.get_terminal_size finds them."""

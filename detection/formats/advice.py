@@ -29,6 +29,7 @@ NOT_READ = {
     ".zip": "archives are not read; unpack it",
     ".tar": "archives are not read; unpack it",
 }
+DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".xml", ".yaml")
 MAX_ENTRIES = 32  # of a folder that are looked at
 
 
@@ -83,7 +84,8 @@ def _look_around(source: Input, what: str) -> str:
     names = {
         path.name: name
         for path in _entries(source.path)
-        if (name := _find(Input(path), what)) is not None
+        if (path.is_dir() or path.suffix.lower() in DATA_ENDINGS)
+        and (name := _find(Input(path), what)) is not None
     }
     inner = ", ".join(f"{entry} ({name})" for entry, name in names.items())
     return f"name what is in it: {inner}" if names else ""

@@ -286,9 +286,11 @@ class Format:
 
     @property
     def description(self) -> str:
-        """What is read, in one line for --help."""
-        readers = (self.ground_truth, self.detections)
-        return "; ".join(reader.description for reader in readers if reader is not None)
+        """What is read, or else written, in one line for --help."""
+        readers = [reader for reader in (self.ground_truth, self.detections) if reader is not None]
+        if not readers and self.writer is not None:
+            return f"only written: {self.writer.description}"
+        return "; ".join(reader.description for reader in readers)
 
 
 FORMATS = {

@@ -97,7 +97,7 @@ def _columns_of_boxes(
     return {
         "image": [names[i] for i in image.tolist()],
         "class": [classes[k] for k in table.label.tolist()] + [None] * more,
-    } | {name: _with_nulls(box[:, i], more) for i, name in enumerate(("x", "y", "width", "height"))}
+    } | numbers
 
 
 def _image_names(catalog: Catalog) -> Sequence[Any]:

@@ -4,6 +4,7 @@ Source: VoTT 2's export "VoTT JSON". Corners are px, from 0. Its CSV export is a
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from upmap.detection.formats.box_lists import (
@@ -22,6 +23,7 @@ from upmap.errors import InputError
 __all__ = ["is_ground_truth", "read_ground_truth"]
 
 KEYS = (b'"assets"', b'"videoSettings"', b'"securityToken"')  # two of them are in the beginning
+BOXES = ("RECTANGLE", "SQUARE")  # types of regions
 
 
 def is_ground_truth(source: Input) -> bool:
@@ -48,20 +50,19 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
         size = entry.asset.size
         lists.sizes.append((size.width, size.height) if size else (0, 0))
         for j, region in enumerate(entry.regions):
-            _add_region(lists, i, region, f"assets.{key}.regions[{j}]", options, source)
+            where = f"assets.{key}.regions[{j}]"
+            if region.type in BOXES or options.task == "segment":
+                _add_region(lists, i, region, source.path, where)
+            else:
+                lists.left_out[region.type.lower()] += 1
     note_shapes(lists, source.path, "--task segment reads the hulls of polygons")
     return make_ground_truth(lists, source.path, [tag.name for tag in content.tags])
 
 
-def _add_region(
-    lists: BoxLists, image: int, region: Any, where: str, options: ReadOptions, source: Input
-) -> None:
-    if region.type not in ("RECTANGLE", "SQUARE") and options.task != "segment":
-        lists.left_out[region.type.lower()] += 1
-        return
+def _add_region(lists: BoxLists, image: int, region: Any, path: Path, where: str) -> None:
     box = region.boundingBox
     if box is None:
-        raise InputError("a region without a boundingBox", source.path, where)
+        raise InputError("a region without a boundingBox", path, where)
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     for tag in region.tags:
         lists.add_box(image, tag, corners, where)

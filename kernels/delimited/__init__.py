@@ -61,7 +61,7 @@ def read_header(source: Source | os.PathLike[str]) -> Header:
     try:
         return reference.read_header(_as_source(source))
     except FormatError as error:
-        raise _named(error, source) from None
+        raise _name_file(error, source) from None
 
 
 def read_columns(
@@ -97,14 +97,14 @@ def read_columns(
     try:
         return read(_as_source(source), header, kinds, validate_threads(threads))
     except FormatError as error:
-        raise _named(error, source) from None
+        raise _name_file(error, source) from None
 
 
 def _as_source(source: Source | os.PathLike[str]) -> Source:
     return source if isinstance(source, bytes) else os.fspath(source)
 
 
-def _named(error: FormatError, source: Source | os.PathLike[str]) -> FormatError:
+def _name_file(error: FormatError, source: Source | os.PathLike[str]) -> FormatError:
     path = "" if isinstance(source, bytes) else os.fspath(source)
     return FormatError(error.message, path, error.where)
 

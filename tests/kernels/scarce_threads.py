@@ -110,6 +110,17 @@ def run_voc_files(folder: Path) -> Any:
     )
 
 
+def run_delimited(folder: Path) -> Any:
+    from upmap.kernels.delimited import read_columns, read_header
+
+    lines = [f"img{i % 50},{i / 7},{i}\n" for i in range(200_000)]  # some pieces
+    (folder / "a.csv").write_text("image,x,y\n" + "".join(lines))
+    header = read_header(folder / "a.csv")
+    kinds: dict[str, Any] = {"image": "text", "x": "number", "y": "number"}
+    columns = read_columns(folder / "a.csv", header, kinds, threads=THREADS, impl="native")
+    return list(columns.values())
+
+
 def run_text_rows(folder: Path) -> Any:
     from upmap.kernels.text_rows import RowLayout, read_text_rows
 
@@ -151,6 +162,7 @@ def run_evaluate(folder: Path) -> Any:
 RUNS: dict[str, Callable[[Path], Any]] = {
     "accumulation": run_accumulation,
     "coco_json": run_coco_json,
+    "delimited": run_delimited,
     "evaluate": run_evaluate,
     "matching": run_matching,
     "resampling": run_resampling,
