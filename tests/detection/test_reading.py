@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from upmap.detection.formats import (
     open_sources,
     write,
 )
+from upmap.detection.formats.read_options import ReadArguments, ReadOptions
+from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Input, Source, open_input
 from upmap.kernels import coco_json, voc_files
 from upmap.metrics.evaluate import main as evaluate
@@ -261,3 +263,9 @@ def test_an_error_of_a_kernel_that_is_not_about_the_file_is_not_an_input_error(
         with pytest.raises(ValueError, match="threads") as caught:
             read_ground_truth(folder / truth, threads=-1)
         assert not isinstance(caught.value, InputError)
+
+
+def test_every_option_of_reading_is_a_keyword_argument() -> None:
+    names = [field.name for field in fields(ReadOptions)]
+    assert list(ReadArguments.__annotations__) == names
+    assert list(InputFlags().read_arguments()) == names
