@@ -30,7 +30,7 @@ from upmap.detection.formats import (
     open_sources,
     write,
 )
-from upmap.detection.formats.read_options import ReadArguments, ReadOptions
+from upmap.detection.formats.read_options import ReadArguments
 from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Input, Source, open_input
 from upmap.kernels import coco_json, voc_files
