@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -108,5 +109,11 @@ class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no ty
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resizes: images by antialiased bilinear interpolation, masks by nearest."""
-        return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)
+        """Resizes: images by antialiased bilinear interpolation, masks by the nearest pixel."""
+        if not isinstance(inpt, tv_tensors.Mask):
+            return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)
+        # Not torchvision's "nearest", which takes the pixel at the corner of an output pixel, not
+        # at its center, and so moves labels by half a pixel against their images.
+        labels = inpt.as_subclass(Tensor)[None, None]
+        resized = functional.interpolate(labels, size=params["size"], mode="nearest-exact")
+        return tv_tensors.wrap(resized[0, 0], like=inpt)

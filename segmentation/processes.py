@@ -13,7 +13,6 @@ __all__ = [
     "broadcast_buffers",
     "join_processes",
     "leave_processes",
-    "mean_over_processes",
     "rank",
     "sum_over_processes",
     "wait_for_processes",
@@ -56,11 +55,6 @@ def sum_over_processes(value: Tensor) -> Tensor:
         value = value.clone()
         distributed.all_reduce(value)
     return value
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of the tensors that all processes pass; `value` itself is not changed."""
-    return sum_over_processes(value) / world_size()
 
 
 def broadcast_buffers(modules: Iterable[nn.Module]) -> None:

@@ -42,7 +42,7 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
 }
 STATE_KEYS = (
     *("weights", "averaged", "optimizer", "scaler"),
-    *("epoch", "step", "skipped", "history", "random"),
+    *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
 
@@ -54,6 +54,7 @@ class _Progress:
     epoch: Annotated[int, Range(1, 1_000_000)]
     step: Annotated[int, Range(1, 2**53)]
     skipped: Annotated[int, Range(0, 2**53)]
+    skipped_in_a_row: Annotated[int, Range(0, 2**53)]
     history: list[dict[str, float]]
 
     def __post_init__(self) -> None:
@@ -62,6 +63,8 @@ class _Progress:
             raise ValueError(f"history has {len(self.history)} rows for epoch {self.epoch}")
         if self.skipped > self.step:
             raise ValueError(f"skipped is {self.skipped}, more than step, {self.step}")
+        if self.skipped_in_a_row > self.skipped:
+            raise ValueError(f"skipped_in_a_row is {self.skipped_in_a_row}, more than skipped")
         if any(tuple(row) != COLUMNS for row in self.history):
             raise ValueError(f"history: expected rows of {', '.join(COLUMNS)}")
 

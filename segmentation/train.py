@@ -7,12 +7,12 @@ each batch. A training that was killed goes on with `--resume`, on a CPU bit for
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from upmap.console import Parser, describe_command, run
@@ -21,7 +21,7 @@ from upmap.files import check_folder, make_folder
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.options import add_flags, parse_options
 from upmap.progress import track_progress
-from upmap.segmentation.batches import load_parts, scale_batch, shuffle_batches
+from upmap.segmentation.batches import load_parts, shuffle_batches
 from upmap.segmentation.checkpoint import (
     BEST,
     LAST,
@@ -40,14 +40,13 @@ from upmap.segmentation.history import (
     is_best_epoch,
     write_history,
 )
-from upmap.segmentation.losses import compute_loss
+from upmap.segmentation.losses import compute_value
 from upmap.segmentation.models import build_model
-from upmap.segmentation.optimization import autocast, learning_rate
+from upmap.segmentation.optimization import learning_rate
 from upmap.segmentation.processes import (
     broadcast_buffers,
     join_processes,
     leave_processes,
-    mean_over_processes,
     rank,
     sum_over_processes,
     wait_for_processes,
@@ -56,6 +55,7 @@ from upmap.segmentation.processes import (
 from upmap.segmentation.resuming import resume_state
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import TrainingState, collect_checkpoint, create_state
+from upmap.segmentation.training_step import take_step
 from upmap.text_tables import align_columns
 
 __all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train_model"]
@@ -138,7 +138,7 @@ def train_model(
 
     Raises:
         InputError: If the options, the data or a checkpoint cannot be used.
-        Diverged: If gradients are not finite in too many steps in a row.
+        Diverged: If the loss or gradients are not finite in too many steps in a row, or in all.
     """
     device = select_device(options.device)
     dataset, val = _open_splits(options, show_progress=show_progress)
@@ -162,6 +162,10 @@ def train_model(
             _save_epoch(state, options, dataset)
             if after_epoch is not None:
                 after_epoch(state.history[-1])
+    if state.skipped == state.step:
+        raise Diverged(
+            f"loss or gradient not finite in all {state.step} steps: nothing was learned"
+        )
     return _score_best_epoch(options, device, show_progress=show_progress)
 
 
@@ -216,83 +220,33 @@ def _train_epoch(
     *,
     show_progress: bool,
 ) -> float:
-    """Takes every step of an epoch; returns the mean loss of the steps that were not skipped."""
+    """Takes every step of an epoch; returns the loss over the pixels of all that it trained on."""
     forward.train()
     batches = shuffle_batches(len(dataset), options, state.epoch)
     steps = len(batches) * options.epochs
     parts = load_parts(dataset, batches, options, state.epoch)
-    losses: list[float] = []
-    skipped_in_a_row = 0
+    state.epoch_sums.clear()
     show = show_progress and rank() == 0
     for batch in track_progress(batches, f"epoch {state.epoch + 1}", total=len(batches), show=show):
         # The rate depends on the number of the step alone, so that resuming does not change it.
         rate = learning_rate(state.step, steps, options.optimization)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss = _train_step(state, forward, parts, options)
+        take_step(state, forward, parts, options)
         state.step += 1
-        if math.isfinite(loss):
-            losses.append(loss)
-            skipped_in_a_row = 0
-            continue
-        skipped_in_a_row += 1
-        if skipped_in_a_row > options.patience:
-            names = ", ".join(dataset.names[i] for i in batch)
-            raise Diverged(
-                f"loss or gradient not finite in {skipped_in_a_row} steps in a row, up to step "
-                f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {names}"
-            )
-    return sum(losses) / len(losses) if losses else math.nan
-
-
-def _train_step(
-    state: TrainingState,
-    forward: nn.Module,
-    parts: Iterator[tuple[Tensor, Tensor]],
-    options: TrainOptions,
-) -> float:
-    """Takes one step over all parts of a batch; returns its loss, or NaN if it was skipped."""
-    state.optimizer.zero_grad(set_to_none=True)
-    # All processes must agree on whether to skip, or their weights would diverge.
-    loss = mean_over_processes(_backward_parts(state, forward, parts, options))
-    # The limit is one on the true gradients, not on scaled ones.
-    state.scaler.unscale_(state.optimizer)
-    limit = options.optimization.clip or math.inf
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
-    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
-    if is_finite or state.scaler.is_enabled():
-        state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if not is_finite:
-        state.skipped += 1
+        if state.skipped_in_a_row > options.patience:
+            raise Diverged(_describe_divergence(state, [dataset.names[i] for i in batch]))
+    if not state.epoch_sums:
         return math.nan
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
-    return float(loss)
+    return float(compute_value(torch.stack(state.epoch_sums).sum(0), options.loss))
 
 
-def _backward_parts(
-    state: TrainingState,
-    forward: nn.Module,
-    parts: Iterator[tuple[Tensor, Tensor]],
-    options: TrainOptions,
-) -> Tensor:
-    """Adds the gradients of all parts of a batch; returns this process's loss, a scalar."""
-    device = next(state.model.parameters()).device
-    total = torch.zeros((), device=device)
-    for _ in range(options.accumulate):
-        images, labels = next(parts)
-        inputs, targets = scale_batch(images.to(device), labels.to(device), options)
-        # Where sizes differ, the loss interpolates: the model must not do so before it.
-        full_size = inputs.shape[2:] != targets.shape[1:]
-        with autocast(device, options.optimization.precision):
-            logits = forward(inputs, full_size=full_size)
-            # Divided, so that the gradients of all parts add up to those of the mean.
-            loss = compute_loss(logits, targets, options.loss) / options.accumulate
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total
+def _describe_divergence(state: TrainingState, names: Sequence[str]) -> str:
+    return (
+        f"loss or gradient not finite in {state.skipped_in_a_row} steps in a row, up to step "
+        f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {', '.join(names)}; "
+        "try a lower --optimization.learning-rate"
+    )
 
 
 def _evaluate(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -33,7 +33,11 @@ class TrainingState:
         epoch: The number of finished epochs.
         step: The number of steps taken, skipped ones included.
         skipped: The number of steps skipped for a loss or gradient that was not finite.
+        skipped_in_a_row: The number of those since the last step that was not, over epochs;
+            without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
+        epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
+            skipped; not in checkpoints, which are written between epochs.
     """
 
     model: nn.Module
@@ -43,7 +47,9 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     skipped: int = 0
+    skipped_in_a_row: int = 0
     history: list[Row] = field(default_factory=list)
+    epoch_sums: list[Tensor] = field(default_factory=list)
 
     @property
     def model_to_evaluate(self) -> nn.Module:
@@ -102,6 +108,7 @@ def collect_checkpoint(
         "epoch": state.epoch,
         "step": state.step,
         "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
         "history": copy.deepcopy(state.history),
         "random": torch.get_rng_state(),
     }

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from upmap.segmentation import train as program
+from upmap.segmentation import training_step
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.evaluation import evaluate_model
@@ -181,7 +182,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("place", "time"),
     [
-        ("_train_step", 6),
+        ("take_step", 6),
         ("_evaluate", 2),
         ("_save_epoch", 1),
         ("save_checkpoint", 1),
@@ -253,7 +254,9 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(program, "compute_loss", lambda logits, *_: logits.sum() * torch.inf)
+    monkeypatch.setattr(
+        training_step, "compute_sums", lambda logits, *_: logits.sum() * torch.ones(2) * torch.inf
+    )
     assert main(words(squares, tmp_path, "--patience", "2")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
@@ -264,13 +267,13 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
 def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untouched, calls = program.compute_loss, [0]
+    untouched, calls = training_step.compute_sums, [0]
 
     def once_infinite(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
         calls[0] += 1
         return untouched(logits, *arguments) * (torch.inf if calls[0] == 3 else 1.0)
 
-    monkeypatch.setattr(program, "compute_loss", once_infinite)
+    monkeypatch.setattr(training_step, "compute_sums", once_infinite)
     assert main(words(squares, tmp_path, "--optimization.precision", "fp16")) == 0
     assert [row["skipped"] for row in history(tmp_path)] == ["1", "1", "1"]
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
