@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_fields
+from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.seeds import derive_seed
 
 __all__ = ["AugmentationOptions", "Views", "build_transform"]
@@ -112,8 +112,6 @@ class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no ty
         """Resizes: images by antialiased bilinear interpolation, masks by the nearest pixel."""
         if not isinstance(inpt, tv_tensors.Mask):
             return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)
-        # Not torchvision's "nearest", which takes the pixel at the corner of an output pixel, not
-        # at its center, and so moves labels by half a pixel against their images.
-        labels = inpt.as_subclass(Tensor)[None, None]
-        resized = functional.interpolate(labels, size=params["size"], mode="nearest-exact")
-        return tv_tensors.wrap(resized[0, 0], like=inpt)
+        # torchvision's "nearest" would move labels by half a pixel against their images.
+        height, width = params["size"]
+        return tv_tensors.wrap(resize_labels(inpt.as_subclass(Tensor), (height, width)), like=inpt)
