@@ -180,13 +180,17 @@ def open_dataset(
 
 
 def validate_dataset(
-    dataset: SegmentationDataset, *, show_progress: bool = False
+    dataset: SegmentationDataset,
+    *,
+    show_progress: bool = False,
+    visit: Callable[[Tensor, Tensor], None] | None = None,
 ) -> NDArray[np.int64]:
     """Reads every image and label, and counts the pixels of each class.
 
     Args:
         dataset: The data set.
         show_progress: Whether to draw a progress bar on a terminal.
+        visit: Called with the image and the label of each item.
 
     Returns:
         int64 [K], the number of pixels of each class.
@@ -203,8 +207,10 @@ def validate_dataset(
         if dataset.images:  # Pillow, too: some versions of OpenCV accept truncated files
             path = dataset.images[item]
             decode_picture(read_bytes(path), path, dataset.max_pixels)
-        label = dataset[item][1].numpy()
-        counts += np.bincount(label.ravel(), minlength=len(counts))
+        image, label = dataset[item]
+        counts += np.bincount(label.numpy().ravel(), minlength=len(counts))
+        if visit is not None:
+            visit(image, label)
     class_counts = counts[: len(dataset.classes)]
     if not class_counts.any():
         raise InputError(f"no pixel of {dataset.split} has a class: all labels are void")

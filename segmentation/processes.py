@@ -5,12 +5,14 @@ torchrun starts them. A program that was started without it is a single process 
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 __all__ = [
     "broadcast_buffers",
+    "broadcast_value",
     "join_processes",
     "leave_processes",
     "rank",
@@ -18,6 +20,8 @@ __all__ = [
     "wait_for_processes",
     "world_size",
 ]
+
+T = TypeVar("T")
 
 
 def join_processes() -> None:
@@ -55,6 +59,14 @@ def sum_over_processes(value: Tensor) -> Tensor:
         value = value.clone()
         distributed.all_reduce(value)
     return value
+
+
+def broadcast_value(value: T) -> T:
+    """What process 0 passes, in every process."""
+    values = [value]
+    if world_size() > 1:
+        distributed.broadcast_object_list(values, 0)
+    return values[0]
 
 
 def broadcast_buffers(modules: Iterable[nn.Module]) -> None:

@@ -7,7 +7,7 @@ So a training goes on only if everything in the checkpoint is what this training
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import torch
@@ -26,14 +26,21 @@ from upmap.segmentation.checkpoint import (
 )
 from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import COLUMNS
+from upmap.segmentation.optimization import learning_rate
+from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import TrainingState, create_state
 
-__all__ = ["CHANGEABLE_OPTIONS", "resume_state"]
+__all__ = ["CHANGEABLE_OPTIONS", "refuse_change", "require_same_data", "resume_state"]
 
 # Options that may differ from those in the checkpoint: the result does not depend on them.
+# `epochs` may differ where the learning rate does not depend on it; the number of threads that
+# result from `threads` is compared by itself.
 CHANGEABLE_OPTIONS = frozenset(
-    ("out", "root", "resume", "workers", "device", "tensorboard", "threads", "max_pixels")
+    (
+        *("out", "root", "resume", "workers", "device", "tensorboard", "threads"),
+        *("max_pixels", "patience"),
+    )
 )
 MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
@@ -41,10 +48,13 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "sgd": ("momentum_buffer",),
 }
 STATE_KEYS = (
-    *("weights", "averaged", "optimizer", "scaler"),
+    *("data", "threads", "weights", "averaged", "optimizer", "scaler"),
     *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
+
+_Threads = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+_Epochs = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +119,34 @@ def resume_state(
     for key in STATE_KEYS:
         if key not in checkpoint:
             raise InputError("missing", path, key)
-    _validate_progress(checkpoint, options, path, steps=len(dataset) // options.batch_size)
+    _validate_threads(checkpoint, device, path)
+    surveys = parse_value(checkpoint["data"], dict[str, Survey], path, "data")
+    steps = len(dataset) // options.batch_size
+    before = surveys.get(options.train)
+    if before is not None and before.images != len(dataset):
+        refuse_change(f"data.{options.train}.images", before.images, len(dataset), path)
+    _validate_progress(checkpoint, options, path, steps=steps)
+    _validate_epochs(checkpoint, options, path, steps=steps)
     state = create_state(options, device)
     _restore_state(state, checkpoint, path, MOMENTS[options.optimization.optimizer])
+    state.surveys = surveys
     return state
+
+
+def require_same_data(before: Mapping[str, Survey], now: Mapping[str, Survey], path: Path) -> None:
+    """Requires the images and labels that a training began with.
+
+    Args:
+        before: What the splits contained, by name; from the checkpoint.
+        now: What they contain.
+        path: The checkpoint, for errors.
+
+    Raises:
+        InputError: Names what differs.
+    """
+    values = [msgspec.to_builtins(surveys) for surveys in (before, now)]
+    if values[0] != values[1]:
+        refuse_change("data", *values, path)
 
 
 def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
@@ -122,20 +156,41 @@ def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path
     before = parse_value(checkpoint["options"], dict[str, Any], path, "options")
     now = msgspec.to_builtins(options)
     for key in now:
-        if key not in CHANGEABLE_OPTIONS and before.get(key) != now[key]:
-            name, *values = _first_difference(key, before.get(key), now[key])
-            stored, current = map(describe_value, values)
-            raise InputError(f"was trained with {name} = {stored}, not {current}", path)
+        if key not in (*CHANGEABLE_OPTIONS, "epochs") and before.get(key) != now[key]:
+            refuse_change(key, before.get(key), now[key], path)
+
+
+def refuse_change(key: str, before: Any, now: Any, path: Path, remedy: str = "") -> NoReturn:
+    """Refuses to go on, as what a result depends on has changed.
+
+    Args:
+        key: The name of the value that differs.
+        before: The value of the training, plain types.
+        now: The value that it would go on with.
+        path: The checkpoint.
+        remedy: What to do, instead of the usual.
+
+    Raises:
+        InputError: Names the first key, nested ones with dots and indices, and its two values.
+    """
+    name, *values = _first_difference(key, before, now)
+    stored, current = map(describe_value, values)
+    remedy = remedy or "resume with what it was trained with, or name a new --out"
+    raise InputError(f"was trained with {name} = {stored}, not {current}; {remedy}", path)
 
 
 def _first_difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    """The name of the first option that differs, and its two values."""
+    """The name of the first value that differs, and the two values."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in now | before:
-            if name not in now:
-                return f"{key}.{name}", before[name], None
-            if before.get(name) != now[name]:
-                return _first_difference(f"{key}.{name}", before.get(name), now[name])
+            if before.get(name) != now.get(name):
+                return _first_difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        if len(before) != len(now):
+            return f"len({key})", len(before), len(now)
+        for i, (first, second) in enumerate(zip(before, now, strict=True)):
+            if first != second:
+                return _first_difference(f"{key}[{i}]", first, second)
     return key, before, now
 
 
@@ -149,7 +204,32 @@ def _validate_classes(
         ("palette", palette, dataset.palette.tolist()),
     ):
         if stored != expected:
-            raise InputError("not those of the data set", path, key)
+            refuse_change(key, stored, expected, path)
+
+
+def _validate_threads(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    """Requires the number of threads on a CPU, where sums are rounded in another order."""
+    before = parse_value(checkpoint["threads"], _Threads, path, "threads")
+    if device.type == "cpu" and before != (now := torch.get_num_threads()):
+        refuse_change("threads", before, now, path, f"add --threads {before}")
+
+
+def _validate_epochs(
+    checkpoint: Mapping[str, Any], options: TrainOptions, path: Path, *, steps: int
+) -> None:
+    """Requires another number of epochs to leave the rates of the steps taken as they were."""
+    before = parse_value(checkpoint["options"]["epochs"], _Epochs, path, "options.epochs")
+    if before == options.epochs:
+        return
+    taken, schedule = checkpoint["step"], options.optimization
+    counts = (before * steps, options.epochs * steps)
+    rates = [[learning_rate(i, count, schedule) for i in range(taken)] for count in counts]
+    if rates[0] != rates[1]:
+        remedy = (
+            f"the rates of {schedule.schedule} depend on it: only with --optimization.schedule "
+            "constant and --optimization.warmup 0 can a training be lengthened"
+        )
+        refuse_change("epochs", before, options.epochs, path, remedy)
 
 
 def _validate_progress(

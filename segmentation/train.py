@@ -7,7 +7,8 @@ each batch. A training that was killed goes on with `--resume`, on a CPU bit for
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from upmap.console import Parser, describe_command, run
-from upmap.errors import InputError
+from upmap.errors import InputError, InputWarning
 from upmap.files import check_folder, make_folder
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.options import add_flags, parse_options
@@ -30,7 +31,7 @@ from upmap.segmentation.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
+from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.history import (
@@ -42,9 +43,10 @@ from upmap.segmentation.history import (
 )
 from upmap.segmentation.losses import compute_value
 from upmap.segmentation.models import build_model
-from upmap.segmentation.optimization import learning_rate
+from upmap.segmentation.optimization import learning_rate, resolve_precision
 from upmap.segmentation.processes import (
     broadcast_buffers,
+    broadcast_value,
     join_processes,
     leave_processes,
     rank,
@@ -52,7 +54,13 @@ from upmap.segmentation.processes import (
     wait_for_processes,
     world_size,
 )
-from upmap.segmentation.resuming import resume_state
+from upmap.segmentation.resuming import require_same_data, resume_state
+from upmap.segmentation.survey import Survey, format_surveys, survey_dataset, validate_surveys
+from upmap.segmentation.training_checks import (
+    refuse_unused_options,
+    validate_class_count,
+    validate_training,
+)
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import TrainingState, collect_checkpoint, create_state
 from upmap.segmentation.training_step import take_step
@@ -114,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _program(options: TrainOptions) -> int:
     """Trains, and prints the scores of the best epoch; returns 0."""
     limit_threads(options.threads)
+    refuse_unused_options(options)
     check_folder(Path(options.out))
     join_processes()
     result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
@@ -141,13 +150,14 @@ def train_model(
         Diverged: If the loss or gradients are not finite in too many steps in a row, or in all.
     """
     device = select_device(options.device)
-    dataset, val = _open_splits(options, show_progress=show_progress)
-    options = replace(options, model=replace(options.model, classes=len(dataset.classes)))
-    _validate_sizes(options, dataset)
+    splits = _open_splits(options)
+    dataset, val = splits[options.train], splits[options.val]
+    options = _complete_options(options, dataset, device)
     state = resume_state(options, device, dataset) if options.resume else None
     if state is None:
-        _validate_new(Path(options.out))
+        _validate_new(options)
         state = create_state(options, device)
+    _survey_splits(state, splits, options, show_progress=show_progress)
     forward = _wrap_model(state.model, options)
     # A resumed training continues after the last finished epoch.
     for _ in range(state.epoch, options.epochs):
@@ -169,40 +179,67 @@ def train_model(
     return _score_best_epoch(options, device, show_progress=show_progress)
 
 
-def _open_splits(
-    options: TrainOptions, *, show_progress: bool
-) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Opens the training and validation splits; validates every split, the test split too."""
+def _open_splits(options: TrainOptions) -> dict[str, SegmentationDataset]:
+    """Opens every split, the test split too: reads lists, but no images."""
     names = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
-    splits = {
+    return {
         name: open_dataset(options.dataset, options.root, name, max_pixels=options.max_pixels)
         for name in names
     }
+
+
+def _complete_options(
+    options: TrainOptions, dataset: SegmentationDataset, device: torch.device
+) -> TrainOptions:
+    """The options with what data and device determine; refuses those that cannot work."""
+    validate_class_count(options, dataset)
+    precision = resolve_precision(options.optimization.precision, device)
+    options = replace(
+        options,
+        model=replace(options.model, classes=len(dataset.classes)),
+        optimization=replace(options.optimization, precision=precision),
+    )
+    validate_training(options, dataset)
+    return options
+
+
+def _validate_new(options: TrainOptions) -> None:
+    """Refuses to overwrite another training; warns where there is none to resume."""
+    path = Path(options.out) / LAST
+    if path.exists():
+        raise InputError("exists already: --resume, or name a new --out", path)
+    if options.resume:
+        message = f"{path}: no such file, so that the training starts anew"
+        warnings.warn(InputWarning(message, kind="nothing-to-resume"), stacklevel=2)
+
+
+def _survey_splits(
+    state: TrainingState,
+    splits: Mapping[str, SegmentationDataset],
+    options: TrainOptions,
+    *,
+    show_progress: bool,
+) -> None:
+    """Reads every image and label; requires those that a resumed training began with."""
+    surveys: dict[str, Survey] = {}
     if rank() == 0:
         # By process 0 alone: all processes read the same files.
-        for dataset in splits.values():
-            validate_dataset(dataset, show_progress=show_progress)
-    return splits[options.train], splits[options.val]
-
-
-def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None:
-    """Requires a weight for each class, and batches that can be divided among processes."""
-    weights, classes = options.loss.class_weights, len(dataset.classes)
-    if weights and len(weights) != classes:
-        raise InputError(f"--loss.class-weights: {len(weights)} for {classes} classes")
-    if len(dataset) < options.batch_size:
-        raise InputError(f"--batch-size {options.batch_size}: there are only {len(dataset)} images")
-    if options.batch_size % (world_size() * options.accumulate):
-        raise InputError(
-            f"--batch-size {options.batch_size} is no multiple of {world_size()} processes x "
-            f"{options.accumulate} parts"
+        for name, dataset in splits.items():
+            surveys[name] = survey_dataset(dataset, show_progress=show_progress)
+        classes = splits[options.train].classes
+        if show_progress:
+            print(format_surveys(surveys, classes), file=sys.stderr)
+        validate_surveys(
+            surveys,
+            classes,
+            train=options.train,
+            val=options.val,
+            class_weights=options.loss.class_weights,
         )
-
-
-def _validate_new(folder: Path) -> None:
-    """Refuses to overwrite another training."""
-    if (folder / LAST).exists():
-        raise InputError("exists already: --resume, or name a new --out", folder / LAST)
+    surveys = broadcast_value(surveys)
+    if state.epoch:
+        require_same_data(state.surveys, surveys, Path(options.out) / LAST)
+    state.surveys = surveys
 
 
 def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:

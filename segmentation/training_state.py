@@ -16,6 +16,7 @@ from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
+from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 
 __all__ = ["TrainingState", "collect_checkpoint", "create_state"]
@@ -36,6 +37,7 @@ class TrainingState:
         skipped_in_a_row: The number of those since the last step that was not, over epochs;
             without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
+        surveys: What the splits contain, by name.
         epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
             skipped; not in checkpoints, which are written between epochs.
     """
@@ -49,6 +51,7 @@ class TrainingState:
     skipped: int = 0
     skipped_in_a_row: int = 0
     history: list[Row] = field(default_factory=list)
+    surveys: dict[str, Survey] = field(default_factory=dict)
     epoch_sums: list[Tensor] = field(default_factory=list)
 
     @property
@@ -87,7 +90,10 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
 def collect_checkpoint(
     state: TrainingState, options: TrainOptions, dataset: SegmentationDataset
 ) -> dict[str, Any]:
-    """What a checkpoint holds: the state, torch's random state, the options and the classes.
+    """What a checkpoint holds: the state, and all else that the result depends on.
+
+    That is torch's random state, the options, the classes, what the splits contain, and the number
+    of threads, with which sums on a CPU are rounded in another order.
 
     Args:
         state: The state after an epoch.
@@ -100,6 +106,8 @@ def collect_checkpoint(
         "options": msgspec.to_builtins(options),
         "classes": list(dataset.classes),
         "palette": dataset.palette.tolist(),
+        "data": msgspec.to_builtins(state.surveys),
+        "threads": torch.get_num_threads(),
         "model": state.model_to_evaluate.state_dict(),
         "weights": state.model.state_dict(),
         "averaged": None if state.averaged is None else state.averaged.state_dict(),
