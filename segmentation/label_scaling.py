@@ -52,10 +52,10 @@ def _pair(candidates: list[Tensor]) -> list[Tensor]:
 def _vote(corners: Tensor) -> Tensor:
     """The most frequent of four labels, [4, ..., h, w]."""
     a, b, c, d = corners.sort(dim=0).values
-    most = torch.where(a == b, a, torch.where(b == c, b, c))
+    winner = torch.where(a == b, a, torch.where(b == c, b, c))
     # Two against two: one or the other like the fields of a chessboard, so that neither of two
     # classes grows, and neither moves.
     height, width = corners.shape[-2:]
     y, x = (torch.arange(side, device=corners.device) for side in (height, width))
     is_first = (y[:, None] + x) % 2 == 0
-    return torch.where((a == b) & (c == d), torch.where(is_first, a, d), most)
+    return torch.where((a == b) & (c == d), torch.where(is_first, a, d), winner)

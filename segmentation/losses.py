@@ -151,7 +151,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     >>> float(cross_entropy(torch.zeros(1, 4, 2, 2), labels, LossOptions()))
     1.3862943649291992
     """
-    return _weighted_mean(_entropy_sums(logits, labels, options), options)
+    return _divide_by_weights(_entropy_sums(logits, labels, options), options)
 
 
 def _entropy_sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
@@ -185,7 +185,7 @@ def _entropy_label_sums(labels: Tensor, dtype: torch.dtype, options: LossOptions
     return torch.stack([torch.zeros_like(weights), weights])
 
 
-def _weighted_mean(sums: Tensor, options: LossOptions) -> Tensor:
+def _divide_by_weights(sums: Tensor, options: LossOptions) -> Tensor:
     """The first sum divided by the second, the sum of weights; 0 if that is 0."""
     total, weights = sums.unbind()
     # If all pixels are ignored torch's mean is NaN. `where` does not wait for the GPU, `if` would.
@@ -273,11 +273,13 @@ def _entropy_and_dice_sums(logits: Tensor, labels: Tensor, options: LossOptions)
 
 
 def _entropy_and_dice_value(sums: Tensor, options: LossOptions) -> Tensor:
-    return _weighted_mean(sums[:2], options) + options.dice_weight * _dice_value(sums[2:], options)
+    return _divide_by_weights(sums[:2], options) + options.dice_weight * _dice_value(
+        sums[2:], options
+    )
 
 
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(_entropy_sums, _weighted_mean, _entropy_label_sums),
+    "cross_entropy": Loss(_entropy_sums, _divide_by_weights, _entropy_label_sums),
     "dice": Loss(_dice_sums, _dice_value),
     "cross_entropy+dice": Loss(_entropy_and_dice_sums, _entropy_and_dice_value),
 }

@@ -120,11 +120,11 @@ def resume_state(
         if key not in checkpoint:
             raise InputError("missing", path, key)
     _validate_threads(checkpoint, device, path)
-    surveys = parse_value(checkpoint["data"], dict[str, Survey], path, "data")
-    steps = len(dataset) // options.batch_size
-    before = surveys.get(options.train)
-    if before is not None and before.images != len(dataset):
-        refuse_change(f"data.{options.train}.images", before.images, len(dataset), path)
+    surveys = _parse_surveys(checkpoint, options, path)
+    before, images = surveys[options.train].images, len(dataset)
+    if before != images:  # sooner than after all have been read
+        refuse_change(f"data.{options.train}.images", before, images, path)
+    steps = images // options.batch_size
     _validate_progress(checkpoint, options, path, steps=steps)
     _validate_epochs(checkpoint, options, path, steps=steps)
     state = create_state(options, device)
@@ -144,9 +144,8 @@ def require_same_data(before: Mapping[str, Survey], now: Mapping[str, Survey], p
     Raises:
         InputError: Names what differs.
     """
-    values = [msgspec.to_builtins(surveys) for surveys in (before, now)]
-    if values[0] != values[1]:
-        refuse_change("data", *values, path)
+    if before != now:
+        refuse_change("data", msgspec.to_builtins(before), msgspec.to_builtins(now), path)
 
 
 def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
@@ -160,7 +159,7 @@ def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path
             refuse_change(key, before.get(key), now[key], path)
 
 
-def refuse_change(key: str, before: Any, now: Any, path: Path, remedy: str = "") -> NoReturn:
+def refuse_change(key: str, before: Any, now: Any, path: Path, *, remedy: str = "") -> NoReturn:
     """Refuses to go on, as what a result depends on has changed.
 
     Args:
@@ -207,18 +206,28 @@ def _validate_classes(
             refuse_change(key, stored, expected, path)
 
 
+def _parse_surveys(
+    checkpoint: Mapping[str, Any], options: TrainOptions, path: Path
+) -> dict[str, Survey]:
+    surveys = parse_value(checkpoint["data"], dict[str, Survey], path, "data")
+    for split in filter(None, (options.train, options.val, options.test)):
+        if split not in surveys:
+            raise InputError("missing", path, f"data.{split}")
+    return surveys
+
+
 def _validate_threads(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
     """Requires the number of threads on a CPU, where sums are rounded in another order."""
     before = parse_value(checkpoint["threads"], _Threads, path, "threads")
     if device.type == "cpu" and before != (now := torch.get_num_threads()):
-        refuse_change("threads", before, now, path, f"add --threads {before}")
+        refuse_change("threads", before, now, path, remedy=f"add --threads {before}")
 
 
 def _validate_epochs(
     checkpoint: Mapping[str, Any], options: TrainOptions, path: Path, *, steps: int
 ) -> None:
     """Requires another number of epochs to leave the rates of the steps taken as they were."""
-    before = parse_value(checkpoint["options"]["epochs"], _Epochs, path, "options.epochs")
+    before = parse_value(checkpoint["options"].get("epochs"), _Epochs, path, "options.epochs")
     if before == options.epochs:
         return
     taken, schedule = checkpoint["step"], options.optimization
@@ -229,7 +238,7 @@ def _validate_epochs(
             f"the rates of {schedule.schedule} depend on it: only with --optimization.schedule "
             "constant and --optimization.warmup 0 can a training be lengthened"
         )
-        refuse_change("epochs", before, options.epochs, path, remedy)
+        refuse_change("epochs", before, options.epochs, path, remedy=remedy)
 
 
 def _validate_progress(

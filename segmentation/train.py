@@ -124,6 +124,9 @@ def _program(options: TrainOptions) -> int:
     limit_threads(options.threads)
     refuse_unused_options(options)
     check_folder(Path(options.out))
+    if options.resume and not (last := Path(options.out) / LAST).exists():
+        message = f"{last}: no such file: the training starts from its beginning"
+        warnings.warn(InputWarning(message, kind="nothing-to-resume"), stacklevel=2)
     join_processes()
     result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
     if rank() == 0:
@@ -204,13 +207,10 @@ def _complete_options(
 
 
 def _validate_new(options: TrainOptions) -> None:
-    """Refuses to overwrite another training; warns where there is none to resume."""
+    """Refuses to overwrite another training."""
     path = Path(options.out) / LAST
     if path.exists():
         raise InputError("exists already: --resume, or name a new --out", path)
-    if options.resume:
-        message = f"{path}: no such file, so that the training starts anew"
-        warnings.warn(InputWarning(message, kind="nothing-to-resume"), stacklevel=2)
 
 
 def _survey_splits(

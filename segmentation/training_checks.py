@@ -71,13 +71,13 @@ def refuse_unused_options(options: TrainOptions) -> None:
     Raises:
         InputError: Names the flag, and why it has no effect.
     """
-    for name in _list_unused(options):
+    for name in _find_unused(options):
         row = next(row for row in UNUSED if row.name == name)
         flag = f"--{name.replace('_', '-')}"
         raise InputError(f"{flag} has no effect: {row.reason}; leave it out")
 
 
-def _list_unused(options: TrainOptions) -> Iterator[str]:
+def _find_unused(options: TrainOptions) -> Iterator[str]:
     defaults = TrainOptions()
     for row in UNUSED:
         value = attrgetter(row.name)

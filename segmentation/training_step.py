@@ -63,7 +63,7 @@ def take_step(
     scale = state.scaler.get_scale()
     state.scaler.update()
     if not is_finite:
-        _count_skipped(state, loss, scale)
+        _count_skip(state, loss, scale)
         return math.nan
     state.skipped_in_a_row = 0
     # In float64: an epoch may have more pixels than float32 can count.
@@ -73,7 +73,7 @@ def take_step(
     return loss
 
 
-def _count_skipped(state: TrainingState, loss: float, scale: float) -> None:
+def _count_skip(state: TrainingState, loss: float, scale: float) -> None:
     """Counts a skipped step, but not in a row while a smaller scale may still help."""
     state.skipped += 1
     # Scaling begins high and is halved by each overflow of a gradient: that is no divergence. A

@@ -336,7 +336,11 @@ def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
     [
         (OptimizationOptions, {"optimizer": "lion"}, "optimizer must be one of adamw, adam, sgd"),
         (OptimizationOptions, {"schedule": "step"}, "schedule must be one of poly"),
-        (OptimizationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
+        (
+            OptimizationOptions,
+            {"precision": "fp8"},
+            "precision must be one of auto, fp32, bf16, fp16",
+        ),
         (
             OptimizationOptions,
             {"learning_rate": -1.0},
