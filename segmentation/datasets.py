@@ -32,6 +32,14 @@ from upmap.errors import InputError
 from upmap.files import is_file, list_folder, read_bytes, read_text, require_path
 from upmap.metrics.semantic import IGNORED
 from upmap.progress import track_progress
+from upmap.segmentation.data_notes import DataNotes
+from upmap.segmentation.image_values import (
+    find_bits,
+    orient_pixels,
+    read_orientation,
+    refuse_lossy,
+    scale_to_bytes,
+)
 
 __all__ = [
     "DATASETS",
@@ -51,6 +59,7 @@ MAX_PIXELS = 89_478_485  # of an image by default; 256 MB of RGB, where Pillow w
 LARGEST_IMAGE = 2**30  # pixels; the most that OpenCV decodes
 DESCRIPTION = "classes.json"
 UNKNOWN = 254  # stands for ids that are neither a class nor void
+BIT_DEPTH = 24  # place of a PNG file's bits per sample; specification: after width and height
 GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor by which Pillow scales it
 SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # seed, number of scenes
 VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
@@ -102,6 +111,7 @@ class SegmentationDataset(Dataset[Pair]):
         names: The names of the items: file names without folder and suffix.
         read_item: Maps an item to its image, uint8 [H, W, 3], RGB, and its label, uint8 [H, W].
         images: The files of the images; empty if images are drawn.
+        labels: The files of the labels; empty if there is none for each image.
         size: Height and width, px, of a crop of the center, void beyond the image; None for the
             whole image.
         max_pixels: Files with more pixels are refused.
@@ -113,6 +123,7 @@ class SegmentationDataset(Dataset[Pair]):
     names: tuple[str, ...]
     read_item: Callable[[int], tuple[Pixels, Pixels]]
     images: tuple[Path, ...] = ()
+    labels: tuple[Path, ...] = ()
     size: tuple[int, int] | None = None
     max_pixels: int = MAX_PIXELS
 
@@ -196,25 +207,41 @@ def validate_dataset(
         int64 [K], the number of pixels of each class.
 
     Raises:
-        InputError: If a file is missing or broken, an image and its label differ in size, a label
-            is no class, or no pixel has a class; names the first such file.
+        InputError: If a file is missing, broken or not opaque, an image and its label differ in
+            size, a label is no class, palettes of labels contradict each other, or no pixel has a
+            class; names the first such file.
     """
     counts = np.zeros(256, np.int64)
+    notes = DataNotes(dataset.classes, dataset.palette)
     items = range(len(dataset))
     for item in track_progress(
         items, f"checking {dataset.split}", total=len(dataset), show=show_progress
     ):
-        if dataset.images:  # Pillow, too: some versions of OpenCV accept truncated files
-            path = dataset.images[item]
-            decode_picture(read_bytes(path), path, dataset.max_pixels)
+        if dataset.images:
+            _note_image(notes, dataset.images[item], dataset.max_pixels)
+        if dataset.labels:
+            path = dataset.labels[item]
+            notes.add_label(decode_picture(read_bytes(path), path, dataset.max_pixels), path)
         image, label = dataset[item]
         counts += np.bincount(label.numpy().ravel(), minlength=len(counts))
         if visit is not None:
             visit(image, label)
+    notes.warn(dataset.split)
     class_counts = counts[: len(dataset.classes)]
     if not class_counts.any():
         raise InputError(f"no pixel of {dataset.split} has a class: all labels are void")
     return class_counts
+
+
+def _note_image(notes: DataNotes, path: Path, max_pixels: int) -> None:
+    data = read_bytes(path)
+    # Pillow, too: some versions of OpenCV accept truncated files.
+    picture = decode_picture(data, path, max_pixels)
+    refuse_lossy(picture, path)
+    bits = None
+    if picture.format == "PNG" and data[BIT_DEPTH] == 16:
+        bits = find_bits(_decode_raw(data, path))
+    notes.add_image(picture, bits, path)
 
 
 def _crop_center(pixels: Pixels, size: tuple[int, int], *, fill: int) -> Pixels:
@@ -291,6 +318,7 @@ def _open_files(
         names=names,
         read_item=partial(_read_item, images, labels, description, max_pixels),
         images=images,
+        labels=labels,
         max_pixels=max_pixels,
     )
 
@@ -379,6 +407,8 @@ def _read_item(
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
+        if image.shape[1::-1] == ids.shape:
+            message += _describe_turn(images[item], max_pixels)
         raise InputError(message, labels[item])
     label = _label_table(description)[ids]
     if (unknown := label == UNKNOWN).any():
@@ -390,26 +420,54 @@ def _read_item(
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, rotated as its EXIF data says.
+    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+
+    Values of 16 bits are scaled by the bits that they use, see `scale_to_bytes`.
 
     Args:
         path: The file.
         max_pixels: An image with more pixels is refused; at most LARGEST_IMAGE.
 
     Raises:
-        InputError: If it cannot be read, is of another format, or is too large.
+        InputError: If it cannot be read, is of another format, too large, or not opaque.
     """
+    data = read_bytes(path)
+    picture = _read_header(data, path, max_pixels)  # OpenCV would decode other formats, too
+    try:
+        refuse_lossy(picture, path)
+    except InputError:
+        raise
+    except Exception as error:  # a broken file; decoders raise almost anything
+        raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
+    pixels = scale_to_bytes(_decode_raw(data, path))
+    return np.asarray(orient_pixels(pixels, read_orientation(picture)), np.uint8)
+
+
+def _decode_raw(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The pixels of an image as they are stored, uint8 or uint16 [H, W, 3], RGB."""
     import cv2
 
-    data = read_bytes(path)
-    _read_header(data, path, max_pixels)  # OpenCV would decode other formats, too
+    # The orientation is applied later, by one rule for all formats and versions of OpenCV.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         decoded = None
     if decoded is None:
         raise InputError("cannot be decoded as an image", path)
-    return np.asarray(decoded, np.uint8)[:, :, ::-1]
+    rgb: NDArray[np.uint8] | NDArray[np.uint16] = decoded[:, :, ::-1]
+    return rgb
+
+
+def _describe_turn(path: Path, max_pixels: int) -> str:
+    """Says that an image is turned by its EXIF data, if it is: then its label may not be."""
+    orientation = read_orientation(decode_picture(read_bytes(path), path, max_pixels))
+    if orientation == 1:
+        return "; turn one of them"
+    return (
+        f" once it is turned by {orientation=} of its EXIF data; draw labels on the turned image, "
+        "or save the image without that, as by `exiftool -Orientation= FILE`"
+    )
 
 
 def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -425,9 +483,11 @@ def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         kind = "16-bit" if picture.mode.startswith("I") else picture.mode
         message = f"expected class ids (a palette or 8-bit gray), got {kind} pixels"
         raise InputError(message, path)
-    ids = np.asarray(picture).astype(np.uint8)
-    bits = data[24]  # PNG specification: in the header, after width and height
-    return ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids
+    if getattr(picture, "n_frames", 1) > 1:
+        raise InputError("several frames; save the one with the class ids alone", path)
+    ids = orient_pixels(np.asarray(picture).astype(np.uint8), read_orientation(picture))
+    bits = data[BIT_DEPTH]
+    return np.asarray(ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids, np.uint8)
 
 
 def decode_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

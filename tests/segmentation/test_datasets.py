@@ -249,8 +249,10 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     assert open_dataset("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
 
 
-@pytest.mark.parametrize("pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, PHOTO[:, :, 0]])])
-def test_gray_images_and_those_with_alpha_become_rgb(
+@pytest.mark.parametrize(
+    "pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])]
+)
+def test_gray_images_and_those_with_full_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
     dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encode(pixels)}), "train")
