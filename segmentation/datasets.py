@@ -7,8 +7,9 @@ Labels are PNG files of class ids, as in the VOC2012 development kit. Its colors
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from glob import escape
 from io import BytesIO
@@ -382,18 +383,39 @@ def _find_files(
 ) -> tuple[Path, ...]:
     """The file of each name, with any of `suffixes`."""
     files: defaultdict[str, list[Path]] = defaultdict(list)
+    unread: dict[str, Path] = {}
     for path in list_folder(folder):
         if path.suffix.lower() in suffixes:
             files[path.stem].append(path)
+        else:
+            unread[path.stem] = path
     for name in names:
         if not files[name]:
             others = "".join(f", nor {suffix}" for suffix in suffixes[1:])
+            reason = _explain_missing(name, files, unread, suffixes)
             path = folder / f"{name}{suffixes[0]}"
-            raise InputError(f"no such file{others}, but it is listed", path)
+            raise InputError(f"no such file{others}, but it is listed{reason}", path)
         if len(files[name]) > 1:
             both = " and ".join(path.name for path in files[name][:2])
             raise InputError(f"{both} have the same name; keep one", folder)
     return tuple(files[name][0] for name in names)
+
+
+def _explain_missing(
+    name: str,
+    files: Mapping[str, list[Path]],
+    unread: Mapping[str, Path],
+    suffixes: tuple[str, ...],
+) -> str:
+    """Why there is no file of a listed name, if that can be seen: the end of a message."""
+    stem, ending = PurePath(name).stem, PurePath(name).suffix
+    if ending.lower() in IMAGES and (files.get(stem) or stem in unread):
+        return f": lists have names without endings, {stem} instead of {name}"
+    if name in unread:
+        readable = " or ".join(suffixes)
+        return f"; there is {unread[name].name}, which is not read: convert it to {readable}"
+    near = get_close_matches(name, [stem for stem, paths in files.items() if paths], n=1)
+    return f"; there is {files[near[0]][0].name}" if near else ""
 
 
 def _read_item(

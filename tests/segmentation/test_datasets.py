@@ -341,6 +341,22 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         r"images/a\.jpg: no such file, nor \.jpeg, nor \.png, but it is listed$",
     ),
     "a missing label": ({A_LABEL: None}, r"labels/a\.png: no such file, but it is listed$"),
+    "a list with endings": (
+        {"train.txt": b"a.png\nb.jpg\n"},
+        r"images/a\.png\.jpg: .* listed: lists have names without endings, a instead of a\.png$",
+    ),
+    "an image of another format": (
+        {A_IMAGE: None, "images/a.tif": b"II*"},
+        r"images/a\.jpg: .*; there is a\.tif, which is not read: convert it to \.jpg or .*$",
+    ),
+    "a label of another format": (
+        {A_LABEL: None, "labels/a.bmp": b"BM"},
+        r"labels/a\.png: .*; there is a\.bmp, which is not read: convert it to \.png$",
+    ),
+    "a misspelt name": (
+        {"train.txt": b"photo_01\n", "images/photo_1.png": encode(PHOTO)},
+        r"images/photo_01\.jpg: .* listed; there is photo_1\.png$",
+    ),
     "two images of one name": (
         {"images/a.jpg": FILES["images/b.jpg"]},
         r"images: a\.jpg and a\.png have the same name; keep one$",
