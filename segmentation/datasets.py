@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -471,6 +471,7 @@ def _decode_raw(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint1
 
     # The orientation is applied later, by one rule for all formats and versions of OpenCV.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded: Any  # OpenCV's type has all of numpy's numbers
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
