@@ -23,10 +23,15 @@ Color = tuple[int, ...]
 class DataNotes:
     """Collects notes on the files of a split."""
 
-    def __init__(self, classes: tuple[str, ...], palette: Pixels) -> None:
-        """Takes the names of the K classes, and their colors, uint8 [K, 3]."""
+    def __init__(self, classes: tuple[str, ...], palette: Pixels | None) -> None:
+        """Takes the names of the K classes.
+
+        Args:
+            classes: The names.
+            palette: uint8 [K, 3], the colors that come with the data set; None without.
+        """
         self.classes = classes
-        self.colors = [tuple(color) for color in palette.tolist()]
+        self.colors = [] if palette is None else [tuple(color) for color in palette.tolist()]
         self.bits: defaultdict[int, list[str]] = defaultdict(list)
         self.turned: list[str] = []
         self.first_colors: dict[int, tuple[Color, Path]] = {}
@@ -65,8 +70,10 @@ class DataNotes:
                 self._add_color(index, tuple(colors[index].tolist()), path)
 
     def _add_color(self, index: int, color: Color, path: Path) -> None:
+        if color == (index, index, index):  # a ramp of grays, which shows ids and not classes
+            return
         name = f"id {index} ({self.classes[index]}) is shown in {_hex(color)}"
-        if color != self.colors[index] and self.colors.count(color) == 1:
+        if self.colors and color != self.colors[index] and color in self.colors:
             other = self.classes[self.colors.index(color)]
             message = f"{name}, the color of {other} in palette_rgb of classes.json"
             raise InputError(f"{message}: one of the two is wrong", path)
@@ -92,6 +99,19 @@ class DataNotes:
             message = f"{split}: turned as their EXIF data say: {abbreviate_list(self.turned, 2)}"
             remedy = "their labels are taken as drawn on what viewers show"
             _warn(f"{message}; {remedy}", "turned-by-exif", self.turned)
+        self._warn_of_colors(split)
+
+    def _warn_of_colors(self, split: str) -> None:
+        """Issues a warning if labels have other colors than the data set says."""
+        other = [
+            f"id {index} ({self.classes[index]}) in {_hex(color)} instead of "
+            f"{_hex(self.colors[index])}"
+            for index, (color, _) in sorted(self.first_colors.items())
+            if self.colors and color != self.colors[index]
+        ]
+        if other:
+            message = f"{split}: labels show {abbreviate_list(other, 2)} of classes.json"
+            _warn(f"{message}; their ids count, not their colors", "other-colors", other)
 
 
 def _hex(color: Color) -> str:

@@ -59,6 +59,7 @@ IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
 MAX_PIXELS = 89_478_485  # of an image by default; 256 MB of RGB, where Pillow warns
 LARGEST_IMAGE = 2**30  # pixels; the most that OpenCV decodes
 DESCRIPTION = "classes.json"
+BLANKS = "rename files so that their names have no blanks"
 UNKNOWN = 254  # stands for ids that are neither a class nor void
 BIT_DEPTH = 24  # place of a PNG file's bits per sample; specification: after width and height
 GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor by which Pillow scales it
@@ -213,7 +214,8 @@ def validate_dataset(
             class; names the first such file.
     """
     counts = np.zeros(256, np.int64)
-    notes = DataNotes(dataset.classes, dataset.palette)
+    is_default = np.array_equal(dataset.palette, _default_palette(len(dataset.classes)))
+    notes = DataNotes(dataset.classes, None if is_default else dataset.palette)
     items = range(len(dataset))
     for item in track_progress(
         items, f"checking {dataset.split}", total=len(dataset), show=show_progress
@@ -222,7 +224,7 @@ def validate_dataset(
             _note_image(notes, dataset.images[item], dataset.max_pixels)
         if dataset.labels:
             path = dataset.labels[item]
-            notes.add_label(decode_picture(read_bytes(path), path, dataset.max_pixels), path)
+            notes.add_label(_decode_whole(read_bytes(path), path, dataset.max_pixels), path)
         image, label = dataset[item]
         counts += np.bincount(label.numpy().ravel(), minlength=len(counts))
         if visit is not None:
@@ -238,7 +240,6 @@ def _note_image(notes: DataNotes, path: Path, max_pixels: int) -> None:
     data = read_bytes(path)
     # Pillow, too: some versions of OpenCV accept truncated files.
     picture = decode_picture(data, path, max_pixels)
-    refuse_lossy(picture, path)
     bits = None
     if picture.format == "PNG" and data[BIT_DEPTH] == 16:
         bits = find_bits(_decode_raw(data, path))
@@ -360,7 +361,13 @@ def _read_list(layout: _Layout, folder: Path, split: str) -> list[str]:
         candidates = sorted(folder.glob(layout.lists.format(split="*")))
         splits = [file.stem for file in candidates if _is_list(layout, folder, file)]
         raise _split_error(split, splits, folder)
-    return read_image_list(path)
+    try:
+        return read_image_list(path)
+    except InputError as error:
+        lines = read_text(path).splitlines()
+        if all(len(line.split()) < 2 for line in lines) or "duplicate" not in str(error):
+            raise
+        raise InputError(f"{error}; only the first word of a line is read: {BLANKS}") from None
 
 
 def _is_list(layout: _Layout, folder: Path, path: Path) -> bool:
@@ -411,6 +418,8 @@ def _explain_missing(
     stem, ending = PurePath(name).stem, PurePath(name).suffix
     if ending.lower() in IMAGES and (files.get(stem) or stem in unread):
         return f": lists have names without endings, {stem} instead of {name}"
+    if with_blank := [stem for stem in (*files, *unread) if stem.startswith(f"{name} ")]:
+        return f"; there is {with_blank[0]!r}: {BLANKS}"
     if name in unread:
         readable = " or ".join(suffixes)
         return f"; there is {unread[name].name}, which is not read: convert it to {readable}"
@@ -499,7 +508,7 @@ def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     Not by OpenCV, which converts the indices of a palette to colors.
     """
     data = read_bytes(path)
-    picture = decode_picture(data, path, max_pixels)
+    picture = _decode_whole(data, path, max_pixels)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
@@ -514,7 +523,7 @@ def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def decode_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes the bytes of a PNG or JPEG file with Pillow, to the last of them.
+    """Decodes the bytes of an image, PNG or JPEG, with Pillow, to the last of them.
 
     Args:
         data: The bytes of the file.
@@ -522,8 +531,16 @@ def decode_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Ima
         max_pixels: A picture with more pixels is refused before it is decoded.
 
     Raises:
-        InputError: If it is broken, truncated, of another format, or too large; names `path`.
+        InputError: If it is broken, truncated, of another format, too large, not opaque, or has
+            several frames; names `path`.
     """
+    picture = _decode_whole(data, path, max_pixels)
+    refuse_lossy(picture, path)
+    return picture
+
+
+def _decode_whole(data: bytes, path: Path, max_pixels: int) -> Image.Image:
+    """The picture in a file, which may be a label's: transparency says nothing of class ids."""
     try:
         _read_header(data, path, max_pixels).verify()  # checksums, to the end of the file
         picture = _read_header(data, path, max_pixels)

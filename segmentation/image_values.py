@@ -90,7 +90,7 @@ def refuse_lossy(picture: Image.Image, path: Path) -> None:
         message = f"{count} pages or frames, of which one would be used"
         raise InputError(f"{message}; save each as a file of its own", path)
     if _is_transparent(picture):
-        message = "pixels that are not opaque (alpha), whose colors are hidden in what people see"
+        message = "transparent pixels (alpha below 255), whose colors nobody sees"
         remedy = "put it on a background, as by `magick IN -background black -alpha remove OUT`"
         raise InputError(f"{message}; {remedy}", path)
 

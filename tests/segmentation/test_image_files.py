@@ -77,7 +77,7 @@ def test_hidden_colors_of_transparent_pixels_are_refused_with_a_way_out(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(transparent_images()[kind])
-    with pytest.raises(InputError, match=r"a\.png: pixels that are not opaque .*background"):
+    with pytest.raises(InputError, match=r"a\.png: transparent pixels .alpha.*background"):
         read_image(path)
 
 
@@ -171,10 +171,36 @@ def test_palettes_that_were_chosen_file_by_file_are_refused(tmp_path: Path) -> N
         validate_dataset(open_dataset("folder", tmp_path, "train"))
 
 
-def test_palettes_that_agree_or_are_of_other_colors_than_the_classes_are_read(
-    tmp_path: Path,
-) -> None:
-    files = {name: colored(IDS, COLORS) for name in (A_LABEL, "labels/b.png")}
-    mine = [[9, 9, 9], [8, 8, 8], [7, 7, 7]]
-    put(tmp_path, {**files}, palette_rgb=mine)
-    assert validate_dataset(open_dataset("folder", tmp_path, "train")).sum() == 2 * IDS.size
+def test_palettes_of_the_colors_of_the_classes_or_of_none_are_read(tmp_path: Path) -> None:
+    ramp = [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    permuted = [[2, 2, 2], [0, 0, 0], [9, 9, 9]]
+    for colors, description in (
+        (COLORS, {"palette_rgb": COLORS}),
+        (COLORS, {}),
+        (ramp, {"palette_rgb": permuted}),
+    ):
+        files: dict[str, bytes | None] = {
+            name: colored(IDS, colors) for name in (A_LABEL, "labels/b.png")
+        }
+        put(tmp_path, files, **description)
+        assert validate_dataset(open_dataset("folder", tmp_path, "train")).sum() == 2 * IDS.size
+
+
+def test_palettes_of_other_colors_than_the_classes_are_said(tmp_path: Path) -> None:
+    put(tmp_path, {}, palette_rgb=[[9, 9, 9], [0, 255, 0], [7, 7, 7]])
+    message = r"id 0 .sky. in #ff0000 instead of #090909, id 2 .tree. .*ids count, not their colors"
+    with pytest.warns(InputWarning, match=message):
+        validate_dataset(open_dataset("folder", tmp_path, "train"))
+
+
+def test_a_transparent_background_of_a_label_is_no_matter(tmp_path: Path) -> None:
+    put(tmp_path, {A_LABEL: colored(IDS, COLORS, transparency=0)})
+    label = open_dataset("folder", tmp_path, "train")[0][1]
+    assert np.array_equal(label.numpy(), IDS)
+
+
+@pytest.mark.parametrize("names", ["my photo\n", "my photo\nmy other photo\n"])
+def test_names_with_blanks_are_explained(names: str, tmp_path: Path) -> None:
+    put(tmp_path, {"train.txt": names.encode(), "images/my photo.png": encode(PHOTO)})
+    with pytest.raises(InputError, match="rename files so that their names have no blanks"):
+        open_dataset("folder", tmp_path, "train")
