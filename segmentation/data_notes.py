@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from upmap.errors import InputError, InputWarning, abbreviate_list
-from upmap.segmentation.image_values import read_orientation
 
 __all__ = ["DataNotes"]
 
@@ -36,17 +35,19 @@ class DataNotes:
         self.turned: list[str] = []
         self.first_colors: dict[int, tuple[Color, Path]] = {}
 
-    def add_image(self, picture: Image.Image, bits: int | None, path: Path) -> None:
+    def add_image(
+        self, picture: Image.Image, orientation: int, bits: int | None, path: Path
+    ) -> None:
         """Notes an image.
 
         Args:
             picture: The picture, as Pillow opens it.
+            orientation: See `upmap.segmentation.image_values.read_orientation`.
             bits: The bits that its values use, if they are scaled to 8; None otherwise.
             path: The file.
         """
         if bits is not None:
             self.bits[bits].append(path.name)
-        orientation = read_orientation(picture)
         # A quarter turn shows in the size, which must be that of the label.
         if orientation > 1 and (orientation < 5 or picture.width == picture.height):
             self.turned.append(path.name)

@@ -243,7 +243,7 @@ def _note_image(notes: DataNotes, path: Path, max_pixels: int) -> None:
     bits = None
     if picture.format == "PNG" and data[BIT_DEPTH] == 16:
         bits = find_bits(_decode_raw(data, path))
-    notes.add_image(picture, bits, path)
+    notes.add_image(picture, read_orientation(picture, data), bits, path)
 
 
 def _crop_center(pixels: Pixels, size: tuple[int, int], *, fill: int) -> Pixels:
@@ -471,7 +471,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     except Exception as error:  # a broken file; decoders raise almost anything
         raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     pixels = scale_to_bytes(_decode_raw(data, path))
-    return np.asarray(orient_pixels(pixels, read_orientation(picture)), np.uint8)
+    return np.asarray(orient_pixels(pixels, read_orientation(picture, data)), np.uint8)
 
 
 def _decode_raw(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -493,7 +493,8 @@ def _decode_raw(data: bytes, path: Path) -> NDArray[np.uint8] | NDArray[np.uint1
 
 def _describe_turn(path: Path, max_pixels: int) -> str:
     """Says that an image is turned by its EXIF data, if it is: then its label may not be."""
-    orientation = read_orientation(decode_picture(read_bytes(path), path, max_pixels))
+    data = read_bytes(path)
+    orientation = read_orientation(decode_picture(data, path, max_pixels), data)
     if orientation == 1:
         return "; turn one of them"
     return (
@@ -517,7 +518,7 @@ def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise InputError(message, path)
     if getattr(picture, "n_frames", 1) > 1:
         raise InputError("several frames; save the one with the class ids alone", path)
-    ids = orient_pixels(np.asarray(picture).astype(np.uint8), read_orientation(picture))
+    ids = orient_pixels(np.asarray(picture).astype(np.uint8), read_orientation(picture, data))
     bits = data[BIT_DEPTH]
     return np.asarray(ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids, np.uint8)
 

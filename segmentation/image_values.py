@@ -15,6 +15,7 @@ from upmap.errors import InputError
 __all__ = ["find_bits", "orient_pixels", "read_orientation", "refuse_lossy", "scale_to_bytes"]
 
 ORIENTATION = 0x0112  # EXIF 2.32, table 4; 1 to 8
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where PNG files have it
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras, microscopes and X-ray detectors
 OPAQUE = 255
 
@@ -48,8 +49,16 @@ def scale_to_bytes(pixels: AnyPixels) -> NDArray[np.uint8]:
     return scaled
 
 
-def read_orientation(picture: Image.Image) -> int:
-    """The orientation in the EXIF data of a picture, 1 to 8; 1, upright, where there is none."""
+def read_orientation(picture: Image.Image, data: bytes) -> int:
+    """The orientation in the EXIF data of a picture, 1 to 8; 1, upright, where there is none.
+
+    Args:
+        picture: The picture, as Pillow opens it.
+        data: The bytes of its file.
+    """
+    # Pillow would decode a whole PNG file to see whether EXIF data follow its pixels.
+    if picture.format == "PNG" and not any(mark in data for mark in PNG_EXIF):
+        return 1
     try:
         orientation = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # malformed EXIF data raise almost anything, and viewers ignore them
