@@ -4,6 +4,7 @@ A checkpoint may come from anyone, and a wrong value in it would show as a wrong
 So a training goes on only if everything in the checkpoint is what this training would have written.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from upmap.errors import InputError
+from upmap.errors import InputError, InputWarning
 from upmap.options import Range, describe_value, validate_fields
 from upmap.segmentation.checkpoint import (
     LAST,
@@ -29,7 +30,11 @@ from upmap.segmentation.history import COLUMNS
 from upmap.segmentation.optimization import learning_rate
 from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
-from upmap.segmentation.training_state import TrainingState, create_state
+from upmap.segmentation.training_state import (
+    TrainingState,
+    create_state,
+    describe_environment,
+)
 
 __all__ = ["CHANGEABLE_OPTIONS", "refuse_change", "require_same_data", "resume_state"]
 
@@ -48,10 +53,19 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "sgd": ("momentum_buffer",),
 }
 STATE_KEYS = (
-    *("data", "threads", "weights", "averaged", "optimizer", "scaler"),
+    *("data", "threads", "environment", "weights", "averaged", "optimizer", "scaler"),
     *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
+
+
+@dataclass(frozen=True, slots=True)
+class _Environment:
+    """See `describe_environment`."""
+
+    torch: str
+    device: str
+
 
 _Threads = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 _Epochs = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -120,6 +134,7 @@ def resume_state(
         if key not in checkpoint:
             raise InputError("missing", path, key)
     _validate_threads(checkpoint, device, path)
+    _compare_environment(checkpoint, device, path)
     surveys = _parse_surveys(checkpoint, options, path)
     before, images = surveys[options.train].images, len(dataset)
     if before != images:  # sooner than after all have been read
@@ -221,6 +236,17 @@ def _validate_threads(checkpoint: Mapping[str, Any], device: torch.device, path:
     before = parse_value(checkpoint["threads"], _Threads, path, "threads")
     if device.type == "cpu" and before != (now := torch.get_num_threads()):
         refuse_change("threads", before, now, path, remedy=f"add --threads {before}")
+
+
+def _compare_environment(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    """Warns of another version of torch or kind of device: results will differ a little."""
+    before = parse_value(checkpoint["environment"], _Environment, path, "environment")
+    for key, now in describe_environment(device).items():
+        if getattr(before, key) != now:
+            message = f"was trained with {key} {describe_value(getattr(before, key))}, not {now!r}"
+            ending = "the result will not be bit for bit that of an uninterrupted training"
+            note = InputWarning(f"{path}: {message}: {ending}", kind="other-environment")
+            warnings.warn(note, stacklevel=3)
 
 
 def _validate_epochs(

@@ -139,6 +139,7 @@ def train_model(
     options: TrainOptions,
     *,
     after_epoch: Callable[[Row], None] | None = None,
+    surveys: Mapping[str, Survey] | None = None,
     show_progress: bool = False,
 ) -> TrainingResult:
     """Trains, writes checkpoints and the history, and scores the best epoch.
@@ -146,6 +147,8 @@ def train_model(
     Args:
         options: The options.
         after_epoch: Called with each row of the history, after its checkpoint is written.
+        surveys: What the splits contain, by name, where `survey_dataset` has read them already, as
+            for several trainings on the same data; None reads them.
         show_progress: Whether to draw progress bars on a terminal.
 
     Raises:
@@ -160,7 +163,11 @@ def train_model(
     if state is None:
         _validate_new(options)
         state = create_state(options, device)
-    _survey_splits(state, splits, options, show_progress=show_progress)
+    if surveys is None:
+        surveys = _survey_splits(splits, options, show_progress=show_progress)
+    if state.epoch:
+        require_same_data(state.surveys, surveys, Path(options.out) / LAST)
+    state.surveys = dict(surveys)
     forward = _wrap_model(state.model, options)
     # A resumed training continues after the last finished epoch.
     for _ in range(state.epoch, options.epochs):
@@ -214,13 +221,12 @@ def _validate_new(options: TrainOptions) -> None:
 
 
 def _survey_splits(
-    state: TrainingState,
     splits: Mapping[str, SegmentationDataset],
     options: TrainOptions,
     *,
     show_progress: bool,
-) -> None:
-    """Reads every image and label; requires those that a resumed training began with."""
+) -> dict[str, Survey]:
+    """Reads every image and label; warns of classes that cannot be learned."""
     surveys: dict[str, Survey] = {}
     if rank() == 0:
         # By process 0 alone: all processes read the same files.
@@ -236,10 +242,7 @@ def _survey_splits(
             val=options.val,
             class_weights=options.loss.class_weights,
         )
-    surveys = broadcast_value(surveys)
-    if state.epoch:
-        require_same_data(state.surveys, surveys, Path(options.out) / LAST)
-    state.surveys = surveys
+    return broadcast_value(surveys)
 
 
 def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:

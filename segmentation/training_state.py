@@ -19,7 +19,7 @@ from upmap.segmentation.optimization import build_optimizer, grad_scaler
 from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["TrainingState", "collect_checkpoint", "create_state"]
+__all__ = ["TrainingState", "collect_checkpoint", "create_state", "describe_environment"]
 
 
 @dataclass(slots=True)
@@ -87,13 +87,18 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
     return TrainingState(model, averaged, build_optimizer(model, options.optimization), scaler)
 
 
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """What results depend on in their last bits, and nobody can always keep."""
+    return {"torch": str(torch.__version__), "device": device.type}
+
+
 def collect_checkpoint(
     state: TrainingState, options: TrainOptions, dataset: SegmentationDataset
 ) -> dict[str, Any]:
     """What a checkpoint holds: the state, and all else that the result depends on.
 
-    That is torch's random state, the options, the classes, what the splits contain, and the number
-    of threads, with which sums on a CPU are rounded in another order.
+    That is torch's random state, the options, the classes, what the splits contain, the number of
+    threads, with which sums on a CPU are rounded in another order, and the environment.
 
     Args:
         state: The state after an epoch.
@@ -108,6 +113,7 @@ def collect_checkpoint(
         "palette": dataset.palette.tolist(),
         "data": msgspec.to_builtins(state.surveys),
         "threads": torch.get_num_threads(),
+        "environment": describe_environment(next(state.model.parameters()).device),
         "model": state.model_to_evaluate.state_dict(),
         "weights": state.model.state_dict(),
         "averaged": None if state.averaged is None else state.averaged.state_dict(),

@@ -16,8 +16,10 @@ from upmap.errors import InputError, InputWarning
 from upmap.segmentation import train as program
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.checkpoint import load_checkpoint
+from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.models import ModelOptions
 from upmap.segmentation.optimization import OptimizationOptions, resolve_precision
+from upmap.segmentation.survey import survey_dataset
 from upmap.segmentation.train import main, train_model
 from upmap.segmentation.training_checks import UNUSED
 from upmap.segmentation.training_options import TrainOptions
@@ -283,6 +285,34 @@ def test_another_number_of_threads_is_refused_with_the_flag_to_add(tmp_path: Pat
             train_model(replace(options, resume=True))
     finally:
         torch.set_num_threads(threads)
+
+
+def test_another_version_of_torch_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make_options(make_folder(tmp_path / "data"), tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "1.0")
+        train_an_epoch(options)
+    with pytest.warns(
+        InputWarning, match=r"last\.pt: was trained with torch '1\.0', not '.*bit for"
+    ):
+        train_model(replace(options, resume=True))
+
+
+def test_data_that_was_surveyed_already_is_not_read_for_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make_options(make_folder(tmp_path / "data"), tmp_path / "out")
+    splits = ("train", "val", "test")
+    surveys = {name: survey_dataset(open_dataset("folder", options.root, name)) for name in splits}
+    train_an_epoch(options)
+    monkeypatch.setattr(program, "survey_dataset", None)
+    train_model(replace(options, resume=True), surveys=surveys)
+    draw_pixel(tmp_path / "data" / "images" / "a.png", 77)
+    surveys["train"] = survey_dataset(open_dataset("folder", options.root, "train"))
+    with pytest.raises(InputError, match=r"data\.train\.content"):
+        train_model(replace(options, resume=True), surveys=surveys)
 
 
 @pytest.mark.parametrize(
