@@ -177,7 +177,7 @@ def _sum_weights(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Te
     weights = _class_weights(labels, dtype, options)
     if weights is None:
         return counts.sum().to(dtype)  # counted in int64
-    return (weights[labels.long().where(counts, 0)] * counts).sum()
+    return (weights[labels.int().where(counts, 0)] * counts).sum()
 
 
 def _entropy_label_sums(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Tensor:

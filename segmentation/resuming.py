@@ -28,6 +28,7 @@ from upmap.segmentation.checkpoint import (
 from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import COLUMNS
 from upmap.segmentation.optimization import learning_rate
+from upmap.segmentation.processes import world_size
 from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import (
@@ -53,7 +54,7 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "sgd": ("momentum_buffer",),
 }
 STATE_KEYS = (
-    *("data", "threads", "environment", "weights", "averaged", "optimizer", "scaler"),
+    *("data", "threads", "processes", "environment", "weights", "averaged", "optimizer", "scaler"),
     *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
@@ -64,10 +65,12 @@ class _Environment:
     """See `describe_environment`."""
 
     torch: str
+    torchvision: str
     device: str
+    instructions: str
 
 
-_Threads = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 _Epochs = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -133,7 +136,7 @@ def resume_state(
     for key in STATE_KEYS:
         if key not in checkpoint:
             raise InputError("missing", path, key)
-    _validate_threads(checkpoint, device, path)
+    _validate_counts(checkpoint, device, path)
     _compare_environment(checkpoint, device, path)
     surveys = _parse_surveys(checkpoint, options, path)
     before, images = surveys[options.train].images, len(dataset)
@@ -231,11 +234,15 @@ def _parse_surveys(
     return surveys
 
 
-def _validate_threads(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
-    """Requires the number of threads on a CPU, where sums are rounded in another order."""
-    before = parse_value(checkpoint["threads"], _Threads, path, "threads")
-    if device.type == "cpu" and before != (now := torch.get_num_threads()):
-        refuse_change("threads", before, now, path, remedy=f"add --threads {before}")
+def _validate_counts(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    """Requires the numbers of processes and, on a CPU, of threads that a result depends on."""
+    processes = parse_value(checkpoint["processes"], _Count, path, "processes")
+    if processes != world_size():
+        remedy = f"start it by torchrun --nproc-per-node {processes}, or name a new --out"
+        refuse_change("processes", processes, world_size(), path, remedy=remedy)
+    threads = parse_value(checkpoint["threads"], _Count, path, "threads")
+    if device.type == "cpu" and threads != (now := torch.get_num_threads()):
+        refuse_change("threads", threads, now, path, remedy=f"add --threads {threads}")
 
 
 def _compare_environment(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:

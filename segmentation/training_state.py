@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -16,6 +17,7 @@ from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
+from upmap.segmentation.processes import world_size
 from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 
@@ -89,7 +91,12 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
 
 def describe_environment(device: torch.device) -> dict[str, str]:
     """What results depend on in their last bits, and nobody can always keep."""
-    return {"torch": str(torch.__version__), "device": device.type}
+    return {
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device": device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def collect_checkpoint(
@@ -98,7 +105,8 @@ def collect_checkpoint(
     """What a checkpoint holds: the state, and all else that the result depends on.
 
     That is torch's random state, the options, the classes, what the splits contain, the number of
-    threads, with which sums on a CPU are rounded in another order, and the environment.
+    threads, with which sums on a CPU are rounded in another order, that of processes, among which
+    batch normalization divides a batch, and the environment.
 
     Args:
         state: The state after an epoch.
@@ -113,6 +121,7 @@ def collect_checkpoint(
         "palette": dataset.palette.tolist(),
         "data": msgspec.to_builtins(state.surveys),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "environment": describe_environment(next(state.model.parameters()).device),
         "model": state.model_to_evaluate.state_dict(),
         "weights": state.model.state_dict(),

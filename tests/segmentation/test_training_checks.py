@@ -14,6 +14,7 @@ from PIL import Image
 
 from upmap.errors import InputError, InputWarning
 from upmap.segmentation import train as program
+from upmap.segmentation import training_state
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.datasets import open_dataset
@@ -285,6 +286,17 @@ def test_another_number_of_threads_is_refused_with_the_flag_to_add(tmp_path: Pat
             train_model(replace(options, resume=True))
     finally:
         torch.set_num_threads(threads)
+
+
+def test_another_number_of_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make_options(make_folder(tmp_path / "data"), tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "world_size", lambda: 2)
+        train_an_epoch(options)
+    with pytest.raises(InputError, match=r"processes = 2, not 1; start it by torchrun .* 2, or"):
+        train_model(replace(options, resume=True))
 
 
 def test_another_version_of_torch_is_warned_about(
