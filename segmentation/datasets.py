@@ -446,7 +446,13 @@ def _read_item(
         count, void = len(description.classes), description.ignore_index_in_files
         or_void = f" or void ({void})" if void is not None else ", and there is no void"
         message = f"label {ids[unknown].min()} is not one of {count} classes (0 .. {count - 1})"
-        raise InputError(message + or_void, labels[item])
+        remedy = "convert the labels to class ids"
+        if ids[unknown].max() == ids[unknown].min() == 255 and void is None:
+            remedy = (
+                "if 255 is void, name it as ignore_index_in_files in classes.json; in masks of 0 "
+                "and 255, convert 255 to 1"
+            )
+        raise InputError(f"{message}{or_void}; {remedy}", labels[item])
     return image, label
 
 
@@ -514,7 +520,7 @@ def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
         kind = "16-bit" if picture.mode.startswith("I") else picture.mode
-        message = f"expected class ids (a palette or 8-bit gray), got {kind} pixels"
+        message = f"expected class ids (a palette or 8-bit gray), got {kind} pixels; convert it"
         raise InputError(message, path)
     if getattr(picture, "n_frames", 1) > 1:
         raise InputError("several frames; save the one with the class ids alone", path)

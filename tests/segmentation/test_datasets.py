@@ -286,11 +286,15 @@ A_LABEL, A_IMAGE = "labels/a.png", "images/a.png"
 BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     "an id of no class": (
         {A_LABEL: encode(IDS + 10, "P")},
-        r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\)$",
+        r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\); convert .*$",
     ),
     "an id where there is no void": (
         {A_LABEL: encode(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
-        r"labels/a\.png: label 252 is not one of 3 classes \(0 \.\. 2\), and there is no void$",
+        r"labels/a\.png: label 252 is not one of 3 classes .*, and there is no void; convert .*$",
+    ),
+    "a mask of 0 and 255": (
+        {A_LABEL: encode((IDS == 1) * np.uint8(255)), **classes_json(ignore_index_in_files=None)},
+        r"labels/a\.png: label 255 .*; if 255 is void, .* ignore_index_in_files .*, convert .*$",
     ),
     "a label of another size": (
         {A_LABEL: encode(IDS[:5], "P")},
@@ -298,15 +302,15 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "an RGB label": (
         {A_LABEL: encode(PHOTO)},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got RGB pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got RGB pixels; convert it$",
     ),
     "a label with alpha": (
         {A_LABEL: encode(np.dstack([IDS, IDS]))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got LA pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got LA pixels; convert it$",
     ),
     "a 16-bit label": (
         {A_LABEL: encode(IDS.astype(np.uint16))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got 16-bit pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got 16-bit pixels; convert it$",
     ),
     "a JPEG as label": (
         {A_LABEL: encode(IDS, kind="JPEG")},
