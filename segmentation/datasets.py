@@ -49,9 +49,11 @@ __all__ = [
     "MAX_PIXELS",
     "DatasetFormat",
     "SegmentationDataset",
+    "decode_image",
     "decode_picture",
     "open_dataset",
     "read_image",
+    "read_label_ids",
     "validate_dataset",
 ]
 
@@ -434,7 +436,7 @@ def _read_item(
     max_pixels: int,
     item: int,
 ) -> tuple[Pixels, Pixels]:
-    image, ids = read_image(images[item], max_pixels), _read_ids(labels[item], max_pixels)
+    image, ids = read_image(images[item], max_pixels), read_label_ids(labels[item], max_pixels)
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
@@ -468,7 +470,20 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         InputError: If it cannot be read, is of another format, too large, or not opaque.
     """
-    data = read_bytes(path)
+    return decode_image(read_bytes(path), path, max_pixels)
+
+
+def decode_image(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of the bytes of a PNG or JPEG file; see `read_image`.
+
+    Args:
+        data: The bytes of the file.
+        path: The file, for errors.
+        max_pixels: An image with more pixels is refused; at most LARGEST_IMAGE.
+
+    Raises:
+        InputError: See `read_image`.
+    """
     picture = _read_header(data, path, max_pixels)  # OpenCV would decode other formats, too
     try:
         refuse_lossy(picture, path)
@@ -509,10 +524,17 @@ def _describe_turn(path: Path, max_pixels: int) -> str:
     )
 
 
-def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_label_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The class ids of a label file, uint8 [H, W].
 
     Not by OpenCV, which converts the indices of a palette to colors.
+
+    Args:
+        path: A PNG file of a palette's indices, or of 8-bit gray.
+        max_pixels: A file with more pixels is refused.
+
+    Raises:
+        InputError: If it cannot be read, or is of another kind.
     """
     data = read_bytes(path)
     picture = _decode_whole(data, path, max_pixels)
