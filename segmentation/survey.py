@@ -57,8 +57,8 @@ def survey_dataset(dataset: SegmentationDataset, *, show_progress: bool = False)
 
     def add(image: Tensor, label: Tensor) -> None:
         content.update(repr((*image.shape, *label.shape)).encode())
-        content.update(np.ascontiguousarray(image.numpy()))
-        content.update(np.ascontiguousarray(label.numpy()))
+        for pixels in (image, label):
+            content.update(np.ascontiguousarray(pixels.numpy()).data)
 
     counts = validate_dataset(dataset, show_progress=show_progress, visit=add)
     names = hashlib.sha256("\n".join(dataset.names).encode())
