@@ -261,6 +261,22 @@ def test_bfloat16_under_autocast_stays_close(name: str) -> None:
     torch.testing.assert_close(rough.float(), exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(4, 60), (4, 1000), (1000, 4)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_as_close_far_from_the_corner(
+    name: str, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    size = (2 * shape[0], 2 * shape[1])
+    operator, features = build(name), torch.randn(1, 8, *shape)
+    guide = guide_of(operator, features, size)
+    exact = operator(features, size, guide)
+    with torch.autocast("cpu", dtype=dtype):
+        rough = operator(features.to(dtype), size, guide).float()
+    # Roundings of features, weights and result, none of positions: independent of the size.
+    assert ((rough - exact).norm() / exact.norm()).detach() < 2 * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_and_its_state_give_the_same(name: str) -> None:
     operator, features = build(name), torch.rand(1, 8, 6, 5)
