@@ -18,7 +18,15 @@ __all__ = [
     "select_implementation",
 ]
 
-OPERATIONS = ("accumulation", "coco_json", "matching", "resampling", "upsample_ce", "voc_files")
+OPERATIONS = (
+    "accumulation",
+    "coco_json",
+    "matching",
+    "pairs",
+    "resampling",
+    "upsample_ce",
+    "voc_files",
+)
 
 # `impl` of every operation but upsample_ce, which has others besides.
 Implementation = Literal["native", "reference"]
