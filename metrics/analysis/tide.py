@@ -416,8 +416,8 @@ def _count_rows(rows: _Rows, K: int) -> Places:
     status = _status_by_repair(rows)
     sums = np.zeros((len(status), len(rows.label) + 1), np.int32)
     np.cumsum(status != IGNORED, axis=1, out=sums[:, 1:])
-    counts: Places = np.diff(sums[:, rows.start(K)], axis=1).astype(np.int64)
-    return counts[STATUS_OF]
+    counts: Places = np.diff(sums[:, rows.start(K)], axis=1)[STATUS_OF]
+    return counts
 
 
 def _mean(AP: Floats, is_defined: Flags) -> Floats:

@@ -1,8 +1,12 @@
 """Small data sets for the tests of analysis: random boxes with every mark, and the real ones."""
 
+import json
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +18,10 @@ from upmap.detection import (
     ground_truth_from_arrays,
     read,
 )
+from upmap.metrics import COCO, MatchTable, Protocol, match
+from upmap.metrics.analysis.pairs import Pairs, pair_detections
 
-__all__ = ["random_tables", "read_real"]
+__all__ = ["pair_real", "pair_scene", "random_tables", "read_expected", "read_real"]
 
 Tables = tuple[GroundTruth, Detections]
 LABELS = ("a", "b", "c")
@@ -71,3 +77,28 @@ def read_real(folder: Path, name: str) -> Tables:
         warnings.simplefilter("ignore", InputWarning)
         truth, detections = REAL[name]
         return read(folder / truth, folder / detections)
+
+
+def read_expected(folder: Path, name: str) -> dict[str, Any]:
+    """The numbers of an independent tool, by data set and settings."""
+    expected = json.loads((folder / "expected_trust" / name).read_text("utf-8"))
+    del expected["what"]
+    return expected
+
+
+def pair_real(folder: Path, name: str, *, iou: float = 0.5) -> tuple[Pairs, MatchTable]:
+    """A real data set matched under COCO at one IoU threshold, and its pairs."""
+    tables = read_real(folder, name.split(" as ")[0])
+    table = match(*tables, replace(COCO, iou_thresholds=(iou,)))
+    return pair_detections(*tables, table), table
+
+
+def pair_scene(
+    objects: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Mapping[str, Any]],
+    protocol: Protocol = COCO,
+) -> tuple[Pairs, MatchTable]:
+    """Images in the form of `ground_truth_from_arrays`, matched, and their pairs."""
+    tables = ground_truth_from_arrays(objects), detections_from_arrays(predictions)
+    table = match(*tables, protocol)
+    return pair_detections(*tables, table), table
