@@ -38,6 +38,7 @@ examples:
   %(prog)s instances_val2017.json detections.json --json report.json
   %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
+  %(prog)s VOCdevkit/VOC2007 results/ --explain
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
@@ -103,6 +104,8 @@ class Options:
         threads: Maximum number of threads; 0 uses all cores.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
+        explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
+            classes, oLRP, calibration.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
@@ -140,6 +143,7 @@ class Options:
     threads: Annotated[Threads, Flag(group=CHOICE)] = 0
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    explain: Annotated[bool, Flag(group=OUTPUT)] = False
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 

@@ -19,6 +19,7 @@ from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
 from upmap.metrics.scores import Evaluation, evaluate_matches
 
 if TYPE_CHECKING:
+    from upmap.metrics.analyses import Findings
     from upmap.metrics.analysis import Uncertainty
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.evaluate import Options
@@ -49,6 +50,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         evaluate_protocol(ground_truth, detections, protocol, options) for protocol in protocols
     ]
     uncertainties = estimate_all(options, evaluations)
+    findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
     write_reports(
@@ -57,6 +59,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         evaluations,
         checks,
         uncertainties=uncertainties,
+        findings=findings,
         notes=notes,
         is_sample=is_sample,
     )
@@ -99,6 +102,20 @@ def estimate_all(options: "Options", evaluations: Sequence[Evaluation]) -> list[
         )
         for evaluation in evaluations
     ]
+
+
+def analyze_all(
+    options: "Options",
+    ground_truth: GroundTruth,
+    detections: Detections,
+    evaluations: Sequence[Evaluation],
+) -> list["Findings"]:
+    """What the analyses that the options ask for say of each evaluation; empty without any."""
+    if not options.explain:
+        return []
+    from upmap.metrics.analyses import analyze
+
+    return analyze(options, ground_truth, detections, evaluations)
 
 
 def compare_all(
@@ -186,21 +203,25 @@ def write_reports(
     checks: Sequence[Sequence["Comparison"]],
     *,
     uncertainties: Sequence["Uncertainty"] = (),
+    findings: Sequence["Findings"] = (),
     notes: Sequence[InputWarning] = (),
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
     if options.json is not None:
-        reports.append((options.json, as_json(evaluations, inputs, checks, notes, uncertainties)))
+        sections = [part.records for part in findings]
+        text = as_json(evaluations, inputs, checks, notes, uncertainties, sections=sections)
+        reports.append((options.json, text))
     if options.csv is not None:
-        reports.append((options.csv, as_csv(evaluations)))
+        reports.append((options.csv, as_csv(evaluations, [part.columns for part in findings])))
     if not any(is_stdout(path) for path, _ in reports):
         if is_sample:
             print(
                 "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
             )
         tables = [as_text(evaluations, uncertainties), *map(comparison_text, checks)]
+        tables += [part.text for part in findings]
         # Flushed, so that it is printed even if writing a report fails.
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:

@@ -5,8 +5,8 @@ counted object and every counted detection is in exactly one: rows sum to the ob
 columns to its detections.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from upmap.metrics.match_table import MatchTable
 __all__ = ["ConfusedPair", "Confusion", "count_confusions"]
 
 
-class ConfusedPair(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ConfusedPair:
     """Objects of one class that were taken for another.
 
     Attributes:
@@ -97,7 +98,7 @@ class Confusion:
             "classes": list(self.classes),
             "layout": "[true, predicted, count]; one index beyond the classes is background",
             "cells": cells.tolist(),
-            "top_pairs": [pair._asdict() for pair in self.top_pairs()],
+            "top_pairs": [asdict(pair) for pair in self.top_pairs()],
         }
 
 

@@ -140,7 +140,7 @@ class _Curve:
     def of(cls, rows: CountedRows, k: int) -> "_Curve":
         part = rows.of_class(k)
         ends = np.flatnonzero(rows.is_last_of_ties[part])
-        true = np.cumsum(rows.is_true[part])
+        true = np.cumsum(rows.is_true[part], dtype=np.int64)
         return cls(rows.score[part][ends], true[ends], ends + 1, int(rows.positives[k]))
 
     @property

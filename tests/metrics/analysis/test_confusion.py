@@ -1,5 +1,6 @@
 """Confusion: an independent count on real data, and what other tools got wrong."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_normalized_by_true_class_the_diagonal_is_recall_and_by_predicted_precis
     matrix = confuse([objects], [predictions])
     assert matrix.normalize().tolist()[:2] == [[0.5, 0.5, 0], [0, 0, 1]]
     assert matrix.normalize("predicted")[:, 0].tolist() == [0.5, 0, 0.5]
-    assert [tuple(pair) for pair in matrix.top_pairs()] == [("a", "b", 1, 0.5)]
+    assert [astuple(pair) for pair in matrix.top_pairs()] == [("a", "b", 1, 0.5)]
     with pytest.raises(ValueError, match="by must be 'true' or 'predicted'"):
         matrix.normalize("rows")
 
