@@ -74,6 +74,28 @@ def explain(subject: Subject) -> Section:
     return Section(result.to_record(), text, explanation_columns(result))
 
 
+def rank_images(subject: Subject) -> Section:
+    """The images that cost most."""
+    from upmap.metrics.analysis.worst import find_worst_images
+    from upmap.metrics.reports.review import worst_text
+
+    options, table = subject.options, subject.evaluation.match_table
+    limit = options.worst or 0
+    worst = find_worst_images(table, limit, threads=options.threads, impl=options.impl)
+    return Section(worst.to_record(), worst_text(table.protocol.name, worst))
+
+
+def review_labels(subject: Subject) -> Section:
+    """Annotations that may be wrong."""
+    from upmap.metrics.analysis.label_candidates import find_label_candidates
+    from upmap.metrics.analysis.operating_points import find_operating_points
+    from upmap.metrics.reports.review import labels_text
+
+    table = subject.evaluation.match_table
+    candidates = find_label_candidates(subject.pairs, table, find_operating_points(table))
+    return Section(candidates.to_record(), labels_text(table.protocol.name, candidates))
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """A row of ANALYSES.
@@ -89,7 +111,11 @@ class Analysis:
     run: Callable[[Subject], Section]
 
 
-ANALYSES = (Analysis("explanation", lambda options: options.explain, explain),)
+ANALYSES = (
+    Analysis("explanation", lambda options: options.explain, explain),
+    Analysis("worst_images", lambda options: options.worst is not None, rank_images),
+    Analysis("label_candidates", lambda options: options.labels, review_labels),
+)
 
 
 def analyze(

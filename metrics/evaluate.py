@@ -106,6 +106,8 @@ class Options:
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
         explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
             classes, oLRP, calibration.
+        worst: Also list the N images that cost most.
+        labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
@@ -144,6 +146,8 @@ class Options:
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     explain: Annotated[bool, Flag(group=OUTPUT)] = False
+    worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
+    labels: Annotated[bool, Flag(group=OUTPUT)] = False
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 
