@@ -26,11 +26,15 @@ class Subject:
         options: What the command line asks for.
         evaluation: The numbers and the match table.
         pairs: The pairs of the match table.
+        ground_truth: The objects that were matched.
+        detections: The detections that were matched.
     """
 
     options: "Options"
     evaluation: Evaluation
     pairs: Pairs
+    ground_truth: GroundTruth
+    detections: Detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,28 @@ def review_labels(subject: Subject) -> Section:
     return Section(candidates.to_record(), labels_text(table.protocol.name, candidates))
 
 
+def compare_slices(subject: Subject) -> Section:
+    """The headline number on parts of the data."""
+    from upmap.metrics.analysis.attributes import read_attributes
+    from upmap.metrics.analysis.slices import evaluate_slices
+    from upmap.metrics.reports.slices import slices_text
+
+    options, table = subject.options, subject.evaluation.match_table
+    attributes = {}
+    if options.attributes is not None:
+        attributes = read_attributes(options.attributes, subject.pairs.catalog)
+    slices = evaluate_slices(
+        subject.ground_truth,
+        subject.detections,
+        table,
+        subject.pairs,
+        attributes=attributes,
+        threads=options.threads,
+        impl=options.impl,
+    )
+    return Section(slices.to_record(), slices_text(table.protocol.name, slices))
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """A row of ANALYSES.
@@ -113,6 +139,7 @@ class Analysis:
 
 ANALYSES = (
     Analysis("explanation", lambda options: options.explain, explain),
+    Analysis("slices", lambda options: options.slices, compare_slices),
     Analysis("worst_images", lambda options: options.worst is not None, rank_images),
     Analysis("label_candidates", lambda options: options.labels, review_labels),
 )
@@ -145,7 +172,7 @@ def _analyze_one(
         threads=options.threads,
         impl=options.impl,
     )
-    subject = Subject(options, evaluation, pairs)
+    subject = Subject(options, evaluation, pairs, ground_truth, detections)
     sections = {row.key: row.run(subject) for row in ANALYSES if row.is_wanted(options)}
     columns: dict[str, dict[str, float]] = {name: {} for name in evaluation.per_class}
     for section in sections.values():

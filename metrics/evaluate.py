@@ -106,6 +106,9 @@ class Options:
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
         explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
             classes, oLRP, calibration.
+        slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
+            border.
+        attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
         worst: Also list the N images that cost most.
         labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
@@ -146,6 +149,8 @@ class Options:
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     explain: Annotated[bool, Flag(group=OUTPUT)] = False
+    slices: Annotated[bool, Flag(group=OUTPUT)] = False
+    attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
     labels: Annotated[bool, Flag(group=OUTPUT)] = False
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
@@ -159,6 +164,13 @@ class Options:
             expected = f"at most {MAX_THRESHOLDS} thresholds"
             raise ValueError(f"iou: expected {expected}, got {len(self.iou)}")
         object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
+        if self.attributes is not None:
+            object.__setattr__(self, "slices", True)
+
+    @property
+    def has_analyses(self) -> bool:
+        """Whether any analysis beyond the numbers is asked for."""
+        return self.explain or self.slices or self.labels or self.worst is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +199,7 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    inputs = [Path(str(name)) for name in named if name is not None]
+    inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
     check_outputs(outputs, inputs, BEGINNINGS)
 
 

@@ -111,7 +111,7 @@ def analyze_all(
     evaluations: Sequence[Evaluation],
 ) -> list["Findings"]:
     """What the analyses that the options ask for say of each evaluation; empty without any."""
-    if not (options.explain or options.labels or options.worst):
+    if not options.has_analyses:
         return []
     from upmap.metrics.analyses import analyze
 

@@ -97,7 +97,7 @@ def find_label_candidates(
     """
     if limit < 0:
         raise ValueError(f"limit must be at least 0, not {limit}")
-    trusted = _trusted_scores(table, points)[table.label]
+    trusted = _find_trust(table, points)[table.label]
     is_trusted = (table.status[0, 0] == FALSE_POSITIVE) & (table.score >= trusted)
     is_free = pairs.is_counted & (pairs.claimed_by < 0)
     other, other_iou = _best_free(pairs, table, is_free, is_same=False)
@@ -123,7 +123,7 @@ def find_label_candidates(
     )
 
 
-def _trusted_scores(table: MatchTable, points: OperatingPoints) -> NDArray[np.float64]:
+def _find_trust(table: MatchTable, points: OperatingPoints) -> NDArray[np.float64]:
     """The score of each class from which its detections are trusted; NaN for none."""
     scores = []
     for name in table.classes:

@@ -22,6 +22,7 @@ from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels import Implementation, matching
 from upmap.kernels.matching import FALSE_POSITIVE, IGNORED, DetectionBoxes
 from upmap.kernels.pairs import find_pairs
+from upmap.metrics.analysis.intervals import adjust_holm, normal_p_value
 from upmap.metrics.analysis.pairs import Pairs
 from upmap.metrics.analysis.uncertainty import (
     collect_outcomes,
@@ -77,7 +78,8 @@ class SliceScores:
         positives: Counted objects.
         difference: The number less that of everything else.
         difference_error: The standard error of the difference.
-        p: Of no difference, two-sided, by the normal distribution.
+        p: Of no difference, two-sided, by the normal distribution, which needs many: NaN where
+            the slice or the rest has few positives.
         p_holm: The same, corrected for all slices that were looked at.
         has_few_positives: Whether there are fewer than FEW.
     """
@@ -143,48 +145,26 @@ def evaluate_slices(
         ValueError: If an attribute has not as many values as there are images.
     """
     inputs = prepare_inputs(ground_truth, detections, table.protocol)
-    options = {"threads": threads, "impl": impl}
     source = _Source(inputs, table, pairs)
     parts = [part for build in DIMENSIONS.values() for part in build(source)]
     for name, values in (attributes or {}).items():
         parts += _attribute_slices(name, values, table)
-    scores = [_compare(source, part, **options) for part in parts]
-    corrected = correct_holm([score.p for score in scores])
-    headline = _Headline.of(table, np.ones(len(table.images), bool), **options)
+    scores = [_compare(source, part, threads=threads, impl=impl) for part in parts]
+    adjusted = adjust_holm(np.array([score.p for score in scores], np.float64)).tolist()
     return Slices(
         metric=next(iter(table.protocol.summary), ""),
-        value=headline.value,
-        slices=tuple(replace(score, p_holm=p) for score, p in zip(scores, corrected, strict=True)),
+        value=_headline_value(table, threads, impl),
+        slices=tuple(replace(score, p_holm=p) for score, p in zip(scores, adjusted, strict=True)),
     )
-
-
-def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction of p-values for their number; NaN are not counted and stay.
-
-    >>> correct_holm([0.01, 0.04, math.nan, 0.03])
-    [0.03, 0.06, nan, 0.06]
-    """
-    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = [math.nan] * len(p_values), 0.0
-    for place, (p, i) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - place)))
-        corrected[i] = largest
-    return corrected
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Source:
+    """What slices are cut out of."""
+
     inputs: MatchInputs
     table: MatchTable
     pairs: Pairs
-
-    @property
-    def size_of_objects(self) -> Floats:
-        return self.inputs.ground_truth.size
-
-    @property
-    def size_of_detections(self) -> Floats:
-        return self.inputs.detections.size[self.pairs.detection]
 
 
 def _slice_by_area(source: _Source) -> Iterator[Slice]:
@@ -193,22 +173,26 @@ def _slice_by_area(source: _Source) -> Iterator[Slice]:
     area = source.inputs.truth_boxes.area
     limits = (0, SMALL_AREA), (SMALL_AREA, MEDIUM_AREA), (MEDIUM_AREA, LARGEST_AREA)
     for name, (low, high) in zip(("small", "medium", "large"), limits, strict=True):
-        is_in = [(low <= values) & (values <= high) for values in (area, boxes)]
-        yield Slice("area", name, objects=is_in[0], detections=is_in[1])
+        objects, detections = (
+            np.logical_and(low <= values, values <= high) for values in (area, boxes)
+        )
+        yield Slice("area", name, objects=objects, detections=detections)
 
 
 def _slice_by_aspect(source: _Source) -> Iterator[Slice]:
     """By width over height: tall, about square, wide."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = [size[:, 0] / size[:, 1] for size in (_sizes(source))]
+        ratios = [size[:, 0] / size[:, 1] for size in _sizes(source)]
     bounds = {"tall": (-np.inf, 0.75), "square": (0.75, 1.33), "wide": (1.33, np.inf)}
     for name, (low, high) in bounds.items():
-        is_in = [(low < ratio) & (ratio <= high) for ratio in ratios]
-        yield Slice("aspect", name, objects=is_in[0], detections=is_in[1])
+        objects, detections = (np.logical_and(low < ratio, ratio <= high) for ratio in ratios)
+        yield Slice("aspect", name, objects=objects, detections=detections)
 
 
 def _sizes(source: _Source) -> tuple[Floats, Floats]:
-    return source.size_of_objects, source.size_of_detections
+    """Width and height of objects and of detections, px."""
+    detections = source.inputs.detections
+    return source.inputs.ground_truth.size, detections.size[source.pairs.detection]
 
 
 def _slice_by_count(source: _Source) -> Iterator[Slice]:
@@ -227,11 +211,14 @@ def _slice_by_crowding(source: _Source) -> Iterator[Slice]:
     """
     nearest = _nearest_overlap(source)
     same = source.pairs.same
-    bounds = {"alone": (-np.inf, 0.0), f"< {CROWDED}": (0.0, CROWDED), "more": (CROWDED, np.inf)}
-    for name, (low, high) in bounds.items():
-        is_upper = nearest < high if high == CROWDED else nearest <= high
-        is_in = is_upper & ((low < nearest) if low != CROWDED else (low <= nearest))
-        yield Slice("crowding", name, objects=is_in, detections=(same < 0) | is_in[same])
+    parts: dict[str, Flags] = {
+        "alone": nearest == 0,
+        f"< {CROWDED}": (nearest > 0) & (nearest < CROWDED),
+        "more": nearest >= CROWDED,
+    }
+    for name, is_in in parts.items():
+        # Without an object of its class, -1, a detection is in every slice.
+        yield Slice("crowding", name, objects=is_in, detections=np.append(is_in, True)[same])
 
 
 def _nearest_overlap(source: _Source) -> Floats:
@@ -316,60 +303,75 @@ class _Headline:
         cls, table: MatchTable, images: Flags, *, threads: int, impl: Implementation | None
     ) -> "_Headline":
         """Of a match table that has rows on `images`, bool [I], alone."""
-        by_image = np.zeros(len(images))
+        by_image: Floats = np.zeros(len(images))
         place = next(iter(plan_quantities(table.protocol)[0].values()), None)
-        value = next(
-            iter(evaluate_matches(table, threads=threads, impl=impl).metrics.values()), math.nan
-        )
-        if math.isnan(value) or place is None or images.sum() < 2:
+        value = _headline_value(table, threads, impl)
+        # The spread over images cannot be seen on one.
+        positive_images = np.unique(table.positive_image)
+        if math.isnan(value) or place is None or len(positive_images) < 2:
             return cls(value, math.nan, by_image)
         _, quantities = plan_quantities(table.protocol)
         outcomes = collect_outcomes(table)
         classes = compute_influence(outcomes, quantities, threads=threads, impl=impl)[place]
         defined = int((~np.isnan(classes.number)).sum())
-        by_image = np.bincount(classes.image, weights=classes.value, minlength=len(images))
-        return cls(value, mean_standard_error(classes) ** 2, by_image / max(1, defined))
+        sums = np.bincount(classes.image, weights=classes.value, minlength=len(images))
+        by_image = sums.astype(np.float64) / max(1, defined)
+        return cls(value, mean_standard_error(classes) ** 2, by_image)
+
+
+def _headline_value(table: MatchTable, threads: int, impl: Implementation | None) -> float:
+    metrics = evaluate_matches(table, threads=threads, impl=impl).metrics
+    return next(iter(metrics.values()), math.nan)
 
 
 def _compare(
     source: _Source, part: Slice, *, threads: int, impl: Implementation | None
 ) -> SliceScores:
     """The scores of a slice, and its difference to what is not in it."""
-    tables, images = [], []
-    for is_inside in (True, False):
-        if part.images is not None:
-            images.append(part.images if is_inside else ~part.images)
-            tables.append(_restrict_images(source.table, images[-1]))
-        else:
-            images.append(np.ones(len(source.table.images), bool))
-            tables.append(_match_objects(source, part, is_inside, threads=threads, impl=impl))
+    tables, images = _divide(source, part, threads=threads, impl=impl)
     inside, outside = (
         _Headline.of(table, chosen, threads=threads, impl=impl)
         for table, chosen in zip(tables, images, strict=True)
     )
-    difference = inside.value - outside.value
     # What both numbers have in common cancels; the terms for rare classes add.
-    shared = 2 * float((inside.by_image * outside.by_image).sum())
-    variance = inside.variance + outside.variance - shared
-    error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    positives = int(tables[0].positives[:, 0].sum())
-    count = int(images[0].sum())
-    if part.images is None:
-        count = len(np.unique(tables[0].positive_image))
-    p = math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else math.nan
+    common = 2 * float((inside.by_image * outside.by_image).sum())
+    error = _root(inside.variance + outside.variance - common)
+    positives, others = (int(table.positives[:, 0].sum()) for table in tables)
+    is_of_objects = part.images is None
+    count = len(np.unique(tables[0].positive_image)) if is_of_objects else int(images[0].sum())
+    difference = inside.value - outside.value
     return SliceScores(
         dimension=part.dimension,
         name=part.name,
         value=inside.value,
-        standard_error=math.sqrt(inside.variance) if inside.variance >= 0 else math.nan,
+        standard_error=_root(inside.variance),
         images=count,
         positives=positives,
         difference=difference,
         difference_error=error,
-        p=p if not math.isnan(difference) else math.nan,
+        p=normal_p_value(difference, error) if min(positives, others) >= FEW else math.nan,
         p_holm=math.nan,
         has_few_positives=positives < FEW,
     )
+
+
+def _root(variance: float) -> float:
+    """The square root; of a rounding error below 0 it is 0, and of NaN it is NaN."""
+    return math.nan if math.isnan(variance) else math.sqrt(max(0.0, variance))
+
+
+def _divide(
+    source: _Source, part: Slice, *, threads: int, impl: Implementation | None
+) -> tuple[list[MatchTable], list[Flags]]:
+    """The match tables of a slice and of what is not in it, and the images that each is about."""
+    if part.images is not None:
+        images = [part.images, ~part.images]
+        return [_restrict_images(source.table, chosen) for chosen in images], images
+    tables = [
+        _match_objects(source, part, is_inside=is_inside, threads=threads, impl=impl)
+        for is_inside in (True, False)
+    ]
+    return tables, [np.ones(len(source.table.images), bool)] * 2
 
 
 def _restrict_images(table: MatchTable, images: Flags) -> MatchTable:
@@ -399,8 +401,8 @@ def _restrict_images(table: MatchTable, images: Flags) -> MatchTable:
 def _match_objects(
     source: _Source,
     part: Slice,
-    is_inside: bool,
     *,
+    is_inside: bool,
     threads: int,
     impl: Implementation | None,
 ) -> MatchTable:

@@ -111,14 +111,20 @@ def find_worst_images(
     order = np.argsort(-cost, kind="stable")
     order = order[~np.isnan(cost[order])]
     status, count = table.status[0, 0], len(table.images)
-    counts = [
-        np.bincount(table.image[status == kind], minlength=count)
-        for kind in (TRUE_POSITIVE, FALSE_POSITIVE)
-    ]
     is_counted = table.positive_areas & np.uint64(1) == 1
     objects = np.bincount(table.positive_image[is_counted], minlength=count)
+    true, false = (
+        np.bincount(table.image[status == kind], minlength=count)
+        for kind in (TRUE_POSITIVE, FALSE_POSITIVE)
+    )
     images = tuple(
-        ImageCost(table.images[i], *(float(cost[i]), int(objects[i]), *(int(n[i]) for n in counts)))
+        ImageCost(
+            image=table.images[i],
+            cost=float(cost[i]),
+            objects=int(objects[i]),
+            true_positives=int(true[i]),
+            false_positives=int(false[i]),
+        )
         for i in order[:limit].tolist()
     )
     hundredth = order[: max(1, len(order) // 100)]
