@@ -250,16 +250,18 @@ def _slice_by_border(source: _Source) -> Iterator[Slice]:
     sizes = source.pairs.catalog.sizes
     if not len(sizes) or not (sizes > 0).all():
         return
-    offset = 1.0 if source.inputs.ground_truth.pixels == "inclusive" else 0.0
-    truth, detected = source.inputs.ground_truth, source.inputs.detections
-    order = source.pairs.detection
-    touches = [
-        (box[:, :2] - offset <= BORDER).any(axis=1)
-        | (box[:, 2:] >= sizes[image] - BORDER).any(axis=1)
-        for box, image in ((truth.box, truth.image), (detected.box[order], detected.image[order]))
-    ]
-    yield Slice("border", "touching", objects=touches[0], detections=touches[1])
-    yield Slice("border", "inside", objects=~touches[0], detections=~touches[1])
+    objects = _touches_border(source.inputs.ground_truth, sizes)
+    detections = _touches_border(source.inputs.detections, sizes)[source.pairs.detection]
+    yield Slice("border", "touching", objects=objects, detections=detections)
+    yield Slice("border", "inside", objects=~objects, detections=~detections)
+
+
+def _touches_border(table: GroundTruth | Detections, sizes: NDArray[np.int64]) -> Flags:
+    """Whether each box comes within BORDER of an edge of its image, bool [N]."""
+    first = 1.0 if table.pixels == "inclusive" else 0.0
+    before = (table.box[:, :2] - first <= BORDER).any(axis=1)
+    behind = (table.box[:, 2:] >= sizes[table.image] - BORDER).any(axis=1)
+    return np.logical_or(before, behind)
 
 
 # A new built-in dimension is a row here and its function.
