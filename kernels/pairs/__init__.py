@@ -8,11 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, SupportsIndex
 
-import numpy as np
-
 from upmap.kernels import Implementation, import_native, select_implementation
-from upmap.kernels.columns import Column, validate_columns, validate_within
+from upmap.kernels.columns import validate_columns, validate_within
 from upmap.kernels.counts import validate_threads
+from upmap.kernels.matching import DETECTION_COLUMNS, TRUTH_COLUMNS
 from upmap.kernels.matching.contract import CLAIMABLE, CROWD, DetectionBoxes, TruthBoxes
 from upmap.kernels.pairs.contract import PairArrays, PairFinder, PairList
 
@@ -22,21 +21,6 @@ else:
     native = import_native("pairs")
 
 __all__ = ["IMPLEMENTATIONS", "PairList", "find_pairs"]
-
-COLUMNS = {
-    "image": Column(np.int32, ("N",)),
-    "label": Column(np.int32, ("N",)),
-    "box": Column(np.float64, ("N", 4)),
-    "box_area": Column(np.float64, ("N",)),
-}
-DETECTION_COLUMNS = COLUMNS | {
-    "score": Column(np.float64, ("N",)),
-    "row": Column(np.int64, ("N",)),
-}
-TRUTH_COLUMNS = COLUMNS | {
-    "area": Column(np.float64, ("N",)),
-    "kind": Column(np.uint8, ("N",)),
-}
 
 
 def find_pairs(
