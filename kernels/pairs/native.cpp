@@ -31,40 +31,43 @@ struct Truth {
     bool is_crowd;
 };
 
-// Ground truths by image, those of an image in input order.
+// Ground truths by image, those of an image in input order. Images may have any number, so they are
+// looked up, and a table of them takes no more memory than the ground truths.
 class TruthsByImage {
   public:
     explicit TruthsByImage(const TruthColumns& columns) : truths_(columns.rows) {
         const int32_t* image = columns.image.data();
-        int32_t last = -1;
-        for (size_t g = 0; g < columns.rows; ++g) {
-            if (image[g] < 0) throw nb::value_error("image must not be negative");
-            last = std::max(last, image[g]);
-        }
-        start_.assign(static_cast<size_t>(last + 2), 0);
-        for (size_t g = 0; g < columns.rows; ++g) ++start_[static_cast<size_t>(image[g]) + 1];
-        std::partial_sum(start_.begin(), start_.end(), start_.begin());
-        std::vector<size_t> next(start_.begin(), start_.end() - 1);
-        for (size_t g = 0; g < columns.rows; ++g) {
+        std::vector<size_t> order(columns.rows);
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::stable_sort(order.begin(), order.end(),
+                         [&](size_t x, size_t y) { return image[x] < image[y]; });
+        for (size_t place = 0; place < order.size(); ++place) {
+            const size_t g = order[place];
             const double* b = columns.box.data() + 4 * g;
-            truths_[next[static_cast<size_t>(image[g])]++] = {{b[0], b[1], b[2], b[3]},
-                                                              columns.box_area.data()[g],
-                                                              static_cast<int32_t>(g),
-                                                              columns.kind.data()[g] == kCrowd};
+            truths_[place] = {{b[0], b[1], b[2], b[3]},
+                              columns.box_area.data()[g],
+                              static_cast<int32_t>(g),
+                              columns.kind.data()[g] == kCrowd};
+            if (images_.empty() || images_.back() != image[g]) {
+                images_.push_back(image[g]);
+                start_.push_back(place);
+            }
         }
+        start_.push_back(order.size());
     }
 
-    // The range is empty for images beyond the last that has a ground truth, and for negative ones.
+    // Empty for an image that has none.
     std::pair<const Truth*, const Truth*> of(int32_t image) const {
-        if (image < 0) return {nullptr, nullptr};
-        const auto i = static_cast<size_t>(image);
-        if (i + 1 >= start_.size()) return {nullptr, nullptr};
+        const auto entry = std::lower_bound(images_.begin(), images_.end(), image);
+        if (entry == images_.end() || *entry != image) return {nullptr, nullptr};
+        const auto i = static_cast<size_t>(entry - images_.begin());
         return {truths_.data() + start_[i], truths_.data() + start_[i + 1]};
     }
 
   private:
     std::vector<Truth> truths_;
-    std::vector<size_t> start_;  // [images + 1]
+    std::vector<int32_t> images_;  // ascending
+    std::vector<size_t> start_;    // [images + 1]
 };
 
 // The pairs of a run of detections.

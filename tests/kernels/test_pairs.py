@@ -76,11 +76,20 @@ def test_wrong_arrays_are_refused(impl: str) -> None:
         find_pairs(detections, truths, side_offset=0, min_iou=0, impl=impl)
 
 
+def test_an_image_may_have_the_largest_number_there_is() -> None:
+    detections, truths = detection_boxes(1, 30, 1), truth_boxes(2, 30, 1)
+    expected = find_pairs(detections, truths, side_offset=0, min_iou=0)
+    assert len(expected)
+    detections.image[:] = truths.image[:] = 2**31 - 1
+    for impl in IMPLEMENTATIONS:
+        pairs = find_pairs(detections, truths, side_offset=0, min_iou=0, impl=impl)
+        assert pairs.truth.tolist() == expected.truth.tolist()
+
+
 def test_the_native_kernel_stays_within_bounds_where_images_are_negative() -> None:
     native = pytest.importorskip("upmap.kernels.pairs.native")
     detections, truths = detection_boxes(1, 3, 2), truth_boxes(2, 3, 2)
     detections.image[:] = -1
     assert native.find_pairs(detections, truths, 0.0, 0.0, 1)[0].tolist() == [0, 0, 0, 0]
-    truths.image[1] = -5
-    with pytest.raises(ValueError, match="must not be negative"):
-        native.find_pairs(detections, truths, 0.0, 0.0, 1)
+    truths.image[:] = -5
+    assert native.find_pairs(detections, truths, 0.0, 0.0, 1)[0].tolist() == [0, 0, 0, 0]
