@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import upmap
 from upmap.console import Parser, describe_command, run, run_process
 from upmap.detection.inputs import Named, open_arguments, start_reading
-from upmap.files import check_outputs
+from upmap.files import check_new_folder, check_outputs
 from upmap.kernels import Implementation
 from upmap.kernels.counts import MAX_DETECTIONS, MAX_THRESHOLDS
 from upmap.metrics.reports.records import BEGINNINGS
@@ -111,6 +111,7 @@ class Options:
         attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
         worst: Also list the N images that cost most.
         labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
+        tables: Write the tables of these analyses as CSV files to this new folder.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
@@ -153,6 +154,7 @@ class Options:
     attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
     labels: Annotated[bool, Flag(group=OUTPUT)] = False
+    tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 
@@ -166,6 +168,8 @@ class Options:
         object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
         if self.attributes is not None:
             object.__setattr__(self, "slices", True)
+        if self.tables is not None and not self.has_analyses:
+            raise ValueError("tables: name what to write: --explain, --slices, --worst or --labels")
 
     @property
     def has_analyses(self) -> bool:
@@ -201,6 +205,8 @@ def check_reports(options: Options) -> None:
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
     inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
     check_outputs(outputs, inputs, BEGINNINGS)
+    if options.tables is not None:
+        check_new_folder(options.tables)
 
 
 def open_inputs(options: Options) -> Options:

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upmap.console import collect_notes
 from upmap.detection.formats import coco_files, open_sources, read, recognize_format
 from upmap.detection.tables import Detections, GroundTruth, with_classes
 from upmap.errors import InputError, InputWarning, abbreviate_list
-from upmap.files import is_stdout, write_bytes
+from upmap.files import create_folder, is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
 from upmap.metrics.matching import match
 from upmap.metrics.protocols import PROTOCOLS, Protocol
@@ -226,3 +227,18 @@ def write_reports(
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:
         write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    if options.tables is not None:
+        write_tables(options.tables, evaluations, findings)
+
+
+def write_tables(
+    path: Path, evaluations: Sequence[Evaluation], findings: Sequence["Findings"]
+) -> None:
+    """Writes the tables of analyses to a new folder, as <protocol>_<table>.csv."""
+    from upmap.metrics.reports.analysis_tables import as_csv_table, list_tables
+
+    with create_folder(path) as folder:
+        for evaluation, part in zip(evaluations, findings, strict=True):
+            for name, rows in list_tables(part.records).items():
+                text = as_csv_table(rows).encode("utf-8", "backslashreplace")
+                (folder / f"{evaluation.protocol.name}_{name}.csv").write_bytes(text)

@@ -407,8 +407,9 @@ def _count_rows(rows: _Rows, K: int) -> Places:
     """How many rows of each class are not ignored in each scenario, int64 [66, K]."""
     C = len(STATUSES)
     counts = np.bincount(rows.label * C + _combine(rows), minlength=K * C).reshape(K, C)
-    by_status: Places = (STATUSES != IGNORED).T.astype(np.int64) @ counts.T
-    return by_status[STATUS_OF]
+    is_counted = (STATUSES != IGNORED).T[STATUS_OF].astype(np.int64)
+    result: Places = np.matmul(is_counted, counts.T)
+    return result
 
 
 def _combine(rows: _Rows) -> Places:

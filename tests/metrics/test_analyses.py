@@ -14,6 +14,7 @@ from upmap.metrics.analyses import ANALYSES
 from upmap.metrics.analysis.explanation import explain_evaluation
 from upmap.metrics.analysis.pairs import pair_detections
 from upmap.metrics.evaluate import main
+from upmap.metrics.reports.analysis_tables import TABLES
 
 FLAGS = {
     "explanation": ["--explain"],
@@ -94,6 +95,40 @@ def test_slices_by_attributes_are_in_the_report(
         parts = [part for part in result["slices"]["slices"] if part["dimension"] == "parity"]
         assert [part["name"] for part in parts] == ["even", "odd"]
         assert sum(part["images"] for part in parts) == len(truth.catalog.images)
+
+
+def test_tables_are_files_of_csv_with_the_numbers_of_the_report(
+    voc: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tables"
+    flags = [flag for flags in FLAGS.values() for flag in flags]
+    first, *_ = read_json(capsys, *voc, *flags, "--tables", str(folder))
+    names = [name for tables in TABLES.values() for name in tables]
+    expected = {f"{protocol}_{name}.csv" for protocol in ("voc2007", "voc2010") for name in names}
+    assert {path.name for path in folder.iterdir()} == expected
+    rows = {
+        name: list(csv.DictReader(io.StringIO((folder / f"voc2007_{name}.csv").read_text())))
+        for name in names
+    }
+    explanation = first["explanation"]
+    assert float(rows["errors"][0]["shares_Loc"]) == explanation["errors"]["shares"]["Loc"]
+    assert rows["errors"][1]["name"] == first["per_class"][0]["name"]
+    counts = [int(row["count"]) for row in rows["confusion"]]
+    assert counts == [count for _, _, count in explanation["confusion"]["cells"]]
+    assert [row["name"] for row in rows["slices"]][:3] == ["small", "medium", "large"]
+    assert len(rows["worst_images"]) == 3
+    assert len(rows["label_candidates"]) == sum(first["label_candidates"]["counts"].values())
+
+
+def test_tables_need_an_analysis_and_a_new_folder(
+    voc: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*voc, "--tables", str(tmp_path / "new")]) == 2
+    assert "name what to write: --explain, --slices" in capsys.readouterr().err
+    (tmp_path / "file").write_text("kept")
+    assert main([*voc, "--explain", "--tables", str(tmp_path)]) == 2
+    assert "exists already; name a new folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_wrong_attributes_end_with_one_line_and_nothing_is_written(
