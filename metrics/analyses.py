@@ -116,6 +116,7 @@ def compare_slices(subject: Subject) -> Section:
         table,
         subject.pairs,
         attributes=attributes,
+        show_progress=True,
         threads=options.threads,
         impl=options.impl,
     )

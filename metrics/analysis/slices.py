@@ -35,6 +35,7 @@ from upmap.metrics.matching import MatchInputs, prepare_inputs
 from upmap.metrics.protocols import AreaRange, Protocol
 from upmap.metrics.protocols.coco import LARGEST_AREA, MEDIUM_AREA, SMALL_AREA
 from upmap.metrics.scores import evaluate_matches
+from upmap.progress import track_progress
 
 __all__ = ["DIMENSIONS", "Slice", "SliceScores", "Slices", "evaluate_slices"]
 
@@ -127,6 +128,7 @@ def evaluate_slices(
     pairs: Pairs,
     *,
     attributes: Mapping[str, Sequence[str | None]] | None = None,
+    show_progress: bool = False,
     threads: int = 0,
     impl: Implementation | None = None,
 ) -> Slices:
@@ -138,6 +140,7 @@ def evaluate_slices(
         table: Their match table.
         pairs: The pairs of the match table.
         attributes: Name to the value of each image of the match table; None where it is unknown.
+        show_progress: Whether to draw a progress bar on stderr.
         threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
 
@@ -149,7 +152,10 @@ def evaluate_slices(
     parts = [part for build in DIMENSIONS.values() for part in build(source)]
     for name, values in (attributes or {}).items():
         parts += _attribute_slices(name, values, table)
-    scores = [_compare(source, part, threads=threads, impl=impl) for part in parts]
+    scores = [
+        _compare(source, part, threads=threads, impl=impl)
+        for part in track_progress(parts, "slices", total=len(parts), show=show_progress)
+    ]
     adjusted = adjust_holm(np.array([score.p for score in scores], np.float64)).tolist()
     return Slices(
         metric=next(iter(table.protocol.summary), ""),

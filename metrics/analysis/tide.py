@@ -287,7 +287,7 @@ def classify_errors(
     """
     if not pairs.min_iou <= background:
         raise ValueError(f"background must be at least {pairs.min_iou}, not {background}")
-    iou = table.protocol.iou_thresholds[0]
+    iou = min(table.protocol.iou_thresholds[0], table.protocol.iou_ceiling)
     kind = np.full(len(table), BOTH, np.uint8)
     # The first that holds counts, so the last is written first.
     kind[np.maximum(pairs.same_iou, pairs.other_iou) <= background] = BKG
