@@ -204,9 +204,11 @@ def check_reports(options: Options) -> None:
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
     inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
-    check_outputs(outputs, inputs, BEGINNINGS)
     if options.tables is not None:
         check_new_folder(options.tables)
+        if not options.tables.exists():
+            outputs["--tables"] = options.tables
+    check_outputs(outputs, inputs, BEGINNINGS)
 
 
 def open_inputs(options: Options) -> Options:

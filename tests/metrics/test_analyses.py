@@ -128,7 +128,13 @@ def test_tables_need_an_analysis_and_a_new_folder(
     (tmp_path / "file").write_text("kept")
     assert main([*voc, "--explain", "--tables", str(tmp_path)]) == 2
     assert "exists already; name a new folder" in capsys.readouterr().err
+    same = str(tmp_path / "same")
+    assert main([*voc, "--explain", "--tables", same, "--json", same]) == 2
+    assert "--tables and --json are the same file" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "empty").mkdir()
+    assert main([*voc, "--labels", "--tables", str(tmp_path / "empty")]) == 0
+    assert len(list((tmp_path / "empty").iterdir())) == 2
 
 
 def test_wrong_attributes_end_with_one_line_and_nothing_is_written(
