@@ -100,6 +100,22 @@ def review_labels(subject: Subject) -> Section:
     return Section(candidates.to_record(), labels_text(table.protocol.name, candidates))
 
 
+def explain_as_tidecv(subject: Subject) -> Section:
+    """TIDE's numbers by tidecv's own rules, at the protocol's first IoU threshold."""
+    from upmap.metrics.analysis.tide import explain_errors_as_tidecv
+    from upmap.metrics.reports.explanation import tidecv_text
+
+    options, protocol = subject.options, subject.evaluation.protocol
+    costs = explain_errors_as_tidecv(
+        subject.ground_truth,
+        subject.detections,
+        iou=protocol.iou_thresholds[0],
+        threads=options.threads,
+        impl=options.impl,
+    )
+    return Section(costs.to_record(), tidecv_text(costs))
+
+
 def compare_slices(subject: Subject) -> Section:
     """The headline number on parts of the data."""
     from upmap.metrics.analysis.attributes import read_attributes
@@ -140,6 +156,7 @@ class Analysis:
 
 ANALYSES = (
     Analysis("explanation", lambda options: options.explain, explain),
+    Analysis("tidecv", lambda options: options.tidecv, explain_as_tidecv),
     Analysis("slices", lambda options: options.slices, compare_slices),
     Analysis("worst_images", lambda options: options.worst is not None, rank_images),
     Analysis("label_candidates", lambda options: options.labels, review_labels),

@@ -106,6 +106,7 @@ class Options:
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
         explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
             classes, oLRP, calibration.
+        tidecv: Also print TIDE's numbers as tidecv 1.0.1 computes them, by rules of its own.
         slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
             border.
         attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
@@ -150,6 +151,7 @@ class Options:
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     explain: Annotated[bool, Flag(group=OUTPUT)] = False
+    tidecv: Annotated[bool, Flag(group=OUTPUT)] = False
     slices: Annotated[bool, Flag(group=OUTPUT)] = False
     attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
@@ -169,12 +171,13 @@ class Options:
         if self.attributes is not None:
             object.__setattr__(self, "slices", True)
         if self.tables is not None and not self.has_analyses:
-            raise ValueError("tables: name what to write: --explain, --slices, --worst or --labels")
+            raise ValueError("tables: name what to write: --explain, --slices, --worst N, --labels")
 
     @property
     def has_analyses(self) -> bool:
         """Whether any analysis beyond the numbers is asked for."""
-        return self.explain or self.slices or self.labels or self.worst is not None
+        flags = (self.explain, self.tidecv, self.slices, self.labels)
+        return any(flags) or self.worst is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

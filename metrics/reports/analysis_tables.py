@@ -64,6 +64,13 @@ def _error_rows(record: Row) -> Rows:
     ]
 
 
+def _tidecv_rows(record: Row) -> Rows:
+    return [
+        {"error": kind, "count": record["counts"][kind], "gain": gain}
+        for kind, gain in record["gains"].items()
+    ]
+
+
 def _confusion_rows(record: Row) -> Rows:
     names = [*record["confusion"]["classes"], ""]
     return [
@@ -95,6 +102,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[Row], Rows]]] = {
         "lrp": lambda record: record["lrp"]["per_class"],
         "calibration": _calibration_rows,
     },
+    "tidecv": {"tidecv": _tidecv_rows},
     "slices": {"slices": lambda record: record["slices"]},
     "worst_images": {"worst_images": lambda record: record["images"]},
     "label_candidates": {"label_candidates": _label_rows},

@@ -11,8 +11,9 @@ from upmap.text_tables import align_columns
 if TYPE_CHECKING:
     from upmap.metrics.analysis.explanation import Explanation
     from upmap.metrics.analysis.operating_points import OperatingPoint
+    from upmap.metrics.analysis.tide import ErrorCosts
 
-__all__ = ["explanation_columns", "explanation_text"]
+__all__ = ["explanation_columns", "explanation_text", "tidecv_text"]
 
 MAX_CONFUSIONS = 10
 
@@ -25,6 +26,23 @@ def explanation_text(name: str, explanation: "Explanation") -> str:
         explanation: The result.
     """
     return "\n".join(_parts(name, explanation))
+
+
+def tidecv_text(costs: "ErrorCosts") -> str:
+    """TIDE's numbers as tidecv prints them: points of AP, each kind fixed alone.
+
+    Args:
+        costs: Of mode "tidecv".
+    """
+    rows = [["tidecv", "count", "dAP"]]
+    rows += [[kind, f"{costs.counts[kind]:,}", _points(gain)] for kind, gain in costs.gains.items()]
+    rows += [["FalsePos", "", _points(costs.false_positives)]]
+    rows += [["FalseNeg", "", _points(costs.false_negatives)]]
+    return (
+        f"TIDE by tidecv's own rules at IoU {costs.iou:.2f}: AP {_points(costs.mAP)}\n\n"
+        f"{align_columns(rows)}\ndAP: points of AP gained by fixing these errors alone. They do "
+        "not add up; --explain has shares that do.\n"
+    )
 
 
 def explanation_columns(explanation: "Explanation") -> dict[str, dict[str, float]]:
@@ -111,6 +129,10 @@ def _calibration_line(explanation: "Explanation") -> str:
         f"{_share(calibration.D_ECE)}, and {_share(calibration.D_ECE_above)} of\ndetections at "
         "or above the threshold.\n"
     )
+
+
+def _points(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def _threshold(point: "OperatingPoint") -> str:

@@ -18,6 +18,7 @@ from upmap.metrics.reports.analysis_tables import TABLES
 
 FLAGS = {
     "explanation": ["--explain"],
+    "tidecv": ["--tidecv"],
     "slices": ["--slices"],
     "worst_images": ["--worst", "3"],
     "label_candidates": ["--labels"],
@@ -69,7 +70,13 @@ def test_text_has_every_analysis_of_every_protocol_and_says_how_to_read_it(
         assert f"what costs the points: {protocol} at IoU 0.50" in text
         assert f"what {protocol} mAP gains without the image" in text
         assert f"{protocol}: not annotated?" in text
-    for words in ("the six add up", "right class, box too loose", "oLRP", "p (Holm)"):
+    for words in (
+        "the six add up",
+        "TIDE by tidecv's own rules",
+        "right class, box too loose",
+        "oLRP",
+        "p (Holm)",
+    ):
         assert words in text
 
 

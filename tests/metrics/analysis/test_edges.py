@@ -10,6 +10,7 @@ from upmap.detection import detections_from_arrays, ground_truth_from_arrays
 from upmap.metrics import PROTOCOLS, match
 from upmap.metrics.analysis import (
     evaluate_slices,
+    explain_errors_as_tidecv,
     explain_evaluation,
     find_label_candidates,
     find_worst_images,
@@ -52,6 +53,7 @@ def test_every_analysis_is_defined_or_says_that_it_is_not(edge: str, name: str, 
         evaluate_slices(truth, detections, table, pairs, impl=impl),
         find_worst_images(table, 3, impl=impl),
         find_label_candidates(pairs, table, explanation.operating_points),
+        explain_errors_as_tidecv(truth, detections, impl=impl),
     ]
     for result in results:
         json.dumps(result.to_record())  # plain data
