@@ -23,6 +23,7 @@ OPERATIONS = (
     "coco_json",
     "delimited",
     "matching",
+    "pairs",
     "resampling",
     "text_rows",
     "upsample_ce",

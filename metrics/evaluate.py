@@ -13,7 +13,7 @@ import upmap
 from upmap.console import Parser, describe_command, run, run_process
 from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Named, open_arguments, start_reading
-from upmap.files import check_outputs
+from upmap.files import check_new_folder, check_outputs
 from upmap.kernels import Implementation
 from upmap.kernels.counts import MAX_DETECTIONS, MAX_THRESHOLDS
 from upmap.metrics.reports.records import BEGINNINGS
@@ -38,6 +38,7 @@ examples:
   %(prog)s instances_val2017.json detections.json --json report.json
   %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
+  %(prog)s VOCdevkit/VOC2007 results/ --explain
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
@@ -72,6 +73,15 @@ class Options(InputFlags):
         impl: Implementation of the kernels; default: the fastest available.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
+        explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
+            classes, oLRP, calibration.
+        tidecv: Also print TIDE's numbers as tidecv 1.0.1 computes them, by rules of its own.
+        slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
+            border.
+        attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
+        worst: Also list the N images that cost most.
+        labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
+        tables: Write the tables of these analyses as CSV files to this new folder.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
@@ -95,6 +105,13 @@ class Options(InputFlags):
     impl: Annotated[Implementation | None, Flag(group=CHOICE)] = None
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    explain: Annotated[bool, Flag(group=OUTPUT)] = False
+    tidecv: Annotated[bool, Flag(group=OUTPUT)] = False
+    slices: Annotated[bool, Flag(group=OUTPUT)] = False
+    attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
+    worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
+    labels: Annotated[bool, Flag(group=OUTPUT)] = False
+    tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 
@@ -107,6 +124,16 @@ class Options(InputFlags):
             expected = f"at most {MAX_THRESHOLDS} thresholds"
             raise ValueError(f"iou: expected {expected}, got {len(self.iou)}")
         object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
+        if self.attributes is not None:
+            object.__setattr__(self, "slices", True)
+        if self.tables is not None and not self.has_analyses:
+            raise ValueError("tables: name what to write: --explain, --slices, --worst N, --labels")
+
+    @property
+    def has_analyses(self) -> bool:
+        """Whether any analysis beyond the numbers is asked for."""
+        flags = (self.explain, self.tidecv, self.slices, self.labels)
+        return any(flags) or self.worst is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,7 +162,11 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    inputs = [Path(str(name)) for name in named if name is not None]
+    inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
+    if options.tables is not None:
+        check_new_folder(options.tables)
+        if not options.tables.exists():
+            outputs["--tables"] = options.tables
     check_outputs(outputs, inputs, BEGINNINGS)
 
 
