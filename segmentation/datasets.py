@@ -39,10 +39,13 @@ __all__ = [
     "LARGEST_IMAGE",
     "MAX_PIXELS",
     "DatasetFormat",
+    "ImageTooLargeError",
     "SegmentationDataset",
+    "decode_image",
     "decode_picture",
     "open_dataset",
     "read_image",
+    "read_label_ids",
     "validate_dataset",
 ]
 
@@ -86,6 +89,10 @@ Pixels = NDArray[np.uint8]
 Pair = tuple[Tensor, Tensor]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 ClassName = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ImageTooLargeError(InputError):
+    """An image with more pixels than there may be; it was not decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +376,7 @@ def _read_item(
     max_pixels: int,
     item: int,
 ) -> tuple[Pixels, Pixels]:
-    image, ids = read_image(images[item], max_pixels), _read_ids(labels[item], max_pixels)
+    image, ids = read_image(images[item], max_pixels), read_label_ids(labels[item], max_pixels)
     if image.shape[:2] != ids.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]} px" for pixels in (ids, image)]
         message = f"the label has {sizes[0]}, its image {images[item].name} has {sizes[1]}"
@@ -393,9 +400,22 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         InputError: If it cannot be read, is of another format, or is too large.
     """
+    return decode_image(read_bytes(path), path, max_pixels)
+
+
+def decode_image(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of the bytes of a PNG or JPEG file; see `read_image`.
+
+    Args:
+        data: The bytes of the file.
+        path: The file, for errors.
+        max_pixels: An image with more pixels is refused; at most LARGEST_IMAGE.
+
+    Raises:
+        InputError: See `read_image`.
+    """
     import cv2
 
-    data = read_bytes(path)
     _read_header(data, path, max_pixels)  # OpenCV would decode other formats, too
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -406,10 +426,17 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     return np.asarray(decoded, np.uint8)[:, :, ::-1]
 
 
-def _read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_label_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The class ids of a label file, uint8 [H, W].
 
     Not by OpenCV, which converts the indices of a palette to colors.
+
+    Args:
+        path: A PNG file of a palette's indices, or of 8-bit gray.
+        max_pixels: A file with more pixels is refused.
+
+    Raises:
+        InputError: If it cannot be read, or is of another kind.
     """
     data = read_bytes(path)
     picture = decode_picture(data, path, max_pixels)
@@ -466,7 +493,7 @@ def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFil
     width, height = picture.size
     if width * height > max_pixels:
         message = f"{width} x {height} px are more than {max_pixels} pixels (--max-pixels)"
-        raise InputError(message, path)
+        raise ImageTooLargeError(message, path)
     return picture
 
 

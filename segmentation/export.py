@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError, printable
+from upmap.extras import require_packages
 from upmap.files import check_outputs, create_file, is_stdout
 from upmap.options import (
     Flag,
@@ -132,7 +133,7 @@ def export_onnx(
             onnxruntime cannot run the file, or gets other logits. Which models can be exported for
             any size depends on torch's release, so there is no list of them.
     """
-    _require("onnx", "onnxruntime", "onnxscript")
+    require_packages("export", "onnx", "onnxruntime", "onnxscript")
     module = PixelInputModel(trained.model).eval()
     program = _trace(module, size)
     program.model.metadata_props.update(
@@ -164,14 +165,6 @@ class PixelInputModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         result: Tensor = self.model(as_input(images))
         return result
-
-
-def _require(*names: str) -> None:
-    from importlib.util import find_spec
-
-    if missing := [name for name in names if find_spec(name) is None]:
-        message = f'not installed: {", ".join(missing)}; `pip install "upmap[export]"` brings it'
-        raise InputError(message)
 
 
 def _trace(module: nn.Module, size: Size | None) -> Any:

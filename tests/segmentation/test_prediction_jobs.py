@@ -50,62 +50,73 @@ def predict(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def test_nested_folders_keep_their_paths(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+def test_nested_folders_keep_their_paths(
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    assert predict(checkpoint, photos, "--out", out, "--no-overlay") == 0
+    assert predict(varied_checkpoint, photos, "--out", out, "--no-overlay") == 0
     images = {str(path.relative_to(photos)) for path in photos.rglob("*.png")}
     assert {*contents(out)} == images | {MANIFEST}
-    predictor = load_predictor(checkpoint)
+    predictor = load_predictor(varied_checkpoint)
     for name in images:
         labels = np.array(Image.open(out / name))
         np.testing.assert_array_equal(labels, predictor.labels(read_image(photos / name)))
 
 
 def test_an_output_folder_within_the_images_is_not_read(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "photos").symlink_to(photos)  # not followed
     (tmp_path / "all" / "one.png").write_bytes((photos / "left" / "0000.png").read_bytes())
     out = tmp_path / "all" / "out"
     for flags in ([], ["--resume"]):
-        assert predict(checkpoint, tmp_path / "all", "--out", out, *flags) == 0
+        assert predict(varied_checkpoint, tmp_path / "all", "--out", out, *flags) == 0
         assert {*contents(out)} == {"one.png", "one_overlay.jpg", MANIFEST}
 
 
 def test_files_of_other_formats_are_named_as_left_out(
-    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    varied_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
     (folder / "a.png").write_bytes((photos / "left" / "0000.png").read_bytes())
     (folder / "b.avif").write_bytes(b"")
-    assert predict(checkpoint, folder, "--out", tmp_path / "out") == 0
+    assert predict(varied_checkpoint, folder, "--out", tmp_path / "out") == 0
     error = capsys.readouterr().err
     assert error.startswith("warning: left out")
     assert "b.avif" in error
     (folder / "a.png").unlink()
-    assert predict(checkpoint, folder, "--out", tmp_path / "out") == 2
+    assert predict(varied_checkpoint, folder, "--out", tmp_path / "out") == 2
     assert ".avif" in capsys.readouterr().err
 
 
-def test_parts_together_are_the_whole(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
-    assert predict(checkpoint, photos, "--out", tmp_path / "whole") == 0
+def test_parts_together_are_the_whole(
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    assert predict(varied_checkpoint, photos, "--out", tmp_path / "whole") == 0
     for part in (2, 5, 1, 3, 4):
-        assert predict(checkpoint, photos, "--out", tmp_path / "parts", "--part", f"{part}/5") == 0
+        assert (
+            predict(varied_checkpoint, photos, "--out", tmp_path / "parts", "--part", f"{part}/5")
+            == 0
+        )
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "3", "1/0", "-1/3", "1/3/5", "one/two"])
 def test_a_part_that_is_none_is_refused(
-    part: str, checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    part: str,
+    varied_checkpoint: Path,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert predict(checkpoint, photos, "--out", tmp_path / "out", f"--part={part}") == 2
+    assert predict(varied_checkpoint, photos, "--out", tmp_path / "out", f"--part={part}") == 2
     assert "part must be I/N" in capsys.readouterr().err
 
 
-def start(checkpoint: Path, photos: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "upmap.segmentation.predict", checkpoint, photos]
+def start(varied_checkpoint: Path, photos: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "upmap.segmentation.predict", varied_checkpoint, photos]
     return subprocess.Popen(
         [*map(str, command), "--out", str(out), "--json", f"{out}.jsonl", *flags],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -114,14 +125,16 @@ def start(checkpoint: Path, photos: Path, out: Path, *flags: str) -> subprocess.
 
 
 def test_what_was_killed_goes_on_to_the_same_bytes(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     flags = ("--scores", "npz", "--window", "64")
-    assert predict(checkpoint, photos, "--out", whole, "--json", f"{whole}.jsonl", *flags) == 0
+    assert (
+        predict(varied_checkpoint, photos, "--out", whole, "--json", f"{whole}.jsonl", *flags) == 0
+    )
     generator = random.Random(0)
     for _ in range(3):
-        process = start(checkpoint, photos, killed, "--resume", *flags)
+        process = start(varied_checkpoint, photos, killed, "--resume", *flags)
         written = len(contents(killed)) if killed.exists() else 0
         while process.poll() is None:  # until it has written something, and a moment more
             if killed.exists() and len(contents(killed)) > written + 1:
@@ -131,23 +144,23 @@ def test_what_was_killed_goes_on_to_the_same_bytes(
             time.sleep(0.002)
         assert len(contents(killed)) > written
     assert not Path(f"{killed}.jsonl").exists() or process.returncode == 0
-    arguments = [checkpoint, photos, "--out", killed, "--json", f"{killed}.jsonl", *flags]
+    arguments = [varied_checkpoint, photos, "--out", killed, "--json", f"{killed}.jsonl", *flags]
     assert predict(*arguments, "--resume") == 0
     assert contents(killed) == contents(whole)
     assert Path(f"{killed}.jsonl").read_bytes() == Path(f"{whole}.jsonl").read_bytes()
 
 
 def test_resuming_labels_again_what_is_broken_or_missing_and_nothing_else(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert predict(checkpoint, photos, "--out", out) == 0
+    assert predict(varied_checkpoint, photos, "--out", out) == 0
     before = contents(out)
     kept = out / "left" / "0000.png"
     written = kept.stat().st_mtime_ns
     (out / "left" / "0001.png").write_bytes(before["left/0001.png"][:-20])
     (out / "left" / "0002_overlay.jpg").unlink()
-    assert predict(checkpoint, photos, "--out", out, "--resume") == 0
+    assert predict(varied_checkpoint, photos, "--out", out, "--resume") == 0
     assert contents(out) == before
     assert kept.stat().st_mtime_ns == written
 
@@ -156,15 +169,15 @@ def test_resuming_labels_again_what_is_broken_or_missing_and_nothing_else(
 def test_labels_made_otherwise_are_not_mixed(
     flags: list[str],
     key: str,
-    checkpoint: Path,
+    varied_checkpoint: Path,
     photos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    assert predict(checkpoint, photos, "--out", out, "--part", "1/3") == 0
+    assert predict(varied_checkpoint, photos, "--out", out, "--part", "1/3") == 0
     before = contents(out)
-    assert predict(checkpoint, photos, "--out", out, "--resume", *flags) == 2
+    assert predict(varied_checkpoint, photos, "--out", out, "--resume", *flags) == 2
     error = capsys.readouterr().err
     assert f"{MANIFEST}:{key}: labels there were made with" in error
     assert error.count("\n") == 1
@@ -172,7 +185,7 @@ def test_labels_made_otherwise_are_not_mixed(
 
 
 def test_bad_images_are_left_out_and_listed(
-    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    varied_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "some"
     folder.mkdir()
@@ -180,7 +193,7 @@ def test_bad_images_are_left_out_and_listed(
     (folder / "cut.png").write_bytes((photos / "left" / "0000.png").read_bytes()[:-500])
     (folder / "text.jpg").write_text("no image")
     out = tmp_path / "out"
-    assert predict(checkpoint, folder, "--out", out, "--skip-bad", "--no-overlay") == 0
+    assert predict(varied_checkpoint, folder, "--out", out, "--skip-bad", "--no-overlay") == 0
     lines = (out / "skipped.txt").read_text().splitlines()
     assert [line.partition("\t")[0] for line in lines] == [
         str(folder / "cut.png"),
@@ -192,14 +205,14 @@ def test_bad_images_are_left_out_and_listed(
     assert "labels of 1 images" in captured.out
     assert {*contents(out)} == {"good.png", "skipped.txt", MANIFEST}
     (folder / "good.png").unlink()
-    assert predict(checkpoint, folder, "--out", tmp_path / "none", "--skip-bad") == 2
+    assert predict(varied_checkpoint, folder, "--out", tmp_path / "none", "--skip-bad") == 2
 
 
 def test_a_line_of_json_for_each_image_has_its_masks(
-    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    varied_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert predict(checkpoint, photos, "--out", out, "--json", "-") == 0
+    assert predict(varied_checkpoint, photos, "--out", out, "--json", "-") == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(records) == COUNT
     for record in records:
@@ -212,11 +225,11 @@ def test_a_line_of_json_for_each_image_has_its_masks(
 
 
 def test_scores_are_the_softmax_of_the_logits(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     image = photos / "left" / "0001.png"
     for kind in ("png", "npz"):
-        assert predict(checkpoint, image, "--out", tmp_path / kind, "--scores", kind) == 0
+        assert predict(varied_checkpoint, image, "--out", tmp_path / kind, "--scores", kind) == 0
     scores = np.array(Image.open(tmp_path / "png" / "0001_scores.png"))
     all_scores = np.load(tmp_path / "npz" / "0001_scores.npz")["probabilities"]
     labels = np.array(Image.open(tmp_path / "png" / "0001.png"))
@@ -225,17 +238,17 @@ def test_scores_are_the_softmax_of_the_logits(
     np.testing.assert_array_equal(scores, all_scores.max(0))
     # Each of K numbers is rounded by at most half a step.
     assert np.abs(all_scores.astype(int).sum(0) - SCORE_STEPS).max() <= len(all_scores) / 2
-    expected = softmax(checkpoint, read_image(image)) * SCORE_STEPS
+    expected = softmax(varied_checkpoint, read_image(image)) * SCORE_STEPS
     assert np.abs(all_scores - expected).max() <= 0.51  # half a step, and rounding of float32
 
 
-def softmax(checkpoint: Path, image: np.ndarray) -> Any:
+def softmax(varied_checkpoint: Path, image: np.ndarray) -> Any:
     import torch
 
     from upmap.segmentation.evaluation import as_input, resize
     from upmap.segmentation.inference import load_model
 
-    trained = load_model(checkpoint)
+    trained = load_model(varied_checkpoint)
     pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
     with torch.no_grad():
         logits = trained.model(resize(as_input(pixels), trained.factor))
@@ -244,8 +257,10 @@ def softmax(checkpoint: Path, image: np.ndarray) -> Any:
     return logits.double().softmax(1)[0].numpy()
 
 
-def test_a_batch_of_images_is_labeled_as_each_of_them(checkpoint: Path, photos: Path) -> None:
-    predictor = load_predictor(checkpoint, PredictorOptions(batch_size=4))
+def test_a_batch_of_images_is_labeled_as_each_of_them(
+    varied_checkpoint: Path, photos: Path
+) -> None:
+    predictor = load_predictor(varied_checkpoint, PredictorOptions(batch_size=4))
     images = [read_image(path)[:90] for path in sorted(photos.rglob("*.png"))]
     for level in ("labels", "scores", "probabilities"):
         for image, prediction in zip(images, predictor.predict_batch(images, level), strict=True):
@@ -257,13 +272,13 @@ def test_a_batch_of_images_is_labeled_as_each_of_them(checkpoint: Path, photos: 
 
 
 def test_an_exported_file_labels_as_its_checkpoint(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     from upmap.segmentation.export import main as export
 
     path = tmp_path / "model.onnx"
-    assert export([str(checkpoint), str(path)]) == 0
-    trained, exported = load_predictor(checkpoint), load_predictor(path)
+    assert export([str(varied_checkpoint), str(path)]) == 0
+    trained, exported = load_predictor(varied_checkpoint), load_predictor(path)
     assert exported.classes == trained.classes
     np.testing.assert_array_equal(exported.palette, trained.palette)
     image = read_image(photos / "left" / "0000.png")

@@ -1,0 +1,1 @@
+"""A service that labels images over HTTP; `upmap.segmentation.serve` is its program."""
