@@ -29,7 +29,9 @@ __all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resiz
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
-MAX_BATCH_PIXELS = DEFAULT_WINDOW**2  # at the model's input, unless one image has more
+MAX_BATCH_PIXELS = (
+    DEFAULT_WINDOW * DEFAULT_WINDOW
+)  # at the model's input, unless one image has more
 Item = tuple[Tensor, Tensor]
 
 

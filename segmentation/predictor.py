@@ -298,7 +298,7 @@ def _load_onnx(path: Path, options: PredictorOptions) -> Predictor:
     session = _open_session(path, options.threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [value.name for value in inputs + outputs] != ["images", "logits"]:
-        raise InputError("expected a model from images to logits, without --labels", path)
+        raise InputError("expected a model from images to logits, without --argmax", path)
     texts = session.get_modelmeta().custom_metadata_map
     try:
         values = {key: json.loads(texts[key]) for key in _OnnxMetadata.__slots__}

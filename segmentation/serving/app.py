@@ -7,7 +7,7 @@ are received. Decoding and encoding have a pool of threads, the model one of its
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -279,7 +279,7 @@ async def _receive(request: Request, max_bytes: int) -> bytes:
     raise _RefusedError(HTTPStatus.BAD_REQUEST, "the form has no file")
 
 
-async def _bound(stream: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+async def _bound(stream: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The chunks of a body.
 
     Raises:
