@@ -31,7 +31,7 @@ from upmap.metrics.semantic import (
     semantic_scores,
 )
 from upmap.options import Choices, Flag, Positional, add_flags, parse_options
-from upmap.progress import track_progress
+from upmap.progress import open_bar, track_progress
 from upmap.segmentation.datasets import DATASETS, open_dataset, read_label_ids
 from upmap.segmentation.device import limit_threads
 from upmap.segmentation.predictor import Predictor, PredictorOptions, load_predictor
@@ -279,7 +279,10 @@ def _open_predictions(
 
 def _predict(predictor: Predictor, item: Item) -> Pixels:
     assert item.image is not None
-    return predictor.labels(item.image())
+    image = item.image()
+    windows = predictor.count_windows(image.shape[:2])
+    with open_bar("windows", total=windows, show=windows > 1) as update:
+        return predictor.predict(image, after_window=update).labels
 
 
 def _validate_classes(predictor: Predictor, truth: _Truth, path: Path) -> None:

@@ -197,7 +197,7 @@ class Predictor:
         )
 
 
-def load_predictor(path: Path, options: PredictorOptions | None = None) -> Predictor:
+def load_predictor(path: str | Path, options: PredictorOptions | None = None) -> Predictor:
     """Loads a checkpoint of a training, or an ONNX file of `segmentation.export`.
 
     Args:
@@ -209,7 +209,8 @@ def load_predictor(path: Path, options: PredictorOptions | None = None) -> Predi
             device is not there.
     """
     options = options or PredictorOptions()
-    is_onnx = require_path(path).suffix.lower() == ONNX
+    path = require_path(Path(path))
+    is_onnx = path.suffix.lower() == ONNX
     predictor = _load_onnx(path, options) if is_onnx else _load_checkpoint(path, options)
     with path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()

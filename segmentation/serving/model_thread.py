@@ -162,7 +162,7 @@ class ModelThread:
         height, width = first.image.shape[:2]
         if self._predictor.count_windows((height, width)) > 1:
             return 1
-        by_pixels = max(1, MAX_BATCH_PIXELS // (height * width))
+        by_pixels: int = max(1, MAX_BATCH_PIXELS // (height * width))
         return min(self._predictor.options.batch_size, by_pixels)
 
 

@@ -1,6 +1,9 @@
 """Tests of the scores of models and of label maps."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from upmap.segmentation.inference import load_model
 from upmap.segmentation.predict import main as predict
 from upmap.segmentation.predictor import predict_labels
 
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 5
 
 
@@ -188,6 +192,35 @@ def test_evaluation_by_windows_is_that_of_prediction_by_windows(
     np.testing.assert_array_equal(counts, total.numpy())
     whole = evaluate_model(trained.model, dataset, 6, device=device, factor=trained.factor)
     assert (whole != counts).any()  # windows end in padding, so they cannot be equal
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+from upmap.segmentation.evaluation import evaluate_model
+from upmap.segmentation.predictor import predict_labels
+
+def peak():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_maxrss / {"linux": 1, "darwin": 1024}[sys.platform]
+
+model, size = torch.nn.Conv2d(3, 40, 1), (3000, 4000)
+model(torch.zeros(1, 3, 64, 64))
+image, label = torch.ones(3, *size, dtype=torch.uint8), torch.ones(size, dtype=torch.uint8)
+before, settings = peak(), {"window": (256, 256)}
+evaluate_model(model, [(image, label)] * 2, 40, device=torch.device("cpu"), **settings)
+predict_labels(model, image, **settings)
+print(peak() - before)
+"""
+
+
+def test_the_memory_of_large_images_is_that_of_windows() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEMORY]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    # kB: what rows of windows share has 40 x 64 x 4000 logits, 41 MB, and the labels have 12 MB.
+    # The logits of the whole image would be 1,920 MB.
+    assert float(result.stdout) < 250_000
 
 
 def test_batches_are_bounded_in_pixels_at_the_size_of_the_models_input() -> None:

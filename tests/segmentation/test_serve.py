@@ -370,6 +370,16 @@ def test_a_model_that_is_none_is_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(
+    varied_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upmap.extras.find_spec", lambda name: None)
+    assert main([str(varied_checkpoint)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert 'fastapi, uvicorn, python_multipart; `pip install "upmap[serve]"`' in error
+
+
 class SlowPredictor:
     """Stands for a predictor: each batch waits for `go`, and is noted."""
 
