@@ -39,11 +39,13 @@ from upmap.segmentation.comparison.measurement import measure_models
 from upmap.segmentation.comparison.report import format_report, format_table
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.device import limit_threads, select_device
-from upmap.segmentation.evaluation import logits_at, resize
+from upmap.segmentation.evaluation import resize
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import ModelOptions, build_model
 from upmap.segmentation.optimization import OptimizationOptions
+from upmap.segmentation.predictor import predict_labels
 from upmap.segmentation.seeds import MAX_SEED
+from upmap.segmentation.tiling import DEFAULT_WINDOW
 from upmap.segmentation.train import Diverged, TrainingResult, train_model
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
@@ -352,13 +354,16 @@ def _mean_boundary_iou(result: TrainingResult, training: TrainOptions) -> float:
     return float(np.nanmean(boundary_iou(total)))
 
 
-@torch.no_grad()
 def _predict_image(model: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
     """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
-    images = image[None].to(next(model.parameters()).device)
-    precision = training.optimization.precision
-    logits = logits_at(model, images, factor=training.factor, precision=precision)
-    return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
+    labels = predict_labels(
+        model,
+        image.to(next(model.parameters()).device),
+        window=(DEFAULT_WINDOW, DEFAULT_WINDOW),
+        factor=training.factor,
+        precision=training.optimization.precision,
+    )
+    return labels.cpu().numpy()
 
 
 def _predict_samples(

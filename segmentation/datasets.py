@@ -48,6 +48,7 @@ __all__ = [
     "LARGEST_IMAGE",
     "MAX_PIXELS",
     "DatasetFormat",
+    "ImageTooLargeError",
     "SegmentationDataset",
     "decode_image",
     "decode_picture",
@@ -99,6 +100,10 @@ Pixels = NDArray[np.uint8]
 Pair = tuple[Tensor, Tensor]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 ClassName = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ImageTooLargeError(InputError):
+    """An image with more pixels than there may be; it was not decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -601,7 +606,7 @@ def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFil
     width, height = picture.size
     if width * height > max_pixels:
         message = f"{width} x {height} px are more than {max_pixels} pixels (--max-pixels)"
-        raise InputError(message, path)
+        raise ImageTooLargeError(message, path)
     return picture
 
 

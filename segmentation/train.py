@@ -304,6 +304,7 @@ def _evaluate(
         batch_size=options.batch_size,
         factor=options.factor,
         precision=options.optimization.precision,
+        show_progress=show,
     )
     # Counts add up over processes, scores do not.
     total = sum_over_processes(torch.from_numpy(counts).to(device))

@@ -216,8 +216,9 @@ def list_options(kind: type, *, defaults: Any = None, section: FieldPath = ()) -
         defaults: An instance of it whose values are the defaults; None takes those of the class.
         section: The fields that lead to it.
     """
-    texts = [inspect.cleandoc(parent.__doc__ or "") for parent in reversed(kind.__mro__)]
-    descriptions = dict(pair for text in texts for pair in ATTRIBUTE.findall(text))
+    descriptions: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        descriptions |= ATTRIBUTE.findall(inspect.cleandoc(base.__doc__ or ""))
     options: list[Option] = []
     for field in dataclasses.fields(kind):
         path = (*section, field.name)

@@ -513,7 +513,7 @@ def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
     path = tmp_path_factory.getbasetemp() / "spoilt.png"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with suppress(InputError):
-        assert datasets._read_ids(path).dtype == np.uint8
+        assert datasets.read_label_ids(path).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", [A_LABEL, A_IMAGE, "images/b.jpg"])
