@@ -327,6 +327,7 @@ KINDS = {
     "convert": ("upmap.detection.convert", "Options"),
     "train": ("upmap.segmentation.train", "TrainOptions"),
     "predict": ("upmap.segmentation.predict", "PredictOptions"),
+    "compare-detectors": ("upmap.metrics.compare", "Options"),
     "evaluate-segmentation": ("upmap.segmentation.evaluate", "EvaluateOptions"),
     "serve": ("upmap.segmentation.serve", "ServeOptions"),
     "compare": ("upmap.segmentation.compare", "CompareOptions"),
@@ -335,6 +336,7 @@ KINDS = {
 }
 WITH_THREADS = (
     *("evaluate", "convert", "train", "predict", "evaluate-segmentation", "serve", "compare"),
+    "compare-detectors",
     "export",
 )
 

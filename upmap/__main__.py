@@ -34,6 +34,9 @@ PROGRAMS = {
         "upmap.metrics.evaluate", "evaluate object detections: VOC mAP, COCO AP", is_short=True
     ),
     "convert": Program("upmap.detection.convert", "convert annotations and detections"),
+    "compare-detectors": Program(
+        "upmap.metrics.compare", "compare object detectors: is the difference chance?"
+    ),
     "train": Program("upmap.segmentation.train", "train a segmentation model"),
     "predict": Program("upmap.segmentation.predict", "label images with a trained model"),
     "evaluate-segmentation": Program(

@@ -6,6 +6,12 @@ from upmap.exports import import_export
 
 if TYPE_CHECKING:
     from upmap.metrics.analysis.calibration import Calibration, measure_calibration
+    from upmap.metrics.analysis.comparison import (
+        ClassDifference,
+        DetectorComparison,
+        Difference,
+        compare,
+    )
     from upmap.metrics.analysis.confusion import Confusion, count_confusions
     from upmap.metrics.analysis.explanation import Explanation, explain_evaluation
     from upmap.metrics.analysis.label_candidates import LabelCandidates, find_label_candidates
@@ -24,7 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LRP",
     "Calibration",
+    "ClassDifference",
     "Confusion",
+    "DetectorComparison",
+    "Difference",
     "ErrorCosts",
     "Estimate",
     "Explanation",
@@ -35,6 +44,7 @@ __all__ = [
     "Slices",
     "Uncertainty",
     "WorstImages",
+    "compare",
     "count_confusions",
     "estimate_uncertainty",
     "evaluate_slices",
@@ -53,6 +63,7 @@ MODULES = tuple(
     f"upmap.metrics.analysis.{name}"
     for name in (
         "uncertainty",
+        "comparison",
         "worst",
         "pairs",
         "operating_points",
