@@ -290,6 +290,18 @@ def test_an_exported_file_labels_as_its_checkpoint(
         assert f"{flags[0]}" in capsys.readouterr().err
 
 
+def test_an_overlay_that_no_jpeg_can_hold_is_refused_before_the_work(
+    varied_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "long.png"
+    Image.fromarray(np.zeros((1, 65501, 3), np.uint8)).save(image)
+    assert predict(varied_checkpoint, image, "--out", tmp_path / "out") == 2
+    assert "long.png: an overlay has at most 65500 px a side" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert predict(varied_checkpoint, image, "--out", tmp_path / "out", "--no-overlay") == 0
+    assert np.array(Image.open(tmp_path / "out" / "long.png")).shape == (1, 65501)
+
+
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08" * 100])
 def test_a_file_that_is_no_onnx_is_one_line(
     content: bytes, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
