@@ -25,6 +25,7 @@ from upmap.segmentation.datasets import decode_picture, read_image
 from upmap.segmentation.device import limit_threads
 from upmap.segmentation.label_records import count_labels, describe_labels
 from upmap.segmentation.prediction_files import (
+    LARGEST_JPEG,
     SCORE_FILES,
     Job,
     describe_left_out,
@@ -164,6 +165,9 @@ def _check_images(
         with _skip_bad(job, options, skipped):
             # By Pillow: some versions of OpenCV accept truncated files.
             width, height = decode_picture(read_bytes(job.path), job.path, options.max_pixels).size
+            if options.overlay and max(width, height) > LARGEST_JPEG:
+                message = f"an overlay has at most {LARGEST_JPEG} px a side; --no-overlay"
+                raise InputError(message, job.path)
             windows[job] = predictor.count_windows((height, width))
     if not windows:
         raise InputError("none of the images can be read", options.images[0])

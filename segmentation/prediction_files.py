@@ -22,6 +22,7 @@ from upmap.segmentation.datasets import IMAGES, LARGEST_IMAGE, decode_picture
 from upmap.segmentation.predictor import Prediction
 
 __all__ = [
+    "LARGEST_JPEG",
     "MANIFEST",
     "SCORE_FILES",
     "Job",
@@ -40,6 +41,8 @@ __all__ = [
 MANIFEST = "predict.json"  # in the folder of labels: what they were made with
 OTHER_IMAGES = frozenset((".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".heic", ".avif"))
 SCORE_FILES = ("png", "npz")  # 16-bit PNG of the labels' scores, or those of all classes
+JPEG_QUALITY = 90
+LARGEST_JPEG = 65500  # px a side; the most that libjpeg writes
 STRIP_ROWS = 256  # of an image that are overlaid at once
 
 Pixels = NDArray[np.uint8]
@@ -204,8 +207,7 @@ def write_prediction(
         for top in range(0, len(image), STRIP_ROWS):
             rows = slice(top, top + STRIP_ROWS)
             image[rows] = overlay_labels(image[rows], prediction.labels[rows], palette)
-        with create_file(_outputs(job, overlay=True, scores="")[0]) as beside:
-            Image.fromarray(image).save(beside, format="JPEG", quality=90)
+        write_bytes(_outputs(job, overlay=True, scores="")[0], _encode_jpeg(image))
     write_bytes(job.labels, encode_labels(prediction.labels, palette))
 
 
@@ -249,6 +251,15 @@ def describe_left_out(left_out: Sequence[Path]) -> str:
     """
     names = abbreviate_list([str(path) for path in left_out])
     return f"left out, as they are no {', '.join(IMAGES)}: {names}"
+
+
+def _encode_jpeg(image: Pixels) -> bytes:
+    """A JPEG file of an image; by OpenCV, as Pillow would copy all of it twice."""
+    import cv2
+
+    bgr = np.ascontiguousarray(image[:, :, ::-1])  # the array that `read_image` has turned round
+    encoded: Pixels = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return encoded.tobytes()
 
 
 def _plan_job(path: Path, relative: PurePath, out: Path) -> Job:

@@ -296,6 +296,10 @@ class _OnnxMetadata:
 
 
 def _load_onnx(path: Path, options: PredictorOptions) -> Predictor:
+    if options.precision not in (None, "fp32"):
+        raise InputError(f"--precision {options.precision}: an ONNX file is run in fp32", path)
+    if options.device not in ("auto", "cpu"):
+        raise InputError("--device: an ONNX file is run on the CPU", path)
     session = _open_session(path, options.threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [value.name for value in inputs + outputs] != ["images", "logits"]:

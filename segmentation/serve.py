@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -24,6 +25,7 @@ from upmap.segmentation.predictor import Predictor, PredictorOptions, load_predi
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from uvicorn import Server
 
 __all__ = ["ServeOptions", "main"]
 
@@ -94,11 +96,12 @@ def _program(options: ServeOptions) -> int:
     predictor = load_predictor(options.model, options)
     predictor.labels(np.zeros(WARM_UP, np.uint8))  # the first call of a model takes longest
     with _listen(options) as listener:
+        server = _build_server(_build_app(predictor, options), options)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         line = f"{options.model}: {len(predictor.classes)} classes, on http://{address}"
         print(printable(line), file=sys.stderr, flush=True)
-        _serve(_build_app(predictor, options), listener, options)
+        server.run(sockets=[listener])
     return 0
 
 
@@ -130,8 +133,8 @@ def _build_app(predictor: Predictor, options: ServeOptions) -> "FastAPI":
     return build_app(predictor, limits)
 
 
-def _serve(app: "FastAPI", listener: socket.socket, options: ServeOptions) -> None:
-    """Runs the server until a signal ends it, and what is under way is answered."""
+def _build_server(app: "FastAPI", options: ServeOptions) -> "Server":
+    """The server, which SIGTERM ends from now on, once what is under way is answered."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -142,9 +145,14 @@ def _serve(app: "FastAPI", listener: socket.socket, options: ServeOptions) -> No
         limit_concurrency=options.queue_length + SPARE_CONNECTIONS,
         timeout_graceful_shutdown=int(options.seconds) + 1,
     )
-    # uvicorn raises the signal again at its end, where its work is done.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn has a handler of its own while it runs, and raises the signal again at its end.
+    signal.signal(signal.SIGTERM, end)
+    return server
 
 
 if __name__ == "__main__":

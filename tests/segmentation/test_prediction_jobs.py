@@ -272,7 +272,7 @@ def test_a_batch_of_images_is_labeled_as_each_of_them(
 
 
 def test_an_exported_file_labels_as_its_checkpoint(
-    varied_checkpoint: Path, photos: Path, tmp_path: Path
+    varied_checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from upmap.segmentation.export import main as export
 
@@ -285,6 +285,21 @@ def test_an_exported_file_labels_as_its_checkpoint(
     # But for pixels where two logits are equal to 1e-6.
     assert (exported.labels(image) != trained.labels(image)).mean() < 1e-3
     assert predict(path, photos, "--out", tmp_path / "out", "--part", "1/6") == 0
+    for flags in (["--precision", "bf16"], ["--device", "mps"]):
+        assert predict(path, photos, "--out", tmp_path / "other", *flags) == 2
+        assert f"{flags[0]}" in capsys.readouterr().err
+
+
+def test_an_overlay_that_no_jpeg_can_hold_is_refused_before_the_work(
+    varied_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "long.png"
+    Image.fromarray(np.zeros((1, 65501, 3), np.uint8)).save(image)
+    assert predict(varied_checkpoint, image, "--out", tmp_path / "out") == 2
+    assert "long.png: an overlay has at most 65500 px a side" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert predict(varied_checkpoint, image, "--out", tmp_path / "out", "--no-overlay") == 0
+    assert np.array(Image.open(tmp_path / "out" / "long.png")).shape == (1, 65501)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08" * 100])

@@ -350,6 +350,11 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_0(
         assert service.process.wait(timeout=30) == 0
 
 
+def test_sigterm_as_soon_as_it_listens_is_not_lost(varied_checkpoint: Path) -> None:
+    with serving(varied_checkpoint) as service:
+        assert service.end() == (0, "")
+
+
 def test_it_listens_on_this_machine_alone(service: Service) -> None:
     assert service.address[0] == "127.0.0.1"
 
