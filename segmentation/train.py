@@ -127,6 +127,8 @@ def train_model(
     options: TrainOptions,
     *,
     after_epoch: Callable[[Row], None] | None = None,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None = None,
+    is_validated: bool = False,
     show_progress: bool = False,
 ) -> TrainingResult:
     """Trains, writes checkpoints and the history, and scores the best epoch.
@@ -134,6 +136,8 @@ def train_model(
     Args:
         options: The options.
         after_epoch: Called with each row of the history, after its checkpoint is written.
+        score: Scores the best epoch's model on the test images; None counts confusions alone.
+        is_validated: Whether all images have been read and validated already.
         show_progress: Whether to draw progress bars on a terminal.
 
     Raises:
@@ -141,7 +145,7 @@ def train_model(
         Diverged: If gradients are not finite in too many steps in a row.
     """
     device = select_device(options.device)
-    dataset, val = _open_splits(options, show_progress=show_progress)
+    dataset, val = _open_splits(options, validate=not is_validated, show_progress=show_progress)
     options = replace(options, model=replace(options.model, classes=len(dataset.classes)))
     _validate_sizes(options, dataset)
     state = resume_state(options, device, dataset) if options.resume else None
@@ -162,11 +166,11 @@ def train_model(
             _save_epoch(state, options, dataset)
             if after_epoch is not None:
                 after_epoch(state.history[-1])
-    return _score_best_epoch(options, device, show_progress=show_progress)
+    return _score_best_epoch(options, device, score, show_progress=show_progress)
 
 
 def _open_splits(
-    options: TrainOptions, *, show_progress: bool
+    options: TrainOptions, *, validate: bool, show_progress: bool
 ) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Opens the training and validation splits; validates every split, the test split too."""
     names = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
@@ -174,7 +178,7 @@ def _open_splits(
         name: open_dataset(options.dataset, options.root, name, max_pixels=options.max_pixels)
         for name in names
     }
-    if rank() == 0:
+    if validate and rank() == 0:
         # By process 0 alone: all processes read the same files.
         for dataset in splits.values():
             validate_dataset(dataset, show_progress=show_progress)
@@ -338,7 +342,11 @@ def _save_epoch(state: TrainingState, options: TrainOptions, dataset: Segmentati
 
 
 def _score_best_epoch(
-    options: TrainOptions, device: torch.device, *, show_progress: bool
+    options: TrainOptions,
+    device: torch.device,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None,
+    *,
+    show_progress: bool,
 ) -> TrainingResult:
     """Scores the best epoch on the test split, or on the validation split if there is none."""
     wait_for_processes()  # until process 0 has written the files
@@ -350,7 +358,10 @@ def _score_best_epoch(
     model = model.to(device)
     split = options.test or options.val
     dataset = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
-    scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    if score is None:
+        scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    else:
+        scores = score(model.eval(), dataset)
     history = load_checkpoint(folder / LAST)["history"]
     return TrainingResult(model, checkpoint["epoch"], dataset, scores, history)
 

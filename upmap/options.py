@@ -42,6 +42,7 @@ Marker = TypeVar("Marker")
 FieldPath = tuple[str, ...]  # the fields that lead to a value: ("model", "width")
 
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
+SEPARATOR = re.compile(r",(?![^{}]*\})")  # of items; not within braces, as in a{x=1,y=2}
 MAX_QUOTED = 60  # characters of a value that an error repeats
 SPELLINGS = (("_", "-"), ("colour", "color"), ("optimis", "optimiz"))  # of flags, old and new
 DESCRIPTIONS: dict[Any, str] = {
@@ -636,7 +637,7 @@ def _parse_items(hint: Any, text: str) -> Any:
     """
     if text.startswith("[") and isinstance(items := _parse_toml(text, None), list):
         return items
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = [word.strip() for word in SEPARATOR.split(text) if word.strip()]
     if not words:
         raise ValueError(f"expected values with commas between them, got {describe_value(text)}")
     return [_parse_word(hint, word) for word in words]
