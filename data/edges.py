@@ -77,14 +77,16 @@ def _polygon_distance(rng: Generator) -> Floats:
     points = rng.uniform(MARGIN, SIDE - MARGIN, 2) + rng.uniform(*RADII, (corners, 1)) * rays
     starts, ends = points, np.roll(points, -1, axis=0)
     distance = _segment_distance(starts, ends)
-    return np.where(_is_inside(starts, ends), -distance, distance)
+    signed: Floats = np.where(_is_inside(starts, ends), -distance, distance)
+    return signed
 
 
 def _stroke_distance(rng: Generator) -> Floats:
     """The distance of each pixel's center to a random stroke, px, negative within, [H, W]."""
     joints = int(rng.integers(*JOINTS, endpoint=True))
     points = rng.uniform(0, SIDE, (joints, 2))
-    return _segment_distance(points[:-1], points[1:]) - rng.uniform(*STROKE_WIDTHS) / 2
+    distance: Floats = _segment_distance(points[:-1], points[1:]) - rng.uniform(*STROKE_WIDTHS) / 2
+    return distance
 
 
 def _centers() -> tuple[Floats, Floats]:

@@ -6,8 +6,9 @@ schedule, so that differences are paired. Trainings run side by side, each with 
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,18 +21,18 @@ from torch import Tensor, nn
 from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError
 from upmap.files import check_folder, create_file
-from upmap.options import Choices, Flag, Range, Threads, add_flags, parse_options, validate_fields
+from upmap.options import Flag, Range, Threads, add_flags, parse_options, validate_fields
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.comparison import pictures
-from upmap.segmentation.comparison.arms import Arm, parse_arms
 from upmap.segmentation.comparison.cost import Budget, macs, match_budget, parameters
 from upmap.segmentation.comparison.environment import count_cores, describe_environment
 from upmap.segmentation.comparison.measurement import measure_models
 from upmap.segmentation.comparison.report import format_report, format_results
-from upmap.segmentation.comparison.runs import Run, RunResult, execute_runs
+from upmap.segmentation.comparison.runs import Run, RunResult, execute_runs, limited_threads
 from upmap.segmentation.comparison.tables import tabulate_panel
+from upmap.segmentation.comparison.variants import Variant, parse_variant, parse_variants
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
-from upmap.segmentation.device import limit_threads, select_device
+from upmap.segmentation.device import select_device
 from upmap.segmentation.evaluation import resize
 from upmap.segmentation.models import (
     ARCHITECTURES,
@@ -43,14 +44,22 @@ from upmap.segmentation.optimization import OptimizationOptions
 from upmap.segmentation.seeds import MAX_SEED
 from upmap.segmentation.train import Diverged
 from upmap.segmentation.training_options import TrainOptions
+from upmap.segmentation.upsampling import UPSAMPLERS
 
 __all__ = ["CompareOptions", "Comparison", "compare_operators", "main"]
+
+Models = dict[str, dict[str, ModelOptions]]  # by architecture and operator
 
 PROGRAM = "segmentation.compare"
 SCHEMA = 2
 BASELINE = "bilinear"
 SAMPLE_POOL_SIZE = 40  # test images that the most informative ones are chosen from
 MAX_PROCESSES = 16  # by default; each holds torch and the data set
+OWN_MODEL_OPTIONS = {  # options of the model that the comparison sets, and from which of its own
+    "architecture": "architectures",
+    "upsampling": "operators",
+    "upsampling_options": "operators",
+}
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
@@ -73,8 +82,8 @@ def _small() -> TrainOptions:
     """A training of seconds on one CPU core."""
     return TrainOptions(
         dataset="edges",
-        epochs=3,
-        batch_size=4,
+        epochs=5,
+        batch_size=8,
         model=ModelOptions(width=8, depth=3),
         augmentation=AugmentationOptions(crop=(64, 64), smallest=1, largest=1, color=0),
         optimization=OptimizationOptions(learning_rate=4e-3),
@@ -88,7 +97,8 @@ class CompareOptions:
     Attributes:
         operators: The operators, with options as in transposed{bilinear_init=true}; bilinear is the
             one that the others are compared with.
-        architectures: The architectures; operators are compared with each by itself.
+        architectures: The architectures, with options of the model as in unet{width=4}; operators
+            are compared with each by itself.
         seeds: Number of trainings of each operator, with seeds from training.seed on.
         budget: What the models have in common: nothing (free), the number of parameters, or of
             multiply-adds (macs).
@@ -107,9 +117,10 @@ class CompareOptions:
         "transposed{bilinear_init=true}",
         "pixelshuffle",
     )
-    architectures: Annotated[
-        tuple[str, ...], Choices(lambda: ARCHITECTURES), Flag(metavar="A,B")
-    ] = ("fcn8s", "unet")
+    architectures: Annotated[tuple[str, ...], Flag(metavar="A,B{KEY=VALUE}")] = (
+        "fcn8s",
+        "unet{width=4,depth=2}",
+    )
     seeds: Annotated[int, Range(1, 10_000)] = 5
     budget: Budget = "free"
     out: Annotated[str, Flag(metavar="DIR")] = "runs/compare"
@@ -120,12 +131,12 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         validate_fields(self)
-        try:
-            parse_arms(self.operators, BASELINE)
-        except ValueError as error:
-            raise ValueError(f"operators {error}") from None
-        if not 0 < len({*self.architectures}) == len(self.architectures):
-            raise ValueError("architectures must be different")
+        arms = _parse("operators", self.operators, UPSAMPLERS)
+        if BASELINE not in [arm.text for arm in arms]:
+            raise ValueError(f"operators must have {BASELINE} among them")
+        for panel in _parse("architectures", self.architectures, ARCHITECTURES):
+            if wrong := panel.options.keys() & {"classes", *OWN_MODEL_OPTIONS}:
+                raise ValueError(f"architectures: {panel.text} cannot set {min(wrong)}")
         if self.training.seed + self.seeds - 1 > MAX_SEED:
             raise ValueError(f"seeds: training.seed + seeds - 1 must be at most {MAX_SEED}")
         self._refuse_own_options()
@@ -135,18 +146,26 @@ class CompareOptions:
         for name in ("out", "resume", "threads"):
             if getattr(self.training, name) != getattr(TrainOptions(), name):
                 raise ValueError(f"training.{name}: the comparison sets it, from its own {name}")
-        for name, own in (
-            ("architecture", "architectures"),
-            ("upsampling", "operators"),
-            ("upsampling_options", "operators"),
-        ):
+        for name, own in OWN_MODEL_OPTIONS.items():
             if getattr(self.training.model, name) != getattr(ModelOptions(), name):
                 raise ValueError(f"training.model.{name}: the comparison sets it, from {own}")
 
     @property
-    def arms(self) -> tuple[Arm, ...]:
+    def arms(self) -> tuple[Variant, ...]:
         """The operators with their options."""
-        return parse_arms(self.operators, BASELINE)
+        return parse_variants(self.operators, UPSAMPLERS)
+
+    @property
+    def panels(self) -> tuple[Variant, ...]:
+        """The architectures with options of the model."""
+        return parse_variants(self.architectures, ARCHITECTURES)
+
+
+def _parse(field_name: str, texts: tuple[str, ...], known: Iterable[str]) -> tuple[Variant, ...]:
+    try:
+        return parse_variants(texts, known)
+    except ValueError as error:
+        raise ValueError(f"{field_name} {error}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,10 +214,11 @@ def _write_files(comparison: Comparison, folder: Path) -> None:
     results, figures = comparison.results, pictures.draw_all(comparison.results)
     for panel, samples in comparison.samples.items():
         if samples:
-            shown = pictures.most_informative(samples)
-            figures[f"predictions-{panel}.png"] = pictures.draw_predictions(
-                shown, comparison.palette
+            figure = pictures.draw_predictions(
+                pictures.most_informative(samples), comparison.palette
             )
+            slug = parse_variant(panel, ARCHITECTURES).slug
+            figures[f"predictions-{slug}.png"] = figure
     for name, figure in figures.items():
         with create_file(folder / name) as beside:
             figure.savefig(beside, format="png", dpi=100)
@@ -226,46 +246,48 @@ def compare_operators(options: CompareOptions, *, show_progress: bool = False) -
     training = options.training
     device = select_device(training.device)
     test = _open_splits(training, show_progress=show_progress)
-    models = {
-        architecture: _match_models(options, architecture, len(test.classes))
-        for architecture in options.architectures
-    }
+    classes = len(test.classes)
+    models = {panel.text: _match_models(options, panel, classes) for panel in options.panels}
     runs = list(_list_runs(options, models))
-    processes = options.processes or _choose_processes(options.threads, device)
     with _ProgressReporter(len(runs) * training.epochs, show=show_progress) as reporter:
         finished = execute_runs(
             runs,
-            processes=processes,
+            processes=options.processes or _choose_processes(options.threads, device),
             threads=options.threads,
             finish=reporter.finish,
             advance=reporter.advance,
         )
     _require_results(finished)
-    images = _example_batch(training, device)
-    limit_threads(options.threads)
-    panels = {
-        panel: tabulate_panel(
-            [result for result in finished if result.run.panel == panel and not result.error],
-            _measure_costs(models[panel], images, training),
-            baseline=BASELINE,
-        )
-        for panel in models
-    }
     results = {
         "schema": SCHEMA,
         "program": PROGRAM,
         "options": msgspec.to_builtins(options),
         "environment": describe_environment(device) | {"threads": options.threads},
         "device": device.type,
-        "batch": len(images),
-        "size": list(images.shape[2:]),
         "split": f"{len(test)} images of {test.split}",
         "baseline": BASELINE,
-        "panels": panels,
+        **_tabulate(options, models, finished, device),
         "failures": [{"name": r.run.name, "error": r.error} for r in finished if r.error],
     }
     samples = {panel: _collect_samples(finished, panel, test) for panel in models}
     return Comparison(results, samples, test.palette)
+
+
+def _tabulate(
+    options: CompareOptions,
+    models: Models,
+    finished: Sequence[RunResult],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The results of each architecture, and the size of the batch that its costs are for."""
+    images = _example_batch(options.training, device)
+    panels = {}
+    with limited_threads(options.threads):
+        for panel in models:
+            own = [result for result in finished if result.run.panel == panel and not result.error]
+            costs = _measure_costs(models[panel], images, options.training)
+            panels[panel] = tabulate_panel(own, costs, baseline=BASELINE)
+    return {"batch": len(images), "size": list(images.shape[2:]), "panels": panels}
 
 
 def _open_splits(training: TrainOptions, *, show_progress: bool) -> SegmentationDataset:
@@ -280,46 +302,36 @@ def _open_splits(training: TrainOptions, *, show_progress: bool) -> Segmentation
     return datasets[test]
 
 
-def _match_models(
-    options: CompareOptions, architecture: str, classes: int
-) -> dict[str, ModelOptions]:
+def _match_models(options: CompareOptions, panel: Variant, classes: int) -> dict[str, ModelOptions]:
     """The model of each arm, its decoder as wide as the budget says."""
     models = {}
     for arm in options.arms:
-        model = replace(
-            options.training.model,
-            classes=classes,
-            architecture=architecture,
-            upsampling=arm.operator,
-            upsampling_options=arm.options,
-        )
+        own = {"architecture": panel.name, "classes": classes, **panel.options}
+        own |= {"upsampling": arm.name, "upsampling_options": arm.options}
         try:
+            model = replace(options.training.model, **own)
             build_meta_model(model)
-            models[arm.name] = match_budget(
-                model, options.budget, options.training.augmentation.crop
-            )
-        except ValueError as error:
-            raise InputError(f"{architecture}, {arm.name}: {error}") from None
+            crop = options.training.augmentation.crop
+            models[arm.text] = match_budget(model, options.budget, crop)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{panel.text}, {arm.text}: {error}") from None
     return models
 
 
-def _list_runs(
-    options: CompareOptions, models: dict[str, dict[str, ModelOptions]]
-) -> Iterator[Run]:
+def _list_runs(options: CompareOptions, models: Models) -> Iterator[Run]:
     """All trainings; seeds in the outer loop, so that results of all operators exist early."""
     first = options.training.seed
     for seed in range(first, first + options.seeds):
-        for panel in models:
-            for arm in options.arms:
-                training = replace(
-                    options.training,
-                    model=models[panel][arm.name],
-                    seed=seed,
-                    out=str(Path(options.out) / f"{panel}-{arm.folder}-{seed}"),
-                    resume=options.resume,
-                )
-                kept = SAMPLE_POOL_SIZE if seed == first else 0
-                yield Run(panel, arm.name, training, kept)
+        for panel, arm in product(options.panels, options.arms):
+            training = replace(
+                options.training,
+                model=models[panel.text][arm.text],
+                seed=seed,
+                out=str(Path(options.out) / f"{panel.slug}-{arm.slug}-{seed}"),
+                resume=options.resume,
+            )
+            kept = SAMPLE_POOL_SIZE if seed == first else 0
+            yield Run(panel.text, arm.text, training, kept)
 
 
 def _choose_processes(threads: int, device: torch.device) -> int:

@@ -13,7 +13,7 @@ from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.models import Fcn, Unet
 from upmap.segmentation.optimization import autocast
 
-__all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
+__all__ = ["as_input", "batch_items", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
@@ -100,7 +100,7 @@ def evaluate_model(
     model.eval()
     # Counted on the device, so that only K x K numbers are copied to the CPU.
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for images, labels in _batches(items, batch_size):
+    for images, labels in batch_items(items, batch_size):
         logits = _low_resolution_logits(model, images.to(device), factor, precision)
         total += _batch_confusion(logits, labels.to(device))
     counts: NDArray[np.int64] = total.cpu().numpy()
@@ -126,8 +126,13 @@ def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
     return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
-def _batches(items: Iterable[Item], batch_size: int) -> Iterator[Item]:
-    """Stacks consecutive items of the same size."""
+def batch_items(items: Iterable[Item], batch_size: int) -> Iterator[Item]:
+    """Stacks consecutive items of the same size: [B, 3, H, W] and [B, H, W].
+
+    Args:
+        items: (image [3, H, W], label [H, W]).
+        batch_size: Maximum number of items in a batch.
+    """
     batch: list[Item] = []
     for item in items:
         if batch and (len(batch) == batch_size or item[0].shape != batch[0][0].shape):

@@ -30,9 +30,20 @@ from upmap.segmentation.models import build_model
 from upmap.segmentation.train import Diverged, train_model
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["Run", "RunResult", "execute_runs"]
+__all__ = ["Run", "RunResult", "execute_runs", "limited_threads"]
 
 POLL = 0.1  # s between looks at the progress of processes
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limits torch's threads for a block of code; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    limit_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,8 @@ class RunResult:
     @property
     def columns(self) -> dict[str, Any]:
         """What results.json has for each seed, beside scores."""
-        assert self.initial is not None and self.trained is not None
+        assert self.initial is not None
+        assert self.trained is not None
         return {
             "checkerboard_initial": asdict(self.initial),
             "checkerboard_trained": asdict(self.trained),
@@ -135,19 +147,9 @@ def execute_runs(
 def _execute_here(
     runs: Sequence[Run], processes: int, threads: int, advance: Advance
 ) -> Generator[tuple[int, RunResult]]:
-    with _torch_threads(threads):
+    with limited_threads(threads):
         for i, run in enumerate(runs):
             yield i, _execute(run, advance)
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    limit_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _execute_in_processes(

@@ -3,7 +3,7 @@
 What each image adds to the scores is kept, so that images can be drawn with replacement later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import nn
 
 from upmap.metrics.semantic import IGNORED, boundary_counts, confusion_matrix
 from upmap.segmentation.datasets import SegmentationDataset
-from upmap.segmentation.evaluation import logits_at
+from upmap.segmentation.evaluation import batch_items, logits_at
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.upsampling import Upsampler
 
@@ -23,7 +23,6 @@ __all__ = [
     "cell_side",
     "error_spread",
     "mean_iou",
-    "predict_image",
     "score_model",
 ]
 
@@ -63,35 +62,42 @@ def score_model(
     Args:
         model: The model, in evaluation mode.
         dataset: The test images.
-        training: The options that it was trained with; factor and precision count.
+        training: The options that it was trained with; factor, precision and batch size count.
         kept: Number of images whose predictions are kept, from the first.
     """
     classes, side = len(dataset.classes), cell_side(model, training.factor)
     total = np.zeros((classes, classes), np.int64)
     errors = np.zeros((side, side, 2), np.int64)
-    regions, boundaries, predictions = [], [], []
-    for i in range(len(dataset)):
-        image, label = dataset[i]
-        target, prediction = label.numpy(), predict_image(model, image, training)
+    regions: list[Counts] = []
+    boundaries: list[Counts] = []
+    predictions: list[Pixels] = []
+    for target, prediction in _predict_dataset(model, dataset, training):
         confusion = confusion_matrix(target, prediction, classes)
         total += confusion
         regions.append(_intersection_and_union(confusion))
         boundaries.append(boundary_counts(target, prediction, classes))
         _count_errors(errors, target, prediction)
-        if i < kept:
+        if len(predictions) < kept:
             predictions.append(prediction)
     return TestScores(total, np.stack(regions), np.stack(boundaries), errors, predictions)
 
 
 @torch.no_grad()
-def predict_image(model: nn.Module, image: torch.Tensor, training: TrainOptions) -> Pixels:
-    """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
-    images = image[None].to(next(model.parameters()).device)
-    # As in all scores, at the full size of the label.
-    logits = logits_at(
-        model, images, factor=training.factor, precision=training.optimization.precision
-    )
-    return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
+def _predict_dataset(
+    model: nn.Module, dataset: SegmentationDataset, training: TrainOptions
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """The label and the predicted classes, uint8 [H, W], of each image, at full size."""
+    device = next(model.parameters()).device
+    items = (dataset[i] for i in range(len(dataset)))
+    for images, labels in batch_items(items, training.batch_size):
+        logits = logits_at(
+            model,
+            images.to(device),
+            factor=training.factor,
+            precision=training.optimization.precision,
+        )
+        predictions = logits.argmax(1).cpu().numpy().astype(np.uint8)
+        yield from zip(labels.numpy(), predictions, strict=True)
 
 
 def cell_side(model: nn.Module, factor: float) -> int:

@@ -51,7 +51,8 @@ class Difference:
         """Whether both intervals leave out 0, over seeds and over test images."""
         if self.low is None or self.image_low is None:
             return False
-        assert self.high is not None and self.image_high is not None
+        assert self.high is not None
+        assert self.image_high is not None
         return min(self.low, self.image_low) > 0 or max(self.high, self.image_high) < 0
 
 

@@ -1,4 +1,4 @@
-"""Tabulates the results of one architecture: for each operator its scores, differences and costs."""
+"""Tabulates the results of one architecture: scores, differences and costs of each operator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
