@@ -85,7 +85,8 @@ def _stroke_distance(rng: Generator) -> Floats:
     """The distance of each pixel's center to a random stroke, px, negative within, [H, W]."""
     joints = int(rng.integers(*JOINTS, endpoint=True))
     points = rng.uniform(0, SIDE, (joints, 2))
-    distance: Floats = _segment_distance(points[:-1], points[1:]) - rng.uniform(*STROKE_WIDTHS) / 2
+    radius = rng.uniform(*STROKE_WIDTHS) / 2
+    distance: Floats = _segment_distance(points[:-1], points[1:]) - radius
     return distance
 
 

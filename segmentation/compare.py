@@ -28,7 +28,7 @@ from upmap.segmentation.comparison.cost import Budget, macs, match_budget, param
 from upmap.segmentation.comparison.environment import count_cores, describe_environment
 from upmap.segmentation.comparison.measurement import measure_models
 from upmap.segmentation.comparison.report import format_report, format_results
-from upmap.segmentation.comparison.runs import Run, RunResult, execute_runs, limited_threads
+from upmap.segmentation.comparison.runs import Run, RunResult, execute_runs, use_threads
 from upmap.segmentation.comparison.tables import tabulate_panel
 from upmap.segmentation.comparison.variants import Variant, parse_variant, parse_variants
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
@@ -82,10 +82,10 @@ def _small() -> TrainOptions:
     """A training of seconds on one CPU core."""
     return TrainOptions(
         dataset="edges",
-        epochs=5,
+        epochs=6,
         batch_size=8,
         model=ModelOptions(width=8, depth=3),
-        augmentation=AugmentationOptions(crop=(64, 64), smallest=1, largest=1, color=0),
+        augmentation=AugmentationOptions(crop=(48, 48), smallest=1, largest=1, color=0),
         optimization=OptimizationOptions(learning_rate=4e-3),
     )
 
@@ -97,7 +97,7 @@ class CompareOptions:
     Attributes:
         operators: The operators, with options as in transposed{bilinear_init=true}; bilinear is the
             one that the others are compared with.
-        architectures: The architectures, with options of the model as in unet{width=4}; operators
+        architectures: The architectures, with options of the model as in unet{depth=2}; operators
             are compared with each by itself.
         seeds: Number of trainings of each operator, with seeds from training.seed on.
         budget: What the models have in common: nothing (free), the number of parameters, or of
@@ -119,7 +119,7 @@ class CompareOptions:
     )
     architectures: Annotated[tuple[str, ...], Flag(metavar="A,B{KEY=VALUE}")] = (
         "fcn8s",
-        "unet{width=4,depth=2}",
+        "unet{depth=2}",
     )
     seeds: Annotated[int, Range(1, 10_000)] = 5
     budget: Budget = "free"
@@ -282,7 +282,7 @@ def _tabulate(
     """The results of each architecture, and the size of the batch that its costs are for."""
     images = _example_batch(options.training, device)
     panels = {}
-    with limited_threads(options.threads):
+    with use_threads(options.threads):
         for panel in models:
             own = [result for result in finished if result.run.panel == panel and not result.error]
             costs = _measure_costs(models[panel], images, options.training)

@@ -259,14 +259,14 @@ def _open_edges(
     images, labels = _draw_edges(count or usual_count, seed)
     names = tuple(f"edges_{i:06d}" for i in range(1, len(images) + 1))
     palette = _default_palette(len(edges.CLASSES))
-    read_item = partial(_drawn_pixels, images, labels)
+    read_item = partial(_edges_pixels, images, labels)
     return SegmentationDataset(split, edges.CLASSES, palette, names, read_item)
 
 
 _draw_edges = lru_cache(maxsize=8)(edges.draw_edges)  # as for shapes
 
 
-def _drawn_pixels(images: Pixels, labels: Pixels, item: int) -> tuple[Pixels, Pixels]:
+def _edges_pixels(images: Pixels, labels: Pixels, item: int) -> tuple[Pixels, Pixels]:
     return images[item], labels[item]
 
 

@@ -43,6 +43,7 @@ FieldPath = tuple[str, ...]  # the fields that lead to a value: ("model", "width
 
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
 SEPARATOR = re.compile(r",(?![^{}]*\})")  # of items; not within braces, as in a{x=1,y=2}
+MAX_WORD = 50  # characters that the help does not break
 MAX_QUOTED = 60  # characters of a value that an error repeats
 SPELLINGS = (("_", "-"), ("colour", "color"), ("optimis", "optimiz"))  # of flags, old and new
 DESCRIPTIONS: dict[Any, str] = {
@@ -425,7 +426,11 @@ def _choices(hint: Any, markers: Iterable[object]) -> list[str] | None:
 def _describe_default(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    text = ",".join(map(str, value))
+    # Blanks, so that a line of the help can end within a list that is longer than one.
+    return text if len(text) <= MAX_WORD else ", ".join(map(str, value))
 
 
 def _usage(option: Option) -> str:

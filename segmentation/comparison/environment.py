@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["count_cores", "describe_environment"]
 
-PACKAGES = ("upmap", "torch", "torchvision", "numpy")
+PACKAGES = ("upmap", "torchvision", "numpy")
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -19,6 +19,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     is_cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),
+        "torch": torch.__version__,
         **{name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),

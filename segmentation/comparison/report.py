@@ -69,9 +69,9 @@ def _finding(results: Results, panel: str) -> str:
         if name != results["baseline"]
     }
     sentences = list(_significant(differences, results["baseline"]))
-    rest = {name: d for name, d in differences.items() if not d["is_significant"]}
-    if rest:
-        sentences.append(f"not told apart from it: {', '.join(rest)}{_limit(rest)}")
+    undecided = {name: d for name, d in differences.items() if not d["is_significant"]}
+    if undecided:
+        sentences.append(f"not told apart from it: {', '.join(undecided)}{_limit(undecided)}")
     return "; ".join(sentences) + "." if sentences else "nothing to compare."
 
 
@@ -165,7 +165,7 @@ def _limits(low: float | None, high: float | None) -> str:
     return "[n/a]" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
-def _seeds_needed(name: str, row: Row, baseline: str) -> str:
+def _seed_count(name: str, row: Row, baseline: str) -> str:
     difference = row["miou_difference"]
     if name == baseline or difference["low"] is None:
         return ""
@@ -197,7 +197,7 @@ SCORE_COLUMNS: tuple[Column, ...] = (
     ("mIoU", lambda name, row, baseline: _spread(row["miou"])),
     ("difference [over seeds]", _difference("miou")),
     ("[over images]", _over_images),
-    ("seeds needed", _seeds_needed),
+    ("seeds needed", _seed_count),
     ("boundary IoU", lambda name, row, baseline: _spread(row["boundary_iou"])),
     ("difference [over seeds]", _difference("boundary_iou")),
     ("error by place", _error_spread),

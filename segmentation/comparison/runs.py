@@ -30,13 +30,13 @@ from upmap.segmentation.models import build_model
 from upmap.segmentation.train import Diverged, train_model
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["Run", "RunResult", "execute_runs", "limited_threads"]
+__all__ = ["Run", "RunResult", "execute_runs", "use_threads"]
 
 POLL = 0.1  # s between looks at the progress of processes
 
 
 @contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
+def use_threads(threads: int) -> Iterator[None]:
     """Limits torch's threads for a block of code; 0 leaves them as they are."""
     before = torch.get_num_threads()
     limit_threads(threads)
@@ -147,7 +147,7 @@ def execute_runs(
 def _execute_here(
     runs: Sequence[Run], processes: int, threads: int, advance: Advance
 ) -> Generator[tuple[int, RunResult]]:
-    with limited_threads(threads):
+    with use_threads(threads):
         for i, run in enumerate(runs):
             yield i, _execute(run, advance)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "bootstrap_interval", "needed_seeds", "paired_difference", "tail"]
+__all__ = ["Difference", "bootstrap_interval", "count_seeds", "paired_difference", "tail"]
 
 CONFIDENCE = 0.95  # of all intervals of a comparison together
 REPLICATES = 2000  # of the bootstrap
@@ -84,11 +84,11 @@ def paired_difference(
         return Difference(mean, None, None, None)
     deviation = float(difference.std(ddof=1))
     half = _half_width(deviation, count, comparisons)
-    seeds = needed_seeds(mean, deviation, comparisons=comparisons)
+    seeds = count_seeds(mean, deviation, comparisons=comparisons)
     return Difference(mean, mean - half, mean + half, seeds)
 
 
-def needed_seeds(mean: float, deviation: float, *, comparisons: int = 1) -> int | None:
+def count_seeds(mean: float, deviation: float, *, comparisons: int = 1) -> int | None:
     """The smallest number of seeds whose interval leaves out 0; None if it is above MAX_SEEDS.
 
     Args:
@@ -96,7 +96,7 @@ def needed_seeds(mean: float, deviation: float, *, comparisons: int = 1) -> int 
         deviation: The standard deviation of the differences.
         comparisons: The number of operators that are compared with the baseline.
 
-    >>> needed_seeds(0.1, 0.1), needed_seeds(0.0, 0.1)
+    >>> count_seeds(0.1, 0.1), count_seeds(0.0, 0.1)
     (7, None)
     """
     if _half_width(deviation, MAX_SEEDS, comparisons) >= abs(mean):
