@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from upmap.segmentation.compare import CompareOptions
 from upmap.segmentation.compare import main as compare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,8 +28,11 @@ def main() -> int:
     if status == 0:
         for path in [*KEPT.glob("*.png"), *KEPT.glob("*.json")]:
             path.unlink()
-        for path in [*folders[0].glob("*.png"), folders[0] / RESULTS]:
+        for path in folders[0].glob("*.png"):
             shutil.copy(path, KEPT / path.name)
+        results = read_results(folders[0])
+        results["options"]["out"] = CompareOptions().out  # where it was made does not matter
+        (KEPT / RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return status
 
 

@@ -78,7 +78,7 @@ def draw_scores(results: Results) -> Figure:
         figure.subplots(len(panels), 4, squeeze=False), panels.items(), strict=True
     ):
         operators = panel["operators"]
-        _draw_seeds(row[0], operators, f"{name}: mIoU")
+        _draw_seeds(row[0], operators, name)
         for axes, key, score in (
             (row[1], "miou_difference", "mIoU"),
             (row[2], "boundary_iou_difference", "boundary IoU"),
@@ -91,7 +91,7 @@ def draw_scores(results: Results) -> Figure:
 def draw_places(results: Results) -> Figure:
     """The error rate at each place in the upsampling cell, a map for each operator.
 
-    Maps of an architecture share a scale, from the lowest to the highest rate of any operator.
+    Maps of an architecture share a scale, from 0 to the highest rate of any operator.
 
     Args:
         results: The content of results.json.
@@ -102,14 +102,14 @@ def draw_places(results: Results) -> Figure:
     grid = figure.subplots(len(panels), columns, squeeze=False)
     for row, (name, panel) in zip(grid, panels.items(), strict=True):
         rates = {key: np.array(o["error_by_place"]) for key, o in panel["operators"].items()}
-        values = np.stack(list(rates.values()))
+        highest = max(rate.max() for rate in rates.values())
         for axes in row:
             axes.set_axis_off()
         for axes, (operator, rate) in zip(row, rates.items(), strict=False):
-            image = axes.imshow(rate, vmin=values.min(), vmax=values.max(), cmap="viridis")
+            image = axes.imshow(rate, vmin=0, vmax=highest, cmap="viridis")
             axes.set_title(_label(operator), fontsize=9)
         cell = f"{panel['cell']} x {panel['cell']} px"
-        figure.colorbar(image, ax=list(row), label=f"{name}: error rate\nin cells of {cell}")
+        figure.colorbar(image, ax=list(row), label=f"{name}\nerror rate by place in {cell}")
     return figure
 
 
@@ -175,7 +175,7 @@ def _draw_seeds(axes: Axes, operators: Operators, title: str) -> None:
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
         axes.errorbar(i, values.mean(), spread, fmt="_", color="black", markersize=14, capsize=4)
     _name_operators(axes, operators)
-    axes.set(ylabel="mIoU", title=f"{title} of each seed")
+    axes.set(ylabel="mIoU", title=f"{title}\nmIoU of each seed")
 
 
 def _draw_differences(
