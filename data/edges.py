@@ -92,7 +92,7 @@ def _stroke_distance(rng: Generator) -> Floats:
 
 def _centers() -> tuple[Floats, Floats]:
     """X and y of the centers of pixels, [1, W] and [H, 1]."""
-    centers: Floats = np.arange(SIDE) + 0.5
+    centers = np.arange(SIDE, dtype=np.float64) + 0.5
     return centers[None, :], centers[:, None]
 
 
