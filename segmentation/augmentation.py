@@ -70,7 +70,8 @@ class Views(Dataset[Pair]):
         image, label = self.dataset[item]
         # Forked, so that views leave the random numbers of the training as they are.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, self.epoch, item))
+            # Not torch.manual_seed: without a GPU it records a traceback for each of its kinds.
+            torch.default_generator.manual_seed(derive_seed(self.seed, self.epoch, item))
             image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
         return image.as_subclass(Tensor), label.as_subclass(Tensor)
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from upmap.conversion import decode_json
+from upmap.data import edges
 from upmap.data.shapes import CLASSES, Scene, scenes
 from upmap.detection.formats.image_sets import read_image_list
 from upmap.errors import InputError
@@ -67,6 +68,7 @@ UNKNOWN = 254  # stands for ids that are neither a class nor void
 BIT_DEPTH = 24  # place of a PNG file's bits per sample; specification: after width and height
 GRAY_STEPS = {2: 85, 4: 17}  # bits of a gray pixel to the factor by which Pillow scales it
 SHAPES = {"train": (0, 200), "val": (1, 40), "test": (2, 40)}  # seed, number of scenes
+EDGES = {"train": (0, 400), "val": (1, 40), "test": (2, 200)}
 VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -289,6 +291,27 @@ def _scene_pixels(drawings: list[Scene], item: int) -> tuple[Pixels, Pixels]:
     return drawings[item].image, drawings[item].mask
 
 
+def _open_edges(
+    root: str | Path | None, split: str, count: int | None, max_pixels: int
+) -> SegmentationDataset:
+    """Draws the scenes of data.edges; needs neither `root` nor `max_pixels`."""
+    if split not in EDGES:
+        raise _split_error(split, list(EDGES))
+    seed, usual_count = EDGES[split]
+    images, labels = _draw_edges(count or usual_count, seed)
+    names = tuple(f"edges_{i:06d}" for i in range(1, len(images) + 1))
+    palette = _default_palette(len(edges.CLASSES))
+    read_item = partial(_edges_pixels, images, labels)
+    return SegmentationDataset(split, edges.CLASSES, palette, names, read_item)
+
+
+_draw_edges = lru_cache(maxsize=8)(edges.draw_edges)  # as for shapes
+
+
+def _edges_pixels(images: Pixels, labels: Pixels, item: int) -> tuple[Pixels, Pixels]:
+    return images[item], labels[item]
+
+
 @dataclass(frozen=True, slots=True)
 class _Description:
     """The content of classes.json."""
@@ -313,7 +336,9 @@ def _open_files(
     layout: _Layout, root: str | Path | None, split: str, count: int | None, max_pixels: int
 ) -> SegmentationDataset:
     if root is None:
-        raise InputError("root: expected the folder of the data set; only shapes needs none")
+        raise InputError(
+            "root: expected the folder of the data set; only shapes and edges need none"
+        )
     folder = _find_root(layout, require_path(Path(root)))
     description = layout.description or _read_description(folder / DESCRIPTION)
     names = tuple(_read_list(layout, folder, split)[:count])
@@ -641,6 +666,7 @@ def _default_palette(count: int) -> Pixels:
 
 DATASETS = {
     "shapes": DatasetFormat("drawn scenes of colored shapes, which need no files", _open_shapes),
+    "edges": DatasetFormat("drawn polygons and strokes, which need no files", _open_edges),
     "camvid": DatasetFormat(
         "CamVid in SegNet's split: <split>.txt, <split>/images, <split>/labels, classes.json",
         partial(_open_files, _Layout(images="{split}/images", labels="{split}/labels")),

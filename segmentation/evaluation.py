@@ -25,7 +25,7 @@ from upmap.segmentation.tiling import (
     count_windows,
 )
 
-__all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
+__all__ = ["as_input", "batch_items", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
@@ -127,7 +127,7 @@ def evaluate_model(
     def look(images: Tensor) -> Tensor:
         return logits_at(model, images.to(device), factor=factor, precision=precision)
 
-    for images, labels in _batches(items, batch_size, factor):
+    for images, labels in batch_items(items, batch_size, factor):
         windows = count_windows((images.shape[2], images.shape[3]), window, overlap)
         if windows == 1:
             logits = _low_resolution_logits(model, images.to(device), factor, precision)
@@ -168,8 +168,14 @@ def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
     return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
-def _batches(items: Iterable[Item], batch_size: int, factor: float) -> Iterator[Item]:
-    """Stacks consecutive items of the same size, up to `batch_size` and MAX_BATCH_PIXELS."""
+def batch_items(items: Iterable[Item], batch_size: int, factor: float = 1.0) -> Iterator[Item]:
+    """Stacks consecutive items of the same size: [B, 3, H, W] and [B, H, W].
+
+    Args:
+        items: (image [3, H, W], label [H, W]).
+        batch_size: Maximum number of items in a batch; there are fewer of large images.
+        factor: Scale of the images at the model's input.
+    """
     batch: list[Item] = []
     for item in items:
         pixels = item[1].numel() * factor**2

@@ -139,6 +139,7 @@ def train_model(
     options: TrainOptions,
     *,
     after_epoch: Callable[[Row], None] | None = None,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None = None,
     surveys: Mapping[str, Survey] | None = None,
     show_progress: bool = False,
 ) -> TrainingResult:
@@ -147,6 +148,7 @@ def train_model(
     Args:
         options: The options.
         after_epoch: Called with each row of the history, after its checkpoint is written.
+        score: Scores the best epoch's model on the test images; None counts confusions alone.
         surveys: What the splits contain, by name, where `survey_dataset` has read them already, as
             for several trainings on the same data; None reads them.
         show_progress: Whether to draw progress bars on a terminal.
@@ -186,7 +188,7 @@ def train_model(
         raise Diverged(
             f"loss or gradient not finite in all {state.step} steps: nothing was learned"
         )
-    return _score_best_epoch(options, device, show_progress=show_progress)
+    return _score_best_epoch(options, device, score, show_progress=show_progress)
 
 
 def _open_splits(options: TrainOptions) -> dict[str, SegmentationDataset]:
@@ -333,7 +335,11 @@ def _save_epoch(state: TrainingState, options: TrainOptions, dataset: Segmentati
 
 
 def _score_best_epoch(
-    options: TrainOptions, device: torch.device, *, show_progress: bool
+    options: TrainOptions,
+    device: torch.device,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None,
+    *,
+    show_progress: bool,
 ) -> TrainingResult:
     """Scores the best epoch on the test split, or on the validation split if there is none."""
     wait_for_processes()  # until process 0 has written the files
@@ -345,7 +351,10 @@ def _score_best_epoch(
     model = model.to(device)
     split = options.test or options.val
     dataset = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
-    scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    if score is None:
+        scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    else:
+        scores = score(model.eval(), dataset)
     history = load_checkpoint(folder / LAST)["history"]
     return TrainingResult(model, checkpoint["epoch"], dataset, scores, history)
 

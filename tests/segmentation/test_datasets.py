@@ -156,13 +156,14 @@ def test_items_can_be_iterated_over_and_counted_from_the_end(tmp_path: Path) -> 
         dataset[2]
 
 
-@pytest.mark.parametrize("name", ["folder", "camvid", "voc2012", "shapes"])
+@pytest.mark.parametrize("name", ["folder", "camvid", "voc2012", "shapes", "edges"])
 def test_every_data_set_gives_the_same_thing_also_after_pickling(tmp_path: Path, name: str) -> None:
     makers: dict[str, Callable[[], Path | None]] = {
         "folder": lambda: put(tmp_path),
         "camvid": lambda: as_camvid(tmp_path),
         "voc2012": lambda: as_voc(tmp_path, VOC_IDS),
         "shapes": lambda: None,
+        "edges": lambda: None,
     }
     dataset = open_dataset(name, makers[name](), "val", count=2)
     again: SegmentationDataset = pickle.loads(pickle.dumps(dataset))
@@ -452,11 +453,13 @@ def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_data_set_names_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"'city'; there are shapes, camvid, voc2012, folder$"):
+    with pytest.raises(
+        InputError, match=r"'city'; there are shapes, edges, camvid, voc2012, folder$"
+    ):
         open_dataset("city", None, "train")
 
 
-@pytest.mark.parametrize("name", ["folder", "camvid", "shapes"])
+@pytest.mark.parametrize("name", ["folder", "camvid", "shapes", "edges"])
 def test_an_unknown_split_names_those_that_there_are(tmp_path: Path, name: str) -> None:
     root = as_camvid(tmp_path) if name == "camvid" else put(tmp_path)
     with pytest.raises(InputError, match=r"no split called 'trian'; there are .*train.*") as caught:
@@ -471,11 +474,11 @@ def test_where_there_are_no_splits_the_error_says_so(tmp_path: Path) -> None:
         open_dataset("folder", tmp_path, "train")
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"shapes"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"shapes", "edges"}))
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        (None, "^root: expected the folder of the data set; only shapes needs none$"),
+        (None, "^root: expected the folder of the data set; only shapes and edges need none$"),
         ("missing", "missing: no such file or folder$"),
         ("train.txt", r"train\.txt: not a folder$"),
     ],

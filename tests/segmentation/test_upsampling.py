@@ -228,6 +228,18 @@ def scores(name: str, **options: Any) -> Any:
     return measure_checkerboard(operator, torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("name", ["bilinear", "nearest", "bicubic"])
+def test_interpolation_has_a_gain_of_one(name: str) -> None:
+    assert scores(name).gain == pytest.approx(1, abs=1e-6)
+
+
+def test_the_gain_is_that_of_the_kernels_variances() -> None:
+    # PyTorch draws weights from +-1 / sqrt(k^2 C), so each of 32 x 4 taps has a third of its
+    # square as variance: 4 * 32 / (3 * 16 * 32) = 1 / 12 for k = 4.
+    assert scores("transposed").gain == pytest.approx((1 / 12) ** 0.5, rel=0.1)
+    assert scores("transposed", bilinear_init=True).gain == pytest.approx(1, abs=1e-6)
+
+
 def test_k3s2_makes_a_checkerboard_by_its_geometry_and_k4s2_does_not() -> None:
     bad, good = scores("transposed_k3s2").overlap, scores("transposed").overlap
     taps = torch.tensor([1.0, 2.0, 2.0, 4.0])  # that reach each of the four phases
