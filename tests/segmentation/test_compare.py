@@ -29,9 +29,9 @@ from upmap.segmentation.comparison.pictures import (
 from upmap.segmentation.comparison.report import format_costs, format_report, format_scores
 from upmap.segmentation.comparison.runs import Run, execute_runs
 from upmap.segmentation.comparison.variants import parse_variant
-from upmap.segmentation.datasets import validate_dataset
 from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.models import ModelOptions
+from upmap.segmentation.survey import survey_dataset
 from upmap.segmentation.train import Diverged
 from upmap.segmentation.training_options import TrainOptions
 
@@ -161,17 +161,17 @@ def test_data_is_validated_once_and_test_images_are_scored_once(
 ) -> None:
     validated, evaluated = [], []
 
-    def validate(dataset: Any, **options: Any) -> Any:
+    def survey(dataset: Any, **options: Any) -> Any:
         validated.append(dataset.split)
-        return validate_dataset(dataset, **options)
+        return survey_dataset(dataset, **options)
 
     def evaluate(model: Any, items: Any, *arguments: Any, **options: Any) -> Any:
         items = list(items)
         evaluated.append(len(items))
         return evaluate_model(model, items, *arguments, **options)
 
-    monkeypatch.setattr(compare, "validate_dataset", validate)
-    monkeypatch.setattr(train, "validate_dataset", validate)
+    monkeypatch.setattr(compare, "survey_dataset", survey)
+    monkeypatch.setattr(train, "survey_dataset", survey)
     monkeypatch.setattr(train, "evaluate_model", evaluate)
     options = CompareOptions(
         operators=("bilinear", "nearest"),
