@@ -36,13 +36,16 @@ examples:
   %(prog)s
   %(prog)s VOCdevkit/VOC2007 results/ --image-set test
   %(prog)s instances_val2017.json detections.json --json report.json
+  %(prog)s dataset/data.yaml runs/detect/predict/labels
+  %(prog)s annotations.csv detections.parquet --columns image=file
   %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
   %(prog)s VOCdevkit/VOC2007 results/ --explain
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
-ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
-instances file. detections: a folder of comp4_det_<set>_<class>.txt, or a COCO results file.
+ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a COCO instances file, YOLO's
+data.yaml, a table, or the export of an annotation tool. detections: a folder of
+comp4_det_<set>_<class>.txt, a COCO results file, a folder of YOLO labels, a table.
 Files may be pipes or compressed by gzip; one of both inputs may be -, standard input.
 exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable input."""
 

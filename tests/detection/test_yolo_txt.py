@@ -16,6 +16,7 @@ from upmap.detection.formats.yolo_names import read_class_numbers, read_yaml
 from upmap.detection.inputs import Input
 from upmap.errors import InputError, InputWarning
 from upmap.metrics import COCO, VOC2007, mean_average_precision
+from upmap.metrics.evaluate import main as evaluate
 
 LABELS = "0 0.5 0.5 0.5 0.25\n1 0.25 0.25 0.5 0.5\n"
 RESULTS = "0 0.5 0.5 0.5 0.25 0.9\n1 0.25 0.25 0.5 0.5 0.75\n"
@@ -140,6 +141,17 @@ def test_a_malformed_file_of_sizes_is_refused_by_line(text: str, tmp_path: Path)
     sizes = files_of(tmp_path, {"sizes.txt": text}) / "sizes.txt"
     with pytest.raises(InputError, match=r"sizes\.txt:[12]: "):
         truth(files_of(tmp_path / "set", ULTRALYTICS), sizes=sizes)
+
+
+def test_the_table_says_why_numbers_of_sizes_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = files_of(tmp_path, ULTRALYTICS | DETECTED)
+    arguments = [str(folder / "data.yaml"), str(folder / "predict")]
+    assert evaluate(arguments) == 0
+    assert "the sizes of the images are not known" in capsys.readouterr().out
+    assert evaluate([*arguments, "--image-size", "64,48"]) == 0
+    assert "not known" not in capsys.readouterr().out
 
 
 def test_where_one_size_is_missing_all_boxes_stay_in_units_of_the_image(tmp_path: Path) -> None:
