@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["as_text", "comparison_text", "inputs_text", "score_text"]
 
 NO_AREAS = (
-    "n/a: small, medium and large objects, as the sizes of the images are not known; they come from\n"
+    "n/a: areas, since the sizes of the images are not known; they come from\n"
     "--images FOLDER, --sizes FILE or --image-size W,H\n"
 )
 MAX_SHOWN = 20  # undefined classes that are listed
