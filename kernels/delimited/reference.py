@@ -37,6 +37,7 @@ __all__ = ["make_columns", "read_columns", "read_header", "read_line"]
 SEPARATORS = ",;\t|"
 NEWLINES = {"csv": "", "jsonl": "\n"}  # of `open`: csv splits lines itself
 ERRORS = "surrogateescape"  # what is not UTF-8 matters only in the columns that are asked for
+PEEKED_BYTES = 2**15  # from the beginning, in which most files have some rows
 SAMPLED_RECORDS = 100  # whose values show what a column holds
 COMMA_NUMBER = re.compile(r"[-+]?[0-9]+,[0-9]*(e[-+]?[0-9]+)?", re.IGNORECASE)
 Record = tuple[int, Mapping[str, Any]]  # the number of its line, and its values
@@ -106,15 +107,21 @@ def make_columns(values: Sequence[Sequence[Any]], kinds: Mapping[str, Kind]) -> 
 
 
 def _beginning(source: Source) -> str:
-    """The text up to MAX_HEADER bytes, whole lines only where there is more."""
-    if isinstance(source, bytes):
-        data = source[: MAX_HEADER + 1]
-    else:
-        with Path(source).open("rb") as file:
-            data = file.read(MAX_HEADER + 1)
-    if len(data) > MAX_HEADER:
+    """The text of the first lines: two or more if MAX_HEADER bytes have them, all of them whole."""
+    data = _read_beginning(source, PEEKED_BYTES)
+    if len(data) > PEEKED_BYTES and data.count(b"\n") < 2:  # rows of long lists
+        data = _read_beginning(source, MAX_HEADER)
+    if len(data) > PEEKED_BYTES:
         data, _, _ = data.rpartition(b"\n")
     return data.removeprefix(codecs.BOM_UTF8).decode(errors=ERRORS)
+
+
+def _read_beginning(source: Source, size: int) -> bytes:
+    """One byte more than `size`, if there are as many."""
+    if isinstance(source, bytes):
+        return source[: size + 1]
+    with Path(source).open("rb") as file:
+        return file.read(size + 1)
 
 
 def _names(head: str, separator: str) -> tuple[str, ...]:
