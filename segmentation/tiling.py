@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MOST_OVERLAP = 0.9  # the number of windows grows as 1 / (1 - overlap)^2
-DEFAULT_WINDOW = 1024  # px a side
+DEFAULT_WINDOW = 768  # px a side
 DEFAULT_OVERLAP = 0.25
 SIDE_MULTIPLE = 32  # px; sides of shrunk windows, so that encoders halve them without a remainder
 

@@ -234,7 +234,7 @@ def test_batches_are_bounded_in_pixels_at_the_size_of_the_models_input() -> None
             return super().forward(images)
 
     model = Model(3, 2, 1)
-    items = [(torch.zeros(3, 512, 1024, dtype=torch.uint8), torch.zeros(512, 1024).byte())] * 5
+    items = [(torch.zeros(3, 384, 768, dtype=torch.uint8), torch.zeros(384, 768).byte())] * 5
     for factor in (1.0, 0.5):
         seen.clear()
         evaluate_model(model, items, 2, device=torch.device("cpu"), factor=factor, batch_size=9)
