@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ def run_accumulation(folder: Path) -> Any:
         accumulate(matches, with_scores=True, **settings),
         accumulate(matches, curve_caps=np.array([2]), **settings),
     )
+
+
+def run_pairs(folder: Path) -> Any:
+    from upmap.kernels.pairs import find_pairs
+
+    random, N = np.random.default_rng(0), 80_000
+    problem = matching_problem()
+    columns = {"image": random.integers(0, 2000, N).astype(np.int32)}
+    columns |= {name: np.resize(getattr(problem[0], name), N) for name in ("label", "box_area")}
+    columns["box"] = np.resize(problem[0].box, (N, 4))
+    detections = replace(problem[0], **columns, score=np.zeros(N), row=np.arange(N))
+    truths = replace(problem[1], **columns, area=np.ones(N), kind=np.zeros(N, np.uint8))
+    settings: dict[str, Any] = {"side_offset": 0.0, "min_iou": 0.1, "threads": THREADS}
+    return find_pairs(detections, truths, **settings, impl="native")
 
 
 def run_resampling(folder: Path) -> Any:
@@ -139,7 +154,9 @@ def run_upsample_ce(folder: Path) -> Any:
         upsample_cross_entropy,
     )
 
-    torch.set_num_threads(1)  # torch's own threads are not what is tested
+    # Torch's own threads are not what is tested; the kernels take as many as torch has.
+    torch.set_num_threads(1)
+    torch.get_num_threads = lambda: THREADS
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 7, 40, 30, generator=random).requires_grad_()
     target = torch.randint(0, 7, (2, 160, 120), generator=random)
@@ -165,6 +182,7 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     "delimited": run_delimited,
     "evaluate": run_evaluate,
     "matching": run_matching,
+    "pairs": run_pairs,
     "resampling": run_resampling,
     "text_rows": run_text_rows,
     "upsample_ce": run_upsample_ce,

@@ -55,7 +55,7 @@ def words(root: Path, out: Path, *more: str) -> list[str]:
     return [
         *("--dataset", "folder", "--root", str(root), "--out", str(out)),
         *("--epochs", "3", "--batch-size", "4", "--augmentation.crop", "[24, 32]"),
-        *("--model.width", "4", "--model.depth", "2", "--device", "cpu", *more),
+        *("--model.width", "4", "--model.depth", "2", "--device", "cpu", "--threads", "1", *more),
     ]
 
 
@@ -354,7 +354,7 @@ def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     [
         (("--model.upsampling", "magic"), "--model.upsampling: must be one of bilinear, "),
         (("--model.architecture", "fcn32s"), "model: fcn32s needs features at stride 32"),
-        (("--dataset", "imagenet"), "--dataset: must be one of shapes, camvid, "),
+        (("--dataset", "imagenet"), "--dataset: must be one of shapes, edges, camvid, "),
         (("--train", "learn"), "no split called 'learn'; there are test, train, val"),
         (("--epochs", "many"), "--epochs: expected a whole number, got 'many'"),
         (("--batch-size", "17"), "--batch-size 17: there are only 16 images"),
