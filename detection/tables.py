@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import PurePath
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
@@ -112,7 +111,13 @@ def image_names(catalog: Catalog) -> list[str]:
     """
     if not catalog.file_names:
         return [str(image) for image in catalog.images]
-    return [PurePath(name.replace("\\", "/")).stem for name in catalog.file_names]
+    return [_stem(name) for name in catalog.file_names]
+
+
+def _stem(name: str) -> str:
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem, _, ending = base.rpartition(".")
+    return stem if stem and ending else base
 
 
 def images_by_name(catalog: Catalog) -> dict[str, int]:

@@ -268,15 +268,29 @@ def _places_of_classes(
 
 def _boxes(rows: BoxTable, roles: Roles, options: ReadOptions, path: Path) -> BoxRows:
     """The boxes of the rows that have one."""
-    layout = options.box or roles.layout
+    says_nothing = roles.layout is None or roles.is_dataset
+    stated = options.box if says_nothing or _fits_names(options.box, roles.layout) else None
+    layout = stated or roles.layout
     if layout is None:
         raise InputError(NO_LAYOUT.format(repr(roles.box[0])), path)
     is_wrong = rows.has_box & ~is_bounded(rows.box).all(axis=1)
     _refuse(is_wrong, "the box is not finite or too large, or lacks a number", path)
     numbers = rows.box[rows.has_box]
-    if options.box is None and len(numbers) and 0 <= numbers.min() <= numbers.max() <= LARGEST_UNIT:
+    if stated is None and len(numbers) and 0 <= numbers.min() <= numbers.max() <= LARGEST_UNIT:
         raise InputError(PERHAPS_UNITS.format(layout), path)
     return place_boxes(numbers, layout)
+
+
+def _fits_names(box: str | None, layout: str | None) -> bool:
+    """Whether columns that are called like `layout` can be `box`, or it is said of the other input.
+
+    >>> _fits_names("xyxy-normalized", "xyxy"), _fits_names("cxcywh", "xywh")
+    (True, True)
+    >>> _fits_names("xywh", "xyxy")
+    False
+    """
+    form = (box or "").removesuffix("-normalized")
+    return form == layout or (form, layout) == ("cxcywh", "xywh")
 
 
 def _validate_layout(truth: GroundTruth, path: Path) -> None:

@@ -54,7 +54,7 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
     Raises:
         InputError: If a value is wrong; names the line or row.
     """
-    table = flat_table.read_ground_truth(source, replace(options, box=options.box or BOX))
+    table = flat_table.read_ground_truth(source, replace(options, box=BOX))
     return _name_classes(table, source.path)
 
 

@@ -146,8 +146,9 @@ def match_rows(
     """
     places = find_images(list(names), catalog, image_key=options.image_key, usual=None, path=path)
     known = places[places >= 0]
-    if len(np.unique(known)) < len(known):
-        shared = catalog.images[int(np.argmax(np.bincount(known)))]
+    counts = np.bincount(known)
+    if counts.max(initial=0) > 1:
+        shared = catalog.images[int(np.argmax(counts))]
         raise InputError(f"two files are called like the image {shared!r}", path)
     image = places[index]
     if len(image) and image.min() < 0:

@@ -74,12 +74,13 @@ def read_yaml(file: Input) -> dict[str, Any]:
     text = file.text()
     if len(text) > LARGEST_YAML:
         raise InputError("too large for a description of a data set", file.path)
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # scalars stay text
     try:
-        for event in yaml.parse(text, yaml.BaseLoader):
+        for event in yaml.parse(text, loader):
             if isinstance(event, yaml.AliasEvent):
                 line = str(event.start_mark.line + 1) if event.start_mark else None
                 raise InputError("aliases are refused in YAML files", file.path, line)
-        content = yaml.load(text, yaml.BaseLoader)  # which makes nothing but text
+        content = yaml.load(text, loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = str(mark.line + 1) if mark else None

@@ -350,8 +350,8 @@ def _place_labels(
         return np.full(len(labels), -1, np.int32)
     at = np.searchsorted(known, labels).clip(max=len(known) - 1)
     places = np.where(known[at] == labels, at, -1).astype(np.int32)
-    unknown = np.unique(labels[places < 0]).tolist()
-    if unknown:
+    if len(places) and places.min() < 0:
+        unknown = np.unique(labels[places < 0]).tolist()
         counts_from_one = labels.min() == 1 and unknown == [known[-1] + 1]
         hint = "; the numbers seem to count from 1, but names count from 0"
         note_unnamed_classes(
@@ -373,7 +373,7 @@ def _detection_fields(
         count = len(options.columns)
         table = select_columns(rows, files, [count], f"expected {count} numbers, as --columns says")
         numbers = table[:, [places[key] for key in "0123"]]
-        boxes = place_boxes(numbers, options.box or BOX)
+        boxes = place_boxes(numbers, _box_kind(numbers, options))
         return _Fields(table[:, places["class"]], table[:, places["score"]], boxes)
     if options.task in ("segment", "obb"):
         boxes = _shape_boxes(rows, files, options.task, 1)
@@ -385,9 +385,18 @@ def _detection_fields(
             files, rows, rows.width > 7, lambda row: f"{message}, got {rows.width[row]}: {TASKS}"
         )
     table = select_columns(rows, files, [6, 7], "expected `class xc yc w h conf`")
-    last = _Fields(table[:, 0], table[:, 5], place_boxes(table[:, 1:5], options.box or BOX))
-    second = _Fields(table[:, 0], table[:, 1], place_boxes(table[:, 2:6], options.box or BOX))
+    kind = _box_kind(table[:, 1:6], options)
+    last = _Fields(table[:, 0], table[:, 5], place_boxes(table[:, 1:5], kind))
+    second = _Fields(table[:, 0], table[:, 1], place_boxes(table[:, 2:6], kind))
     return _select_order(last, second, rows, files, folder)
+
+
+def _box_kind(numbers: Floats, options: ReadOptions) -> str:
+    """What the numbers of boxes are; where all are units, px are said of the other input."""
+    are_units = bool((np.abs(numbers) <= LARGEST_SIDE).all())
+    if options.box is None or (are_units and not options.box.endswith("-normalized")):
+        return BOX
+    return options.box
 
 
 def _select_order(

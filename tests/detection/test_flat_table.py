@@ -263,6 +263,21 @@ def test_objects_of_hugging_face_are_read_in_both_layouts(is_list: bool, tmp_pat
     assert truth.box.tolist() == [[1, 2, 30, 40], [5, 5, 15, 25]]
 
 
+@pytest.mark.parametrize(
+    ("columns", "box", "expected"),
+    [
+        ("xmin,ymin,xmax,ymax", "xywh", [1, 2, 3, 5]),  # the names say it; the other input is xywh
+        ("x,y,w,h", "xyxy", [1, 2, 4, 7]),
+        ("x,y,w,h", "cxcywh", [-0.5, -0.5, 2.5, 4.5]),  # names that are used for both
+    ],
+)
+def test_names_of_columns_go_before_what_is_said_of_boxes(
+    columns: str, box: str, expected: list[float], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"image,class,{columns}\na.jpg,cat,1,2,3,5\n")
+    assert read_ground_truth(tmp_path / "t.csv", box=box).box.tolist() == [expected]
+
+
 def test_boxes_xyxy_in_a_data_set_of_hugging_face_are_not_taken_for_xywh(tmp_path: Path) -> None:
     objects = [{"bbox": [[50, 60, 90, 70]], "category": [0]}]
     table = pyarrow.table({"width": [100], "height": [80], "objects": objects})

@@ -32,6 +32,14 @@ def test_corners_of_open_images_are_units_of_the_image(tmp_path: Path) -> None:
     assert truth.box.round(9).tolist() == [[10, 10, 50, 30], [0, 0, 100, 50]]
 
 
+@pytest.mark.parametrize("box", ["xywh", "xyxy", "cxcywh-normalized"])
+def test_what_the_boxes_of_the_detections_are_changes_nothing_in_open_images(
+    box: str, tmp_path: Path
+) -> None:
+    truth = read_ground_truth(put(tmp_path, {"t.csv": TRUTH}) / "t.csv", box=box)
+    assert (truth.pixels, truth.box.tolist()[0]) == ("relative", [0.1, 0.2, 0.5, 0.6])
+
+
 def test_codes_of_classes_have_their_names_in_a_file_beside(tmp_path: Path) -> None:
     names = {"class-descriptions-boxable.csv": '/m/02,Zebra\n/m/01,"Ant, red"\n'}
     truth, found = read(

@@ -581,6 +581,14 @@ def test_pixels_and_other_corners_are_read_on_request(tmp_path: Path) -> None:
         both(tmp_path, "dets", columns=columns, box="x")
 
 
+def test_boxes_in_px_are_said_of_the_ground_truth_where_all_numbers_are_units(
+    tmp_path: Path,
+) -> None:
+    table = both(files_of(tmp_path, ULTRALYTICS | DETECTED), "predict", box="xyxy")[1]
+    expected = both(tmp_path, "predict")[1]
+    assert table.box.tolist() == expected.box.tolist()
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
