@@ -13,6 +13,7 @@ from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.table_files import TableFile
 from upmap.detection.formats.table_roles import Roles, is_list
 from upmap.detection.ids import NO_ID
+from upmap.detection.tables import are_bounded
 from upmap.errors import InputError
 from upmap.kernels.delimited.contract import Kind, Lists, Texts
 
@@ -36,16 +37,20 @@ class BoxTable:
         class_key: The key of its class.
         box: float64 [N, 4], as the table has them; NaN where there is none.
         numbers: float64 [N], the columns of numbers by role: score, area ...
+        is_whole: Whether all rows have a box, of bounded numbers, as nearly all tables do.
     """
 
     image: Keys
     class_key: Keys
     box: NDArray[np.float64]
     numbers: Mapping[str, NDArray[np.float64]]
+    is_whole: bool
 
     @property
     def has_box(self) -> NDArray[np.bool_]:
         """Which rows have a box, bool [N]."""
+        if self.is_whole:
+            return np.ones(len(self.box), bool)
         is_missing: NDArray[np.bool_] = np.all(np.isnan(self.box), axis=1)
         return ~is_missing
 
@@ -109,7 +114,13 @@ def read_box_table(table: TableFile, roles: Roles, options: ReadOptions, path: P
     image = keys.get("image")
     if image is None:
         image = _row_numbers(boxes[0], len(box))
-    return BoxTable(image=image, class_key=keys["class"], box=box, numbers=values)
+    return BoxTable(
+        image=image,
+        class_key=keys["class"],
+        box=box,
+        numbers=values,
+        is_whole=are_bounded(box),
+    )
 
 
 def class_names_of(table: TableFile) -> dict[int, str] | None:
@@ -223,6 +234,8 @@ def _to_keys(column: Any, name: str, path: Path) -> Keys:
             return column
         numbers = np.array([*map(int, column.names), NO_ID], np.int64)
         return numbers[column.index]
+    if are_bounded(column, MAX_INTEGER) and np.array_equal(keys := column.astype(np.int64), column):
+        return keys
     is_missing = np.isnan(column)
     with np.errstate(invalid="ignore"):
         is_whole = (column == np.round(column)) & (np.abs(column) <= MAX_INTEGER)
