@@ -43,9 +43,12 @@ def xyxy_from_xywh(xywh: Floats) -> Floats:
     return box_from_corner(xywh[:, :2], xywh[:, 2:])
 
 
-def box_from_corner(corner: Floats, size: Floats) -> Floats:
-    """Continuous corners xyxy, float64 [N, 4], of upper left corners and sides [N, 2]."""
-    box = np.empty((len(corner), 4))
+def box_from_corner(corner: Floats, size: Floats, out: Floats | None = None) -> Floats:
+    """Continuous corners xyxy, float64 [N, 4], of upper left corners and sides [N, 2].
+
+    `out` is the memory to write to, in which `corner` may lie, but not `size`.
+    """
+    box = np.empty((len(corner), 4)) if out is None else out
     box[:, :2] = corner
     np.add(corner, size, out=box[:, 2:])
     return box

@@ -146,7 +146,8 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
     detections = Detections(
         image=image[keep],
         label=label[keep],
-        box=box_from_corner(corner, size),
+        # The numbers that were read are not needed any more, and large.
+        box=box_from_corner(corner, size, rows.box if isinstance(keep, slice) else None),
         size=size,
         score=score[keep],
         row=np.arange(len(rows.box))[keep],
