@@ -48,6 +48,7 @@ struct Column {
     size_t stride = 1;  // from a row's number, or its first of four, to the next row's
     int32_t* index = nullptr;
     Names names;
+    bool is_whole = false;  // whether the numbers were whole, and are integers of 64 bits now
 };
 
 // What is not of the usual kind: the offsets of its line, its line from 1, and its row from 0, both

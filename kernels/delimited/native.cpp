@@ -91,6 +91,7 @@ void close_gaps(Table& table) {
     size_t from = 0;
     for (const Part& part : table.parts) {
         for (Array& array : table.arrays) {
+            if (from == table.rows) break;  // no gap so far
             if (array.kind == Kind::kText)
                 std::copy_n(array.index.data() + from, part.rows, array.index.data() + table.rows);
             else
@@ -99,6 +100,29 @@ void close_gaps(Table& table) {
         }
         from += part.capacity;
         table.rows += part.rows;
+    }
+}
+
+// Puts integers of 64 bits in the place of the numbers of a part, if all are whole.
+void to_integers(Part& part, size_t c) {
+    Column& column = part.columns[c];
+    double* const values = column.numbers;
+    column.is_whole = std::all_of(values, values + part.rows, [](double value) {
+        return std::abs(value) <= kMaxInteger && value == std::trunc(value);
+    });
+    if (!column.is_whole) return;
+    for (size_t i = 0; i < part.rows; ++i) {
+        const auto value = static_cast<int64_t>(values[i]);
+        std::memcpy(values + i, &value, sizeof value);
+    }
+}
+
+// The reverse.
+void to_numbers(double* values, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+        int64_t value;
+        std::memcpy(&value, values + i, sizeof value);
+        values[i] = static_cast<double>(value);
     }
 }
 
@@ -125,6 +149,8 @@ Table read_table(const upmap::Source& source, const Format& format, int64_t offs
             // A line belongs to the piece in which it begins.
             const int64_t first = task ? reader.next_line(from - 1) : from;
             if (first < to) reader.read(first, to, table.parts[task]);
+            for (size_t c = 0; c < format.requests.size(); ++c)
+                if (format.requests[c].kind == Kind::kInteger) to_integers(table.parts[task], c);
         };
     });
     close_gaps(table);
@@ -136,18 +162,18 @@ nb::object numbers(Array& array, size_t rows) {
     return upmap::to_numpy(std::move(array.numbers), {rows, array.width});
 }
 
-// Integers of 64 bits where all numbers are; else the numbers.
-nb::object integers(Array& array, size_t rows) {
-    double* const values = array.numbers.data();
-    const bool are_whole = std::all_of(values, values + rows, [](double value) {
-        return std::abs(value) <= kMaxInteger && value == std::trunc(value);
-    });
-    if (!are_whole) return numbers(array, rows);
-    for (size_t i = 0; i < rows; ++i) {
-        const auto value = static_cast<int64_t>(values[i]);
-        std::memcpy(values + i, &value, sizeof value);
+// The array as integers, if those of all parts are; else as numbers.
+nb::object integers(Table& table, size_t c, Array& array) {
+    const auto is_whole = [c](const Part& part) { return part.columns[c].is_whole; };
+    if (std::all_of(table.parts.begin(), table.parts.end(), is_whole))
+        return upmap::to_numpy(upmap::reinterpret_buffer<int64_t>(std::move(array.numbers)),
+                               {table.rows});
+    double* values = array.numbers.data();
+    for (const Part& part : table.parts) {
+        if (is_whole(part)) to_numbers(values, part.rows);
+        values += part.rows;
     }
-    return upmap::to_numpy(upmap::reinterpret_buffer<int64_t>(std::move(array.numbers)), {rows});
+    return numbers(array, table.rows);
 }
 
 // (index, names), of the request `c`; parts stand in the order of the text, so the threads change
@@ -209,14 +235,14 @@ nb::list columns_of(Table& table, const Format& format) {
     nb::list columns;
     for (size_t a = 0; a < table.arrays.size(); ++a) {
         Array& array = table.arrays[a];
-        if (array.kind == Kind::kText) {
-            size_t c = 0;
-            while (format.requests[c].array != a) ++c;
+        size_t c = 0;
+        while (format.requests[c].array != a) ++c;
+        if (array.kind == Kind::kText)
             columns.append(texts(table, c, array));
-        } else {
-            columns.append(array.kind == Kind::kInteger ? integers(array, table.rows)
-                                                        : numbers(array, table.rows));
-        }
+        else if (array.kind == Kind::kInteger)
+            columns.append(integers(table, c, array));
+        else
+            columns.append(numbers(array, table.rows));
     }
     return columns;
 }
