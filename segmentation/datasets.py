@@ -13,25 +13,27 @@ from functools import lru_cache, partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import Annotated
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from upmap.conversion import decode_json
 from upmap.data.shapes import CLASSES, Scene, scenes
 from upmap.detection.formats.image_sets import read_image_list
 from upmap.errors import InputError
-from upmap.files import is_file, list_folder, read_bytes, read_text, require_path
+from upmap.files import is_file, list_folder, read_bytes, require_path
 from upmap.metrics.semantic import IGNORED
 from upmap.progress import track_progress
+from upmap.segmentation.class_description import ClassDescription, create_palette, read_description
+from upmap.segmentation.image_kinds import refuse_kinds
 
 __all__ = [
     "DATASETS",
@@ -46,7 +48,8 @@ __all__ = [
     "validate_dataset",
 ]
 
-IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")  # endings, in either case
+LABELS = (".png",)
 MAX_PIXELS = 89_478_485  # of an image by default; 256 MB of RGB, where Pillow warns
 LARGEST_IMAGE = 2**30  # pixels; the most that OpenCV decodes
 DESCRIPTION = "classes.json"
@@ -62,15 +65,17 @@ VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
 FORMATS: dict[bytes, Callable[[BytesIO], ImageFile.ImageFile]] = {  # by the first bytes of a file
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
 }
 FOREIGN = (  # the first bytes of other formats, so that an error can name them
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
+    (rb"II\+\0|MM\0\+", "BigTIFF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"%!|\xc5\xd0\xd3\xc6", "PostScript"),
     (rb"%PDF", "PDF"),
-    (rb"RIFF....WEBP", "WebP"),
     (rb"GIF8", "GIF"),
-    (rb"BM", "BMP"),
     (rb"P[1-7fF]\s", "PNM"),
     (rb"....ftyp", "HEIF or AVIF"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
@@ -84,8 +89,6 @@ FOREIGN = (  # the first bytes of other formats, so that an error can name them
 
 Pixels = NDArray[np.uint8]
 Pair = tuple[Tensor, Tensor]
-Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-ClassName = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +237,7 @@ def _open_shapes(
     drawings = _draw_scenes(count or usual_count, seed)
     classes = ("background", *CLASSES)
     names = tuple(f"shape_{i:06d}" for i in range(1, len(drawings) + 1))
-    palette = _default_palette(len(classes))
+    palette = create_palette(len(classes))
     return SegmentationDataset(split, classes, palette, names, partial(_scene_pixels, drawings))
 
 
@@ -248,15 +251,6 @@ def _scene_pixels(drawings: list[Scene], item: int) -> tuple[Pixels, Pixels]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Description:
-    """The content of classes.json."""
-
-    classes: Annotated[tuple[ClassName, ...], msgspec.Meta(min_length=1, max_length=UNKNOWN)]
-    ignore_index_in_files: Byte | None = None
-    palette_rgb: tuple[tuple[Byte, Byte, Byte], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Layout:
     """The places of a data set's files, below the first of `roots` that has the lists."""
 
@@ -264,7 +258,7 @@ class _Layout:
     images: str = "images"
     labels: str = "labels"
     roots: tuple[str, ...] = ("",)
-    description: _Description | None = None  # None: DESCRIPTION beside the lists
+    description: ClassDescription | None = None  # None: DESCRIPTION beside the lists
 
 
 def _open_files(
@@ -273,11 +267,11 @@ def _open_files(
     if root is None:
         raise InputError("root: expected the folder of the data set; only shapes needs none")
     folder = _find_root(layout, require_path(Path(root)))
-    description = layout.description or _read_description(folder / DESCRIPTION)
+    description = layout.description or read_description(folder / DESCRIPTION)
     names = tuple(_read_list(layout, folder, split)[:count])
     images = _find_files(folder / layout.images.format(split=split), names, IMAGES)
     labels = _find_files(folder / layout.labels.format(split=split), names, LABELS)
-    palette = description.palette_rgb or _default_palette(len(description.classes))
+    palette = description.palette_rgb or create_palette(len(description.classes))
     return SegmentationDataset(
         split=split,
         classes=description.classes,
@@ -289,6 +283,18 @@ def _open_files(
     )
 
 
+def _open_folder(
+    root: str | Path | None, split: str, count: int | None, max_pixels: int
+) -> SegmentationDataset:
+    """Opens a folder as annotation tools write it, or of the documented layout."""
+    from upmap.segmentation.folders.folder_dataset import open_folder  # it imports this module
+
+    dataset = None
+    if root is not None and Path(root).is_dir():
+        dataset = open_folder(Path(root), split, count, max_pixels)
+    return dataset or _open_files(_Layout(), root, split, count, max_pixels)
+
+
 def _find_root(layout: _Layout, root: Path) -> Path:
     if not root.is_dir():
         raise InputError("not a folder", root)
@@ -297,26 +303,6 @@ def _find_root(layout: _Layout, root: Path) -> Path:
         if (root / part / lists).is_dir():
             return root / part
     raise InputError(f"no folder {lists} in it", root)
-
-
-def _read_description(path: Path) -> _Description:
-    description = decode_json(read_text(path), _Description, path)
-    _validate_description(description, path)
-    return description
-
-
-def _validate_description(description: _Description, path: Path) -> None:
-    """Refuses a class that occurs twice or is void, too, and colors that are not one per class."""
-    classes, void = description.classes, description.ignore_index_in_files
-    count, palette = len(classes), description.palette_rgb
-    if repeated := [name for name in classes if classes.count(name) > 1]:
-        raise InputError(f"duplicate class {repeated[0]}", path, "classes")
-    if void is not None and void < count:
-        message = f"{void} is the class {classes[void]}, so it cannot be void"
-        raise InputError(message, path, "ignore_index_in_files")
-    if palette is not None and len(palette) not in (count, count + 1):
-        message = f"{len(palette)} colors for {count} classes"
-        raise InputError(f"{message}; void may have one more", path, "palette_rgb")
 
 
 def _read_list(layout: _Layout, folder: Path, split: str) -> list[str]:
@@ -365,7 +351,7 @@ def _find_files(
 def _read_item(
     images: tuple[Path, ...],
     labels: tuple[Path, ...],
-    description: _Description,
+    description: ClassDescription,
     max_pixels: int,
     item: int,
 ) -> tuple[Pixels, Pixels]:
@@ -456,11 +442,15 @@ def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFil
     """
     reader = next((reader for start, reader in FORMATS.items() if data.startswith(start)), None)
     if reader is None:
-        raise InputError(f"not a PNG or JPEG image: {_guess_format(data)}", path)
+        kinds = "PNG, JPEG, TIFF, BMP or WebP"
+        raise InputError(f"not a {kinds} image: {_guess_format(data)}", path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = reader(BytesIO(data))
+            refuse_kinds(picture, path)
+    except InputError:
+        raise
     except Exception as error:  # as above
         raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     width, height = picture.size
@@ -484,19 +474,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _label_table(description: _Description) -> Pixels:
+def _label_table(description: ClassDescription) -> Pixels:
     """The label for each id in a file, uint8 [256]: a class, IGNORED or UNKNOWN."""
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(description.classes)] = np.arange(len(description.classes))
     if description.ignore_index_in_files is not None:
         table[description.ignore_index_in_files] = IGNORED
     return table
-
-
-def _default_palette(count: int) -> Pixels:
-    """Distinct colors, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
-    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of color c
-    return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
 
 
 DATASETS = {
@@ -514,11 +498,12 @@ DATASETS = {
                 images="JPEGImages",
                 labels="SegmentationClass",
                 roots=("", "VOC2012", "VOCdevkit/VOC2012"),
-                description=_Description(("background", *VOC_CLASSES), IGNORED),
+                description=ClassDescription(("background", *VOC_CLASSES), IGNORED),
             ),
         ),
     ),
     "folder": DatasetFormat(
-        "your own: <split>.txt, images, labels, classes.json", partial(_open_files, _Layout())
+        "your own: images, labels, classes.json, <split>.txt, or as annotation tools write it",
+        _open_folder,
     ),
 }
