@@ -168,11 +168,7 @@ def _worker(told: dict[str, Any], device: str, threads: int) -> dict[str, float]
     import time
 
     if threads:
-        torch.set_num_threads(threads)
-        if IMPLEMENTATIONS["native"]:
-            from upmap.kernels.upsample_ce import fused_native
-
-            fused_native.THREADS = threads
+        torch.set_num_threads(threads)  # of the native kernel, too
     problem = Problem(**told["problem"])
     tiny = Problem(1, problem.C, (4, 4), (8, 8), problem.kind)
     step(told["arm"], *tiny.made(device))  # what is loaded once is not the operation's

@@ -11,17 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.detection.tables import Detections, Pixels, TableT
+from upmap.errors import InputError
 
 __all__ = [
     "box_area",
     "convert_pixels",
     "inclusive_size",
     "relabel_pixels",
+    "scale_to_pixels",
+    "scale_to_sides",
     "xywh",
     "xyxy_from_xywh",
 ]
 
 Floats = NDArray[np.float64]
+NO_SIZES = (
+    "the sizes of the images are needed, and not known: the boxes, or those to be written, are in "
+    "units of the images' sides. They come "
+    "from a folder of images (--images), from a file of lines `name width height` (--sizes), or "
+    "are the same for all (--image-size)"
+)
 
 
 def xyxy_from_xywh(xywh: Floats) -> Floats:
@@ -62,7 +71,12 @@ def convert_pixels(table: TableT, pixels: Pixels | Literal["corners"]) -> TableT
         pixels: "inclusive" or "continuous", both of which cover the same region; or "corners": the
             corners as they stand, with nothing added to their difference. On VOC files that makes
             every box a pixel too small, as in the many tools that leave out the + 1.
+
+    Raises:
+        InputError: If the boxes are in units of their image's sides, whose lengths are not known.
     """
+    if table.pixels == "relative":
+        raise InputError(NO_SIZES)
     if pixels == "corners":
         return _as_they_stand(table)
     if pixels == table.pixels:
@@ -88,6 +102,38 @@ def relabel_pixels(table: TableT, pixels: Pixels) -> TableT:
         return replace(table, pixels="inclusive", size=size)
     area = np.where(table.area == box_area(table.size), box_area(size), table.area)
     return replace(table, pixels="inclusive", size=size, area=area)
+
+
+def scale_to_pixels(table: TableT) -> TableT:
+    """The table in pixels if it is in units of the sides of images whose sizes are known."""
+    sizes = table.catalog.sizes
+    if table.pixels != "relative" or not len(sizes) or not (sizes[table.image] > 0).all():
+        return table
+    sides = sizes[table.image].astype(np.float64)
+    size = table.size * sides
+    box = xyxy_from_xywh(np.concatenate([table.box[:, :2] * sides, size], axis=1))
+    if isinstance(table, Detections):
+        return replace(table, pixels="continuous", box=box, size=size)
+    return replace(table, pixels="continuous", box=box, size=size, area=box_area(size))
+
+
+def scale_to_sides(table: TableT) -> TableT:
+    """The table in units of its images' sides.
+
+    Raises:
+        InputError: If the size of an image that has boxes is not known.
+    """
+    if table.pixels == "relative":
+        return table
+    table = convert_pixels(table, "continuous")
+    sizes = table.catalog.sizes if len(table.catalog.sizes) else np.zeros((0, 2), np.int64)
+    if len(table) and not (len(sizes) and (sizes[table.image] > 0).all()):
+        raise InputError(NO_SIZES)
+    sides = sizes[table.image].astype(np.float64) if len(table) else np.ones((0, 2))
+    box, size = table.box / np.tile(sides, 2), table.size / sides
+    if isinstance(table, Detections):
+        return replace(table, pixels="relative", box=box, size=size)
+    return replace(table, pixels="relative", box=box, size=size, area=box_area(size))
 
 
 def _as_they_stand(table: TableT) -> TableT:

@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from upmap.console import Parser, collect_notes, describe_command, run
 from upmap.detection.formats import (
     DEFAULT_SET,
-    DETECTION_READERS,
     FORMATS,
-    GROUND_TRUTH_READERS,
     WRITERS,
     open_source,
     open_sources,
@@ -19,7 +17,7 @@ from upmap.detection.formats import (
     read_ground_truth,
     write,
 )
-from upmap.detection.ids import ImageKey
+from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Named, Source, is_listing, open_arguments
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.errors import printable
@@ -28,7 +26,6 @@ from upmap.options import (
     Choices,
     Flag,
     Positional,
-    Threads,
     add_flags,
     parse_options,
     validate_fields,
@@ -64,7 +61,7 @@ exit status: 0 good; 2 misused or unreadable input, and then nothing is written.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(InputFlags):
     """What is converted, and to what.
 
     Attributes:
@@ -72,22 +69,9 @@ class Options:
         detections: A file, a folder or -; without them only ground truth is converted.
         to: The format to write.
         out: A new folder for what is written.
-        source: The format to read; default: recognized by looking at the files.
-        gt_format: Format of the ground truth, where it is not that of both.
-        dt_format: Format of the detections, where it is not that of both.
-        image_set: An image set of the ground truth, or a file with an image id first on each line;
-            default: the one that the detections' file names speak of, else all images.
-        class_names: Which class each category id of COCO results is, where the ground truth has no
-            such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
-        image_key: How detections and lists name images; default: the one reading that fits.
+        source: Another name of --format.
         pixels: shift writes boxes that cover the same region in the new format's pixel convention;
             keep writes the same corners (see below).
-        box: What the numbers of a box mean, where the format does not say (CreateML): xyxy, xywh or
-            cxcywh.
-        task: Shapes other than upright boxes are read as their hulls: polygons (segment), rotated
-            boxes (obb).
-        strict: Every warning about the input is an error.
-        threads: Maximum number of threads; 0 uses all cores.
     """
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH")]
@@ -95,19 +79,11 @@ class Options:
     to: Annotated[str, Choices(WRITERS), Flag(metavar="FORMAT")]
     out: Annotated[Path, Flag(metavar="DIR")]
     source: Annotated[str | None, Choices(FORMATS), Flag(name="from", metavar="FORMAT")] = None
-    gt_format: Annotated[str | None, Choices(GROUND_TRUTH_READERS), Flag(metavar="FORMAT")] = None
-    dt_format: Annotated[str | None, Choices(DETECTION_READERS), Flag(metavar="FORMAT")] = None
-    image_set: Annotated[str | None, Flag(metavar="NAME|FILE")] = None
-    class_names: Annotated[Path | None, Flag(metavar="FILE")] = None
-    image_key: ImageKey | None = None
     pixels: Literal["shift", "keep"] = "shift"
-    box: Literal["xyxy", "xywh", "cxcywh"] | None = None
-    task: Literal["detect", "segment", "obb"] | None = None
-    strict: bool = False
-    threads: Threads = 0
 
     def __post_init__(self) -> None:
         validate_fields(self)
+        self.validate_input_flags()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,14 +123,15 @@ def resolve_inputs(options: Options) -> tuple[Source, Source | None]:
     """Both inputs, opened, with their formats and the image set."""
     truth, detections = open_arguments(options.ground_truth, options.detections)
     image_set = options.image_set
-    truth_format = options.gt_format or options.source
+    both = options.format or options.source
+    truth_format = options.gt_format or both
     if detections is None:
         return open_source(truth, "ground truth", format=truth_format, image_set=image_set), None
     return open_sources(
         truth,
         detections,
         ground_truth_format=truth_format,
-        detections_format=options.dt_format or options.source,
+        detections_format=options.dt_format or both,
         image_set=image_set,
     )
 
@@ -162,25 +139,9 @@ def resolve_inputs(options: Options) -> tuple[Source, Source | None]:
 def read_tables(options: Options) -> tuple[GroundTruth, Detections | None]:
     """The tables to convert; the inputs are resolved."""
     if options.detections is None:
-        truth = read_ground_truth(
-            options.ground_truth,
-            image_key=options.image_key,
-            box=options.box,
-            task=options.task,
-            threads=options.threads,
-            show_progress=True,
-        )
+        truth = read_ground_truth(options.ground_truth, **options.read_arguments())
         return truth, None
-    return read(
-        options.ground_truth,
-        options.detections,
-        class_names=options.class_names,
-        image_key=options.image_key,
-        box=options.box,
-        task=options.task,
-        threads=options.threads,
-        show_progress=True,
-    )
+    return read(options.ground_truth, options.detections, **options.read_arguments())
 
 
 def output_image_set(source: Source) -> str:

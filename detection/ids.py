@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -115,11 +115,12 @@ def find_images(
         if image_key == "id" or (image_key is None and (places >= 0).all()):
             return places
     different, rows = _unique_keys(keys)
-    places_by = {
-        reading: _read_keys(different, catalog, reading)
-        for reading in READINGS
-        if image_key in (None, reading)
-    }
+    places_by: dict[ImageKey, NDArray[np.int32]] = {}
+    fit_all = False
+    for reading in READINGS:
+        if image_key in (None, reading):
+            places_by[reading] = _read_keys(different, catalog, reading, all_or_none=fit_all)
+            fit_all |= bool((places_by[reading] >= 0).all())
     return _choose_reading(different, places_by, usual, path)[rows]
 
 
@@ -160,8 +161,14 @@ def strip_name(name: str) -> str:
     >>> strip_name("train/a.b.jpg"), strip_name("a.b")
     ('a.b', 'a.b')
     """
-    path = PurePath(name.replace("\\", "/"))
-    return path.stem if ENDINGS.fullmatch(path.suffix) else path.name
+    base = _base_name(name)
+    stem, dot, ending = base.rpartition(".")
+    return stem if stem and ENDINGS.fullmatch(dot + ending) else base
+
+
+def _base_name(name: str) -> str:
+    """The name without folders; plain string methods, since data sets have many."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _has_integers(images: Sequence[ImageId]) -> bool:
@@ -181,12 +188,19 @@ def _unique_keys(keys: Keys) -> tuple[list[Any], NDArray[np.intp]]:
 def _plain(key: ImageId | None) -> str:
     """A key as text; of an integer without zeros before it."""
     text = _text(key)
-    is_number = text.isascii() and text.removeprefix("-").isdecimal() and len(text) <= MAX_DIGITS
-    return str(int(text)) if is_number else text
+    if not (text[-1:].isdecimal() and text.removeprefix("-").isdecimal() and text.isascii()):
+        return text
+    return str(int(text)) if len(text) <= MAX_DIGITS else text
 
 
-def _read_keys(keys: list[Any], catalog: Catalog, reading: ImageKey) -> NDArray[np.int32]:
-    """The place of each key under one reading; -1 also where two images share the name."""
+def _read_keys(
+    keys: list[Any], catalog: Catalog, reading: ImageKey, *, all_or_none: bool
+) -> NDArray[np.int32]:
+    """The place of each key under one reading; -1 also where two images share the name.
+
+    With `all_or_none`, all are -1 as soon as one is: that is cheaper, and enough to compare this
+    reading with one that fits all keys.
+    """
     spellings: list[Callable[[str], str]] = [str]
     if reading == "id":
         names = [[str(image) for image in catalog.images]]
@@ -194,15 +208,17 @@ def _read_keys(keys: list[Any], catalog: Catalog, reading: ImageKey) -> NDArray[
         names = [image_names(catalog)]
         spellings.append(strip_name)
     else:
-        whole = [name.replace("\\", "/") for name in catalog.file_names]
-        names = [whole, [PurePath(name).name for name in whole]]
-        spellings.append(lambda text: PurePath(text.replace("\\", "/")).name)
+        names = [[name.replace("\\", "/") for name in catalog.file_names]]
+        names.append([_base_name(name) for name in names[0]])
+        spellings.append(_base_name)
     place = _places_of_names(names)
-    texts = [_text(key) for key in keys]
-    places = []
-    for text in texts:
-        forms = (form for spell in spellings for form in _forms(spell(text)))
-        places.append(next((place[form] for form in forms if form in place), -1))
+    places = [place.get(_text(key), -1) for key in keys]
+    for i, key in enumerate(keys):
+        if places[i] < 0:  # seldom
+            forms = (form for spell in spellings for form in _forms(spell(_text(key))))
+            places[i] = next((place[form] for form in forms if form in place), -1)
+            if places[i] < 0 and all_or_none:
+                return np.full(len(keys), -1, np.int32)
     return np.array(places, np.int32)
 
 

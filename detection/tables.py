@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import PurePath
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +18,10 @@ __all__ = [
     "GroundTruth",
     "ImageId",
     "Pixels",
+    "TablePixels",
     "align",
     "class_order",
+    "concatenate_truths",
     "image_names",
     "images_by_name",
     "is_bounded",
@@ -32,6 +33,7 @@ __all__ = [
 
 ImageId = int | str
 Pixels = Literal["inclusive", "continuous"]
+TablePixels = Literal["inclusive", "continuous", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Catalog:
         has_numbers: Whether the classes are integer labels that nothing names.
         class_keys: The texts by which the source's files name the classes, where those are no
             numbers; else empty.
+        has_indices: Whether class_ids are one more than the numbers by which the source's rows
+            name the classes, which count from 0, as YOLO's do.
     """
 
     images: tuple[ImageId, ...]
@@ -60,6 +64,7 @@ class Catalog:
     has_class_ids: bool = field(default=True, compare=False)
     has_numbers: bool = field(default=False, compare=False)
     class_keys: tuple[str, ...] = field(default=(), compare=False)
+    has_indices: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.class_ids:
@@ -106,7 +111,13 @@ def image_names(catalog: Catalog) -> list[str]:
     """
     if not catalog.file_names:
         return [str(image) for image in catalog.images]
-    return [PurePath(name.replace("\\", "/")).stem for name in catalog.file_names]
+    return [_stem(name) for name in catalog.file_names]
+
+
+def _stem(name: str) -> str:
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem, _, ending = base.rpartition(".")
+    return stem if stem and ending else base
 
 
 def images_by_name(catalog: Catalog) -> dict[str, int]:
@@ -166,7 +177,8 @@ class Table:
             lose the last bit, which the official tools keep.
         catalog: The images and classes.
         pixels: "inclusive" (VOC: corners are pixels, from 1, both within the box) or "continuous"
-            (COCO: corners are edges, from 0).
+            (COCO: corners are edges, from 0), or "relative": continuous, in units of the image's
+            sides, for images of unknown size. An IoU is the same in those; an area is not known.
     """
 
     COLUMNS: ClassVar[dict[str, tuple[Any, int | None]]] = {
@@ -181,7 +193,7 @@ class Table:
     box: NDArray[np.float64]
     size: NDArray[np.float64]
     catalog: Catalog
-    pixels: Pixels
+    pixels: TablePixels
 
     def __post_init__(self) -> None:
         for name, (dtype, width) in self.COLUMNS.items():
@@ -193,8 +205,9 @@ class Table:
                 continue
             if not np.isfinite(column).all():
                 raise InputError(f"{name} must be finite")
-        if self.pixels not in ("inclusive", "continuous"):
-            raise ValueError(f"pixels must be 'inclusive' or 'continuous', not {self.pixels!r}")
+        if self.pixels not in get_args(TablePixels):
+            names = ", ".join(map(repr, get_args(TablePixels)))
+            raise ValueError(f"pixels must be one of {names}, not {self.pixels!r}")
         for name, among in (("image", self.catalog.images), ("label", self.catalog.classes)):
             index = getattr(self, name)
             if len(index) and not 0 <= index.min() <= index.max() < len(among):
@@ -236,6 +249,8 @@ class Detections(Table):
         score: float64 [N].
         row: int64 [N], the place in the source; where a protocol goes by file order, it decides
             between equal scores.
+        area: float64 [N], px^2, what area ranges read: that of the mask, where results have one;
+            None where it is width x height.
         rows_by_image: Whether `row` ascends with `image`, as in tables from memory. Then (image,
             row) orders as `row` does, also over tables whose rows were numbered apart.
     """
@@ -247,7 +262,15 @@ class Detections(Table):
 
     score: NDArray[np.float64]
     row: NDArray[np.int64]
+    area: NDArray[np.float64] | None = None
     rows_by_image: bool = False
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        if self.area is not None:
+            object.__setattr__(self, "area", _column("area", self.area, np.float64))
+            if len(self.area) != len(self):
+                raise ValueError(f"area must have as many rows as image, {len(self)}")
 
 
 TableT = TypeVar("TableT", GroundTruth, Detections)
@@ -255,7 +278,21 @@ TableT = TypeVar("TableT", GroundTruth, Detections)
 
 def row_subset(table: TableT, keep: NDArray[np.bool_]) -> TableT:
     """The rows of `table` where `keep`, bool [N], is true; the catalog stays whole."""
-    return replace(table, **{name: getattr(table, name)[keep] for name in table.COLUMNS})
+    columns = {name: getattr(table, name)[keep] for name in table.COLUMNS}
+    if table.area is not None:
+        columns["area"] = table.area[keep]
+    return replace(table, **columns)
+
+
+def concatenate_truths(first: GroundTruth, second: GroundTruth) -> GroundTruth:
+    """The rows of both, by image, then as they stand; both under one catalog; ids are 1 .. M."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        for name in first.COLUMNS
+    }
+    order = np.argsort(columns["image"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    return replace(first, **columns | {"annotation_id": np.arange(1, len(order) + 1)})
 
 
 def with_classes(table: TableT, classes: tuple[str, ...]) -> TableT:

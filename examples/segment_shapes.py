@@ -13,7 +13,7 @@ from PIL import Image
 import upmap
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import ModelOptions
-from upmap.segmentation.predict import predict_labels
+from upmap.segmentation.predictor import predict_labels
 from upmap.segmentation.train import train_model
 from upmap.segmentation.training_options import TrainOptions
 

@@ -18,7 +18,17 @@ __all__ = [
     "select_implementation",
 ]
 
-OPERATIONS = ("accumulation", "coco_json", "matching", "resampling", "upsample_ce", "voc_files")
+OPERATIONS = (
+    "accumulation",
+    "coco_json",
+    "delimited",
+    "matching",
+    "pairs",
+    "resampling",
+    "text_rows",
+    "upsample_ce",
+    "voc_files",
+)
 
 # `impl` of every operation but upsample_ce, which has others besides.
 Implementation = Literal["native", "reference"]

@@ -1,13 +1,12 @@
 """Detection evaluation as a function: of paths, of tables, or of dicts of arrays."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, Unpack
 
 from upmap.detection.arrays import ClassNames, detections_from_arrays, ground_truth_from_arrays
 from upmap.detection.formats import read
 from upmap.detection.formats.checks import check_scales
-from upmap.detection.formats.class_names import ClassNamesSource
-from upmap.detection.ids import ImageKey
+from upmap.detection.formats.read_options import ReadArguments
 from upmap.detection.inputs import Named
 from upmap.detection.tables import Detections, GroundTruth
 from upmap.kernels import Implementation
@@ -25,12 +24,9 @@ def mean_average_precision(
     detections: Named | Detections | Arrays,
     *,
     protocol: Protocol,
-    image_set: str | None = None,
-    class_names: ClassNamesSource | None = None,
-    image_key: ImageKey | None = None,
     classes: ClassNames | None = None,
-    threads: int = 0,
     impl: Implementation | None = None,
+    **arguments: Unpack[ReadArguments],
 ) -> Evaluation:
     """Evaluates detections against ground truth.
 
@@ -42,18 +38,17 @@ def mean_average_precision(
             image with `boxes`, `scores` and `labels`, the images in the order of the ground truth.
             The corners in dicts are read in the protocol's own pixel convention.
         protocol: VOC2007, VOC2010, COCO, or a protocol derived from them.
-        image_set: For paths: the name of an image set, or a file that lists image ids.
-        class_names: For paths: the class of each category id of a COCO results file, where the
-            ground truth has no such ids; a mapping, or a file (see `upmap.read_detections`).
-        image_key: For paths: how the files name images, see `upmap.read_detections`.
         classes: For dicts: the names of integer labels.
-        threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
+        **arguments: For paths: image_set, class_names, image_key, sizes and the other fields of
+            `ReadOptions`, which says how files are read. For all: threads, the maximum number of
+            threads; 0 uses all cores.
 
     Raises:
         InputError: If the input is wrong; names the file and line, or the image and key.
         ValueError: If the lists of dicts are of different lengths.
-        TypeError: If ground truth and detections are not both paths, tables or lists of dicts.
+        TypeError: If ground truth and detections are not both paths, tables or lists of dicts, or
+            an argument is for paths only.
 
     >>> from upmap.metrics import VOC2007
     >>> truth = [{"boxes": [[1, 1, 10, 10]], "labels": ["cat"]}]
@@ -61,17 +56,13 @@ def mean_average_precision(
     >>> round(mean_average_precision(truth, detections, protocol=VOC2007).mAP, 6)
     1.0
     """
+    threads = arguments.get("threads", 0)
     if isinstance(ground_truth, Named) and isinstance(detections, Named):
-        tables = read(
-            ground_truth,
-            detections,
-            image_set=image_set,
-            class_names=class_names,
-            threads=threads,
-            image_key=image_key,
-        )
-    elif class_names is not None:
+        tables = read(ground_truth, detections, **arguments)
+    elif "class_names" in arguments:
         raise TypeError("class_names is for paths; classes= names the integer labels of dicts")
+    elif others := sorted({*arguments} - {"threads", "show_progress"}):
+        raise TypeError(f"{others[0]} is for paths")
     else:
         tables = _build_tables(ground_truth, detections, protocol, classes)
     table = match(*tables, protocol, threads=threads, impl=impl)

@@ -388,7 +388,8 @@ def _build_datasets(data: _Data, protocol: Protocol) -> _Datasets:
     truth = convert_pixels(row_subset(ground_truth, ~is_dropped), protocol.pixels)
     detections = convert_pixels(data.detections, protocol.pixels)
     truth_columns = {"area": truth.area, "iscrowd": is_crowd[~is_dropped].astype(int)}
-    detection_columns = {"area": box_area(detections.size), "score": detections.score}
+    area = box_area(detections.size) if detections.area is None else detections.area
+    detection_columns = {"area": area, "score": detections.score}
     return _Datasets(
         _build_dataset(truth, truth_columns),
         _build_dataset(detections, detection_columns),

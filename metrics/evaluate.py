@@ -7,12 +7,13 @@ What the command line says is known before numpy is imported, so that the files 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import upmap
 from upmap.console import Parser, describe_command, run, run_process
+from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Named, open_arguments, start_reading
-from upmap.files import check_outputs
+from upmap.files import check_new_folder, check_outputs
 from upmap.kernels import Implementation
 from upmap.kernels.counts import MAX_DETECTIONS, MAX_THRESHOLDS
 from upmap.metrics.reports.records import BEGINNINGS
@@ -21,7 +22,6 @@ from upmap.options import (
     Flag,
     Positional,
     Range,
-    Threads,
     add_flags,
     parse_options,
     validate_fields,
@@ -36,35 +36,22 @@ examples:
   %(prog)s
   %(prog)s VOCdevkit/VOC2007 results/ --image-set test
   %(prog)s instances_val2017.json detections.json --json report.json
+  %(prog)s dataset/data.yaml runs/detect/predict/labels
+  %(prog)s annotations.csv detections.parquet --columns image=file
   %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
+  %(prog)s VOCdevkit/VOC2007 results/ --explain
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
-ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a folder of XML files, or a COCO
-instances file. detections: a folder of comp4_det_<set>_<class>.txt, or a COCO results file.
+ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a COCO instances file, YOLO's
+data.yaml, a table, or the export of an annotation tool. detections: a folder of
+comp4_det_<set>_<class>.txt, a COCO results file, a folder of YOLO labels, a table.
 Files may be pipes or compressed by gzip; one of both inputs may be -, standard input.
 exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable input."""
 
 
-DATA, CHOICE, OUTPUT = "what is evaluated", "how", "what is written"  # headings of the help
-
-
-def _list_formats() -> Iterable[str]:
-    from upmap.detection.formats import FORMATS
-
-    return FORMATS
-
-
-def _list_truth_formats() -> Iterable[str]:
-    from upmap.detection.formats import GROUND_TRUTH_READERS
-
-    return GROUND_TRUTH_READERS
-
-
-def _list_detection_formats() -> Iterable[str]:
-    from upmap.detection.formats import DETECTION_READERS
-
-    return DETECTION_READERS
+DATA, CHOICE = "what is evaluated", "how it is evaluated"  # headings of the help
+OUTPUT = "what is written"
 
 
 def _list_protocols() -> Iterable[str]:
@@ -74,55 +61,37 @@ def _list_protocols() -> Iterable[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(InputFlags):
     """What is evaluated, and how.
 
     Attributes:
         ground_truth: A file, a folder or -; neither this nor detections evaluates the sample.
         detections: A file, a folder or -.
-        format: Format of both inputs; default: recognized by looking at the files.
-        gt_format: Format of the ground truth, where it is not that of both.
-        dt_format: Format of the detections, where it is not that of both.
-        image_set: An image set of the devkit, or a file with an image id on each line; default: the
-            one that the detections' file names speak of, else all images.
-        class_names: Which class each category id of COCO results is, where the ground truth has no
-            such ids: a name on each line for 1, 2, ..., or lines `id name`, or an instances file.
-        image_key: How detections and lists name images; default: the one reading that fits.
         classes: Evaluate only these classes.
-        box: What the numbers of a box mean, where the format does not say (CreateML): xyxy, xywh or
-            cxcywh.
-        task: Shapes other than upright boxes are read as their hulls: polygons (segment), rotated
-            boxes (obb).
-        strict: Every warning about the input is an error.
         protocols: The protocols; default: both of VOC for VOC ground truth, coco for COCO ground
             truth.
         iou: IoU thresholds in place of the protocols' own.
         max_dets: Maximum number of detections per image and class, the best first.
         settings: Override a field of the protocols, as in --set strict=true, see docs/metrics.md.
         impl: Implementation of the kernels; default: the fastest available.
-        threads: Maximum number of threads; 0 uses all cores.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the per-class scores as CSV (-: to stdout, in place of the table).
+        explain: Also say what costs the points: errors by kind (TIDE), score thresholds, confused
+            classes, oLRP, calibration.
+        tidecv: Also print TIDE's numbers as tidecv 1.0.1 computes them, by rules of its own.
+        slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
+            border.
+        attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
+        worst: Also list the N images that cost most.
+        labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
+        tables: Write the tables of these analyses as CSV files to this new folder.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH"), Flag(group=DATA)] = ""
     detections: Annotated[Named, Positional("DETECTIONS"), Flag(group=DATA)] = ""
-    format: Annotated[str | None, Choices(_list_formats), Flag(metavar="NAME", group=DATA)] = None
-    gt_format: Annotated[
-        str | None, Choices(_list_truth_formats), Flag(metavar="NAME", group=DATA)
-    ] = None
-    dt_format: Annotated[
-        str | None, Choices(_list_detection_formats), Flag(metavar="NAME", group=DATA)
-    ] = None
-    image_set: Annotated[str | None, Flag(metavar="NAME|FILE", group=DATA)] = None
-    class_names: Annotated[Path | None, Flag(metavar="FILE", group=DATA)] = None
-    image_key: Annotated[Literal["id", "stem", "file_name"] | None, Flag(group=DATA)] = None
     classes: Annotated[tuple[str, ...], Flag(metavar="A,B", group=DATA)] = ()
-    box: Annotated[Literal["xyxy", "xywh", "cxcywh"] | None, Flag(group=DATA)] = None
-    task: Annotated[Literal["detect", "segment", "obb"] | None, Flag(group=DATA)] = None
-    strict: Annotated[bool, Flag(group=DATA)] = False
     protocols: Annotated[
         tuple[str, ...],
         Choices(_list_protocols),
@@ -137,20 +106,37 @@ class Options:
         Flag(name="set", metavar="FIELD=VALUE", group=CHOICE, is_repeatable=True),
     ] = ()
     impl: Annotated[Implementation | None, Flag(group=CHOICE)] = None
-    threads: Annotated[Threads, Flag(group=CHOICE)] = 0
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    explain: Annotated[bool, Flag(group=OUTPUT)] = False
+    tidecv: Annotated[bool, Flag(group=OUTPUT)] = False
+    slices: Annotated[bool, Flag(group=OUTPUT)] = False
+    attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
+    worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
+    labels: Annotated[bool, Flag(group=OUTPUT)] = False
+    tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
     uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
 
     def __post_init__(self) -> None:
         validate_fields(self)
+        self.validate_input_flags()
         if bool(self.ground_truth) != bool(self.detections):
             raise ValueError("name both GROUND_TRUTH and DETECTIONS, or neither for the sample")
         if len(self.iou) > MAX_THRESHOLDS:
             expected = f"at most {MAX_THRESHOLDS} thresholds"
             raise ValueError(f"iou: expected {expected}, got {len(self.iou)}")
         object.__setattr__(self, "iou", tuple(sorted({*self.iou})))
+        if self.attributes is not None:
+            object.__setattr__(self, "slices", True)
+        if self.tables is not None and not self.has_analyses:
+            raise ValueError("tables: name what to write: --explain, --slices, --worst N, --labels")
+
+    @property
+    def has_analyses(self) -> bool:
+        """Whether any analysis beyond the numbers is asked for."""
+        flags = (self.explain, self.tidecv, self.slices, self.labels)
+        return any(flags) or self.worst is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,7 +165,11 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    inputs = [Path(str(name)) for name in named if name is not None]
+    inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
+    if options.tables is not None:
+        check_new_folder(options.tables)
+        if not options.tables.exists():
+            outputs["--tables"] = options.tables
     check_outputs(outputs, inputs, BEGINNINGS)
 
 

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upmap.console import collect_notes
 from upmap.detection.formats import coco_files, open_sources, read, recognize_format
 from upmap.detection.tables import Detections, GroundTruth, with_classes
 from upmap.errors import InputError, InputWarning, abbreviate_list
-from upmap.files import is_stdout, write_bytes
+from upmap.files import create_folder, is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
 from upmap.metrics.matching import match
 from upmap.metrics.protocols import PROTOCOLS, Protocol
@@ -19,6 +20,7 @@ from upmap.metrics.reports.text import as_text, comparison_text, inputs_text
 from upmap.metrics.scores import Evaluation, evaluate_matches
 
 if TYPE_CHECKING:
+    from upmap.metrics.analyses import Findings
     from upmap.metrics.analysis import Uncertainty
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.evaluate import Options
@@ -49,6 +51,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         evaluate_protocol(ground_truth, detections, protocol, options) for protocol in protocols
     ]
     uncertainties = estimate_all(options, evaluations)
+    findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
     write_reports(
@@ -57,6 +60,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         evaluations,
         checks,
         uncertainties=uncertainties,
+        findings=findings,
         notes=notes,
         is_sample=is_sample,
     )
@@ -101,6 +105,20 @@ def estimate_all(options: "Options", evaluations: Sequence[Evaluation]) -> list[
     ]
 
 
+def analyze_all(
+    options: "Options",
+    ground_truth: GroundTruth,
+    detections: Detections,
+    evaluations: Sequence[Evaluation],
+) -> list["Findings"]:
+    """What the analyses that the options ask for say of each evaluation; empty without any."""
+    if not options.has_analyses:
+        return []
+    from upmap.metrics.analyses import analyze
+
+    return analyze(options, ground_truth, detections, evaluations)
+
+
 def compare_all(
     options: "Options",
     ground_truth: GroundTruth,
@@ -143,15 +161,7 @@ def select_protocols(options: "Options") -> list[Protocol]:
 def read_tables(options: "Options") -> tuple[GroundTruth, Detections]:
     """Reads both inputs, restricted to the classes of --classes."""
     ground_truth, detections = read(
-        options.ground_truth,
-        options.detections,
-        image_set=options.image_set,
-        class_names=options.class_names,
-        image_key=options.image_key,
-        box=options.box,
-        task=options.task,
-        threads=options.threads,
-        show_progress=True,
+        options.ground_truth, options.detections, **options.read_arguments()
     )
     names = ground_truth.catalog.classes
     if unknown := [name for name in options.classes if name not in names]:
@@ -186,22 +196,41 @@ def write_reports(
     checks: Sequence[Sequence["Comparison"]],
     *,
     uncertainties: Sequence["Uncertainty"] = (),
+    findings: Sequence["Findings"] = (),
     notes: Sequence[InputWarning] = (),
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
     reports = []
     if options.json is not None:
-        reports.append((options.json, as_json(evaluations, inputs, checks, notes, uncertainties)))
+        sections = [part.records for part in findings]
+        text = as_json(evaluations, inputs, checks, notes, uncertainties, sections=sections)
+        reports.append((options.json, text))
     if options.csv is not None:
-        reports.append((options.csv, as_csv(evaluations)))
+        reports.append((options.csv, as_csv(evaluations, [part.columns for part in findings])))
     if not any(is_stdout(path) for path, _ in reports):
         if is_sample:
             print(
                 "No arguments: this is the bundled sample. --help says how to evaluate your own.\n"
             )
         tables = [as_text(evaluations, uncertainties), *map(comparison_text, checks)]
+        tables += [part.text for part in findings]
         # Flushed, so that it is printed even if writing a report fails.
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
     for path, text in reports:
         write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    if options.tables is not None:
+        write_tables(options.tables, evaluations, findings)
+
+
+def write_tables(
+    path: Path, evaluations: Sequence[Evaluation], findings: Sequence["Findings"]
+) -> None:
+    """Writes the tables of analyses to a new folder, as <protocol>_<table>.csv."""
+    from upmap.metrics.reports.analysis_tables import as_csv_table, list_tables
+
+    with create_folder(path) as folder:
+        for evaluation, part in zip(evaluations, findings, strict=True):
+            for name, rows in list_tables(part.records).items():
+                text = as_csv_table(rows).encode("utf-8", "backslashreplace")
+                (folder / f"{evaluation.protocol.name}_{name}.csv").write_bytes(text)

@@ -14,7 +14,7 @@ from upmap.detection.tables import ImageId, class_order, sort_ids
 from upmap.kernels.matching.contract import Matches
 from upmap.metrics.protocols import Protocol
 
-__all__ = ["MatchTable", "concatenate"]
+__all__ = ["MatchTable", "concatenate", "select_images"]
 
 UNKNOWN_ORDER = (
     "detections of equal score stand in several match tables whose rows were numbered apart, so "
@@ -45,6 +45,7 @@ class MatchTable(Matches):
         rows_by_image: Whether detections of equal score stand by image, then `row`, whatever the
             protocol's `ties`: those from memory do (see `Detections.rows_by_image`).
         has_numbers: Whether the classes are integer labels without names.
+        has_areas: Whether areas in px^2 are known, so that scores of area ranges are defined.
     """
 
     positive_image: NDArray[np.int32]
@@ -55,6 +56,7 @@ class MatchTable(Matches):
     classes: tuple[str, ...]
     rows_by_image: bool = False
     has_numbers: bool = False
+    has_areas: bool = True
 
 
 def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
@@ -94,6 +96,54 @@ def concatenate(tables: Sequence[MatchTable]) -> MatchTable:
     if any(table.classes != classes for table in tables):
         classes = class_order({name for table in tables for name in table.classes})
     return _merge([_reindex(table, images, classes) for table in tables])
+
+
+def select_images(
+    table: MatchTable, images: Sequence[ImageId], classes: Sequence[str]
+) -> MatchTable:
+    """The match table of some of the images, under another list of classes.
+
+    Args:
+        table: The match table.
+        images: Some of its images, ascending.
+        classes: Classes, among them all of the table's.
+    """
+    selected = set(images)
+    is_selected = np.array([image in selected for image in table.images], bool)
+    columns: dict[str, Any] = {}
+    for names, index in (
+        (DETECTION_COLUMNS, table.image),
+        (POSITIVE_COLUMNS, table.positive_image),
+    ):
+        keep = is_selected[index]
+        columns |= {name: getattr(table, name)[..., keep] for name in names}
+    part = replace(table, **columns)
+    whole = _reindex(part, (*table.images,), tuple(classes))
+    new_image = np.cumsum(is_selected, dtype=np.int32) - np.int32(1)
+    order = np.argsort(whole.label, kind="stable")
+    columns = {name: getattr(whole, name)[..., order] for name in DETECTION_COLUMNS}
+    order = np.argsort(whole.positive_label, kind="stable")
+    columns |= {name: getattr(whole, name)[order] for name in POSITIVE_COLUMNS}
+    return replace(
+        whole,
+        **columns
+        | {
+            "image": new_image[columns["image"]],
+            "positive_image": new_image[columns["positive_image"]],
+        },
+        images=tuple(images),
+        start=np.searchsorted(columns["label"], np.arange(len(classes) + 1)).astype(np.int64),
+        positives=_count_positives(columns, len(classes), table.positives.shape[1]),
+    )
+
+
+def _count_positives(columns: Mapping[str, Any], classes: int, areas: int) -> NDArray[np.int64]:
+    """The positives of each class in each area range, int64 [K, A]."""
+    positives = np.zeros((classes, areas), np.int64)
+    for a in range(areas):
+        is_inside = (columns["positive_areas"] >> np.uint64(a)) & np.uint64(1) == 1
+        positives[:, a] = np.bincount(columns["positive_label"][is_inside], minlength=classes)
+    return positives
 
 
 def _reindex(
@@ -142,6 +192,7 @@ def _merge(tables: Sequence[MatchTable]) -> MatchTable:
         positives=np.sum([table.positives for table in tables], axis=0),
         rows_by_image=rows_by_image,
         has_numbers=any(table.has_numbers for table in tables),
+        has_areas=all(table.has_areas for table in tables),
     )
 
 

@@ -5,13 +5,13 @@ COCOeval differ.
 """
 
 import math
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, convert_pixels
+from upmap.detection.boxes import box_area, convert_pixels, scale_to_pixels
 from upmap.detection.tables import Detections, GroundTruth, align, row_subset
 from upmap.kernels import Implementation, matching
 from upmap.kernels.matching import (
@@ -27,9 +27,28 @@ from upmap.kernels.matching import (
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.protocols import Protocol
 
-__all__ = ["match"]
+__all__ = ["MatchInputs", "match", "prepare_inputs"]
 
 KINDS = {"count": CLAIMABLE, "drop": CLAIMABLE, "ignore": NEVER_CLAIMED, "crowd": CROWD}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MatchInputs:
+    """Both tables under one catalog, without objects that are dropped, and what kernels take.
+
+    Attributes:
+        ground_truth: M objects, those without that the protocol treats as not annotated.
+        detections: N detections.
+        truth_boxes: The objects in the pixels of the protocol, row for row.
+        detection_boxes: The detections, likewise.
+        rules: The choices of the protocol.
+    """
+
+    ground_truth: GroundTruth
+    detections: Detections
+    truth_boxes: TruthBoxes
+    detection_boxes: DetectionBoxes
+    rules: Rules
 
 
 def match(
@@ -50,29 +69,69 @@ def match(
         impl: "native" or "reference"; None selects the fastest available.
 
     Raises:
-        InputError: If detections lie on images that the ground truth does not have.
+        InputError: If detections lie on images that the ground truth does not have, or boxes are
+            in units of the image's sides and the protocol, or the other table, needs pixels.
     """
-    ground_truth, detections = align(ground_truth, detections)
-    ground_truth = _drop_marked(ground_truth, protocol)
-    catalog = detections.catalog
-    truth_boxes = _truth_boxes(convert_pixels(ground_truth, protocol.pixels), protocol)
+    inputs = prepare_inputs(ground_truth, detections, protocol)
+    catalog = inputs.detections.catalog
     matches = matching.match(
-        _detection_boxes(convert_pixels(detections, protocol.pixels)),
-        truth_boxes,
-        _rules(protocol),
+        inputs.detection_boxes,
+        inputs.truth_boxes,
+        inputs.rules,
         len(catalog.classes),
         threads=threads,
         impl=impl,
     )
     return MatchTable(
         **{column.name: getattr(matches, column.name) for column in fields(Matches)},
-        **_positives_by_image(truth_boxes, protocol),
+        **_positives_by_image(inputs.truth_boxes, protocol),
         protocol=protocol,
         images=catalog.images,
         classes=catalog.classes,
-        rows_by_image=detections.rows_by_image,
+        rows_by_image=inputs.detections.rows_by_image,
         has_numbers=catalog.has_numbers,
+        has_areas=inputs.ground_truth.pixels != "relative",
     )
+
+
+def prepare_inputs(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
+) -> MatchInputs:
+    """What the matching kernel takes of both tables under a protocol.
+
+    Args:
+        ground_truth: M annotated boxes.
+        detections: N detected boxes.
+        protocol: The choices.
+
+    Raises:
+        InputError: See `match`.
+    """
+    ground_truth, detections = align(ground_truth, detections)
+    ground_truth = _drop_marked(ground_truth, protocol)
+    ground_truth, detections = _convert_boxes(ground_truth, detections, protocol)
+    return MatchInputs(
+        ground_truth=ground_truth,
+        detections=detections,
+        truth_boxes=_truth_boxes(ground_truth, protocol),
+        detection_boxes=_detection_boxes(detections),
+        rules=_rules(protocol),
+    )
+
+
+def _convert_boxes(
+    ground_truth: GroundTruth, detections: Detections, protocol: Protocol
+) -> tuple[GroundTruth, Detections]:
+    """Both tables in the protocol's convention; unchanged if both are in units of the image.
+
+    An IoU does not change with the unit of an axis, but for VOC's + 1.
+    """
+    truth, results = scale_to_pixels(ground_truth), scale_to_pixels(detections)
+    are_relative = truth.pixels == results.pixels == "relative"
+    needs_pixels = protocol.pixels == "inclusive" or protocol.area_ranges[0].is_limited
+    if are_relative and not needs_pixels:
+        return truth, results
+    return convert_pixels(truth, protocol.pixels), convert_pixels(results, protocol.pixels)
 
 
 def _rules(protocol: Protocol) -> Rules:
@@ -128,6 +187,7 @@ def _detection_boxes(table: Detections) -> DetectionBoxes:
         box_area=box_area(table.size),
         score=table.score,
         row=table.row,
+        area=table.area,
     )
 
 

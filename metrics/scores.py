@@ -110,6 +110,8 @@ class Evaluation:
             ValueError: If the protocol has no such class, threshold, area range or cap.
         """
         protocol, table = self.protocol, self.match_table
+        if not table.has_areas and _is_limited(protocol, area):
+            raise ValueError(f"area {area!r} is not defined: the sizes of the images are not known")
         ranges = tuple(limits.name for limits in protocol.area_ranges)
         t = 0 if iou is None else find_threshold(protocol.iou_thresholds, iou)
         if t is None:
@@ -142,7 +144,9 @@ def evaluate_matches(
     for name, metric in protocol.summary.items():
         cap = metric.cap % len(protocol.max_dets)
         samples = recall[..., cap] if metric.quantity == "AR" else precision[..., caps.index(cap)]
-        metrics[name] = _summary(metric, protocol, samples)
+        metrics[name] = math.nan
+        if table.has_areas or not _is_limited(protocol, metric.area):
+            metrics[name] = _summary(metric, protocol, samples)
     per_class = _per_class(table, classes, precision[:, :, :, 0, -1], recall[:, 0, :, 0, -1])
     return Evaluation(protocol, metrics, per_class, table)
 
@@ -196,6 +200,11 @@ def _per_class(
         name: ClassScores(name, *scores.get(k, undefined), *count)
         for k, (name, count) in enumerate(zip(table.classes, counts, strict=True))
     }
+
+
+def _is_limited(protocol: Protocol, area: str) -> bool:
+    """Whether an area range leaves out objects by their area."""
+    return any(limits.name == area and limits.is_limited for limits in protocol.area_ranges)
 
 
 def _summary(metric: Metric, protocol: Protocol, samples: NDArray[np.float64]) -> float:

@@ -12,7 +12,12 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from upmap.segmentation.comparison.report import format_table
+from upmap.segmentation.comparison.report import (
+    describe_environment,
+    format_costs,
+    format_findings,
+    format_scores,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.csv"
@@ -202,9 +207,21 @@ def slope(row: Row, base: Row, column: str, detections: int) -> str:
     return f"{1e6 * (float(row[column]) - float(base[column])) / detections:.3g}"
 
 
-def comparison_table() -> str:
-    """The comparison whose folder is docs/comparison."""
-    return format_table(json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8")))
+def comparison_scores() -> str:
+    """The findings and scores of the comparison whose folder is docs/comparison."""
+    results = json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8"))
+    tables = [f"**{panel}**\n\n{format_scores(results, panel)}" for panel in results["panels"]]
+    return "\n".join([format_findings(results), *tables])
+
+
+def comparison_tables() -> str:
+    """The same with costs, and what it ran on."""
+    results = json.loads((ROOT / "docs/comparison/results.json").read_text("utf-8"))
+    tables = [
+        f"**{panel}**\n\n{format_scores(results, panel)}\n{format_costs(results, panel)}"
+        for panel in results["panels"]
+    ]
+    return "\n".join([format_findings(results), *tables, describe_environment(results)])
 
 
 def precision_table() -> str:
@@ -260,8 +277,9 @@ PARTS = {
     "README.md": (
         (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
         part("benchmark", benchmark_table),
-        part("comparison", comparison_table),
+        part("comparison", comparison_scores),
     ),
+    "docs/comparison.md": (part("comparison", comparison_tables),),
     "docs/performance.md": (
         part("evaluate", lambda: arms_tables("evaluate")),
         part("phases", phases_table),

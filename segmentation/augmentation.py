@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_fields
+from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.seeds import derive_seed
 
 __all__ = ["AugmentationOptions", "Views", "build_transform"]
@@ -69,7 +70,8 @@ class Views(Dataset[Pair]):
         image, label = self.dataset[item]
         # Forked, so that views leave the random numbers of the training as they are.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, self.epoch, item))
+            # Not torch.manual_seed: without a GPU it records a traceback for each of its kinds.
+            torch.default_generator.manual_seed(derive_seed(self.seed, self.epoch, item))
             image, label = self.transform(tv_tensors.Image(image), tv_tensors.Mask(label))
         return image.as_subclass(Tensor), label.as_subclass(Tensor)
 
@@ -108,5 +110,9 @@ class _RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision has no ty
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resizes: images by antialiased bilinear interpolation, masks by nearest."""
-        return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)
+        """Resizes: images by antialiased bilinear interpolation, masks by the nearest pixel."""
+        if not isinstance(inpt, tv_tensors.Mask):
+            return self._call_kernel(v2.functional.resize, inpt, **params, antialias=True)
+        # torchvision's "nearest" would move labels by half a pixel against their images.
+        height, width = params["size"]
+        return tv_tensors.wrap(resize_labels(inpt.as_subclass(Tensor), (height, width)), like=inpt)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from upmap.segmentation.augmentation import Views
 from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.evaluation import as_input, resize
+from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.processes import rank, world_size
 from upmap.segmentation.seeds import derive_seed
 from upmap.segmentation.training_options import TrainOptions
@@ -70,6 +70,4 @@ def scale_batch(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     if options.full_labels or inputs.shape[2:] == labels.shape[1:]:
         return inputs, labels
-    # Nearest: a mean of class ids would be another class.
-    size = [inputs.shape[2], inputs.shape[3]]
-    return inputs, functional.interpolate(labels[:, None], size=size, mode="nearest-exact")[:, 0]
+    return inputs, resize_labels(labels, (inputs.shape[2], inputs.shape[3]))

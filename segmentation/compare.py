@@ -1,14 +1,14 @@
 """Compares upsampling operators: `python -m segmentation.compare` trains each with several seeds.
 
 With the same seed, all operators are trained on the same views in the same order under the same
-schedule, so that differences are paired.
+schedule, so that differences are paired. Trainings run side by side, each with one thread.
 """
 
 import json
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,63 +21,73 @@ from torch import Tensor, nn
 from upmap.console import Parser, describe_command, run
 from upmap.errors import InputError
 from upmap.files import check_folder, create_file
-from upmap.metrics.semantic import boundary_counts, boundary_iou
-from upmap.options import (
-    Choices,
-    Flag,
-    Range,
-    Threads,
-    add_flags,
-    parse_options,
-    validate_fields,
-)
+from upmap.options import Flag, Range, Threads, add_flags, parse_options, validate_fields
 from upmap.segmentation.augmentation import AugmentationOptions
 from upmap.segmentation.comparison import pictures
-from upmap.segmentation.comparison.checkerboard import Checkerboard, measure_checkerboard
 from upmap.segmentation.comparison.cost import Budget, macs, match_budget, parameters
+from upmap.segmentation.comparison.environment import count_cores, describe_environment
 from upmap.segmentation.comparison.measurement import measure_models
-from upmap.segmentation.comparison.report import format_report, format_table
+from upmap.segmentation.comparison.report import format_report, format_results
+from upmap.segmentation.comparison.runs import Run, RunResult, execute_runs, use_threads
+from upmap.segmentation.comparison.tables import tabulate_panel
+from upmap.segmentation.comparison.variants import Variant, parse_variant, parse_variants
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
-from upmap.segmentation.device import limit_threads, select_device
-from upmap.segmentation.evaluation import logits_at, resize
-from upmap.segmentation.history import Row
-from upmap.segmentation.models import ModelOptions, build_model
-from upmap.segmentation.optimization import OptimizationOptions
+from upmap.segmentation.device import select_device
+from upmap.segmentation.evaluation import resize
+from upmap.segmentation.models import (
+    ARCHITECTURES,
+    ModelOptions,
+    build_meta_model,
+    build_model,
+)
+from upmap.segmentation.optimization import OptimizationOptions, resolve_precision
 from upmap.segmentation.seeds import MAX_SEED
-from upmap.segmentation.train import Diverged, TrainingResult, train_model
+from upmap.segmentation.survey import Survey, survey_dataset
+from upmap.segmentation.train import Diverged
 from upmap.segmentation.training_options import TrainOptions
-from upmap.segmentation.upsampling import UPSAMPLERS, Upsampler
+from upmap.segmentation.upsampling import UPSAMPLERS
 
-__all__ = ["CompareOptions", "Comparison", "compare_operators", "main", "paired_difference"]
+__all__ = ["CompareOptions", "Comparison", "compare_operators", "main"]
+
+Models = dict[str, dict[str, ModelOptions]]  # by architecture and operator
 
 PROGRAM = "segmentation.compare"
+SCHEMA = 2
 BASELINE = "bilinear"
-CONFIDENCE = 0.95  # of intervals
 SAMPLE_POOL_SIZE = 40  # test images that the most informative ones are chosen from
+MAX_PROCESSES = 16  # by default; each holds torch and the data set
+OWN_MODEL_OPTIONS = {  # options of the model that the comparison sets, and from which of its own
+    "architecture": "architectures",
+    "upsampling": "operators",
+    "upsampling_options": "operators",
+}
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
-  drawn shapes, four operators
+  drawn polygons and strokes, five operators, with skips and without, about two minutes
     %(prog)s
-  other operators, more seeds, equal costs, other data
-    %(prog)s --operators bilinear,carafe,dysample --seeds 5
+  other operators and options of them, more seeds, one architecture
+    %(prog)s --operators "bilinear,dysample,carafe{kernel=3}" --seeds 8 --architectures unet
+  equal costs, other data
     %(prog)s --budget params --out runs/equal-parameters
     %(prog)s --training.dataset folder --training.root MY_DATA
+  on with a comparison that was stopped
+    %(prog)s --resume
 
-writes to --out: report.md with scores.png, curves.png and predictions.png, results.json, and a
-folder of checkpoints for every training.
-exit status: 0 good; 1 a training diverged; 2 misused or unreadable input."""
+writes to --out: report.md with its pictures, results.json, and a folder of checkpoints for every
+training. Trainings run side by side; one that fails leaves the others, and --resume repeats it.
+exit status: 0 good; 1 a training failed; 2 misused or unreadable input."""
 
 
 def _small() -> TrainOptions:
-    """A training of seconds on two CPU cores."""
+    """A training of seconds on one CPU core."""
     return TrainOptions(
-        epochs=5,
-        batch_size=4,
-        factor=0.5,
-        model=ModelOptions(width=8, depth=2),
-        augmentation=AugmentationOptions(crop=(128, 192), smallest=1, largest=1, color=0),
-        optimization=OptimizationOptions(learning_rate=1e-2),
+        dataset="edges",
+        epochs=6,
+        batch_size=8,
+        model=ModelOptions(width=8, depth=3),
+        augmentation=AugmentationOptions(crop=(48, 48), smallest=1, largest=1, color=0),
+        optimization=OptimizationOptions(learning_rate=4e-3),
     )
 
 
@@ -86,40 +96,77 @@ class CompareOptions:
     """What is compared.
 
     Attributes:
-        operators: The operators; bilinear is the one that the others are compared with.
+        operators: The operators, with options as in transposed{bilinear_init=true}; bilinear is the
+            one that the others are compared with.
+        architectures: The architectures, with options of the model as in unet{depth=2}; operators
+            are compared with each by itself.
         seeds: Number of trainings of each operator, with seeds from training.seed on.
         budget: What the models have in common: nothing (free), the number of parameters, or of
             multiply-adds (macs).
         out: A new folder for the report and the checkpoints.
         resume: Continue a comparison in the folder of --out.
-        threads: Maximum number of threads; 0 leaves it to torch.
-        training: The training; the comparison sets its out, resume, threads and model.upsampling.
+        processes: Number of trainings at a time; 0 takes one for each core, on a GPU one.
+        threads: Number of threads of each training; 0 leaves it to torch.
+        training: The training; the comparison sets its out, resume, threads, model.architecture and
+            model.upsampling.
     """
 
-    operators: Annotated[tuple[str, ...], Choices(UPSAMPLERS), Flag(metavar="A,B")] = (
+    operators: Annotated[tuple[str, ...], Flag(metavar="A,B{KEY=VALUE}")] = (
         BASELINE,
         "nearest",
         "transposed",
+        "transposed{bilinear_init=true}",
         "pixelshuffle",
     )
-    seeds: Annotated[int, Range(1, 10_000)] = 3
+    architectures: Annotated[tuple[str, ...], Flag(metavar="A,B{KEY=VALUE}")] = (
+        "fcn8s",
+        "unet{depth=2}",
+    )
+    seeds: Annotated[int, Range(1, 10_000)] = 5
     budget: Budget = "free"
     out: Annotated[str, Flag(metavar="DIR")] = "runs/compare"
     resume: bool = False
-    threads: Threads = 0
+    processes: Annotated[int, Range(0, 1024)] = 0
+    threads: Threads = 1
     training: TrainOptions = field(default_factory=_small)
 
     def __post_init__(self) -> None:
         validate_fields(self)
-        if BASELINE not in self.operators or len({*self.operators}) < len(self.operators):
-            raise ValueError(f"operators must be different, {BASELINE} among them")
+        arms = _parse("operators", self.operators, UPSAMPLERS)
+        if BASELINE not in [arm.text for arm in arms]:
+            raise ValueError(f"operators must have {BASELINE} among them")
+        for panel in _parse("architectures", self.architectures, ARCHITECTURES):
+            if wrong := panel.options.keys() & {"classes", *OWN_MODEL_OPTIONS}:
+                raise ValueError(f"architectures: {panel.text} cannot set {min(wrong)}")
         if self.training.seed + self.seeds - 1 > MAX_SEED:
             raise ValueError(f"seeds: training.seed + seeds - 1 must be at most {MAX_SEED}")
+        self._refuse_own_options()
+
+    def _refuse_own_options(self) -> None:
+        """Refuses options of the training that the comparison sets."""
         for name in ("out", "resume", "threads"):
             if getattr(self.training, name) != getattr(TrainOptions(), name):
                 raise ValueError(f"training.{name}: the comparison sets it, from its own {name}")
-        if self.training.model.upsampling != BASELINE:
-            raise ValueError("training.model.upsampling: the comparison sets it, from operators")
+        for name, own in OWN_MODEL_OPTIONS.items():
+            if getattr(self.training.model, name) != getattr(ModelOptions(), name):
+                raise ValueError(f"training.model.{name}: the comparison sets it, from {own}")
+
+    @property
+    def arms(self) -> tuple[Variant, ...]:
+        """The operators with their options."""
+        return parse_variants(self.operators, UPSAMPLERS)
+
+    @property
+    def panels(self) -> tuple[Variant, ...]:
+        """The architectures with options of the model."""
+        return parse_variants(self.architectures, ARCHITECTURES)
+
+
+def _parse(field_name: str, texts: tuple[str, ...], known: Iterable[str]) -> tuple[Variant, ...]:
+    try:
+        return parse_variants(texts, known)
+    except ValueError as error:
+        raise ValueError(f"{field_name} {error}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,14 +174,14 @@ class Comparison:
     """The result of a comparison.
 
     Attributes:
-        results: The content of results.json: "operators" has, for each name, the costs, and lists
-            with an entry for each seed.
-        samples: The first test images with the predictions of each operator's first model.
+        results: The content of results.json, see docs/comparison.md.
+        samples: For each architecture, the first test images with the predictions of each
+            operator's first model.
         palette: uint8 [K, 3], RGB.
     """
 
     results: dict[str, Any]
-    samples: list[pictures.Sample]
+    samples: dict[str, list[pictures.Sample]]
     palette: NDArray[np.uint8]
 
 
@@ -150,27 +197,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _program(options: CompareOptions) -> int:
-    limit_threads(options.threads)
     folder = Path(options.out)
     if (folder / RESULTS).exists() and not options.resume:
-        raise InputError("exists already: name a new --out", folder / RESULTS)
+        raise InputError("exists already: --resume, or name a new --out", folder / RESULTS)
     check_folder(folder)
     comparison = compare_operators(options, show_progress=True)
     _write_files(comparison, folder)
-    table = format_table(comparison.results)
-    print(f"{table}\nthe report and its pictures: {folder / 'report.md'}")
-    return 0
+    results = comparison.results
+    print(f"{format_results(results)}\nthe report and its pictures: {folder / 'report.md'}")
+    for failure in results["failures"]:
+        print(f"failed: {failure['name']}: {failure['error']}", file=sys.stderr)
+    return 1 if results["failures"] else 0
 
 
 def _write_files(comparison: Comparison, folder: Path) -> None:
     """Writes the pictures, the report that shows them, and last, when all is there, the results."""
-    results = comparison.results
-    samples = pictures.most_informative(comparison.samples)
-    figures = {
-        "scores.png": pictures.draw_scores(results),
-        "curves.png": pictures.draw_curves(results),
-        "predictions.png": pictures.draw_predictions(samples, comparison.palette),
-    }
+    results, figures = comparison.results, pictures.draw_all(comparison.results)
+    for panel, samples in comparison.samples.items():
+        if samples:
+            figure = pictures.draw_predictions(
+                pictures.most_informative(samples), comparison.palette
+            )
+            slug = parse_variant(panel, ARCHITECTURES).slug
+            figures[f"predictions-{slug}.png"] = figure
     for name, figure in figures.items():
         with create_file(folder / name) as beside:
             figure.savefig(beside, format="png", dpi=100)
@@ -183,6 +232,9 @@ def _write_files(comparison: Comparison, folder: Path) -> None:
 def compare_operators(options: CompareOptions, *, show_progress: bool = False) -> Comparison:
     """Trains a model with each operator and each seed, and compares scores and costs.
 
+    Processes are spawned where trainings run side by side: a script that calls this needs
+    `if __name__ == "__main__":` around it.
+
     Args:
         options: The options.
         show_progress: Whether to print the score of each training on stderr, with a progress bar
@@ -190,80 +242,130 @@ def compare_operators(options: CompareOptions, *, show_progress: bool = False) -
 
     Raises:
         InputError: If the options or the data cannot be used.
-        Diverged: If a training diverged.
+        Diverged: If no training of the baseline, or of no other operator, came to an end.
     """
     training = options.training
-    dataset = open_dataset(training.dataset, training.root, training.train)
-    operators = options.operators
-    models = {name: _match_model(options, name, len(dataset.classes)) for name in operators}
-    seeds = range(training.seed, training.seed + options.seeds)
-    trained: dict[str, list[TrainingResult]] = {name: [] for name in operators}
-    epochs = len(seeds) * len(models) * training.epochs
-    with _ProgressReporter(epochs, show=show_progress) as reporter:
-        # Seeds in the outer loop: results of all operators exist early.
-        for seed in seeds:
-            for name, model in models.items():
-                trained[name].append(_train_operator(options, model, seed, reporter))
-    test, images = trained[BASELINE][0].dataset, _example_batch(training)
+    device = select_device(training.device)
+    precision = resolve_precision(training.optimization.precision, device)
+    training = replace(training, optimization=replace(training.optimization, precision=precision))
+    options = replace(options, training=training)
+    test, surveys = _open_splits(training, show_progress=show_progress)
+    classes = len(test.classes)
+    models = {panel.text: _match_models(options, panel, classes) for panel in options.panels}
+    runs = list(_list_runs(options, models, surveys))
+    with _ProgressReporter(len(runs) * training.epochs, show=show_progress) as reporter:
+        finished = execute_runs(
+            runs,
+            processes=options.processes or _choose_processes(options.threads, device),
+            threads=options.threads,
+            finish=reporter.finish,
+            advance=reporter.advance,
+        )
+    _require_results(finished)
     results = {
-        "schema": 1,
+        "schema": SCHEMA,
         "program": PROGRAM,
         "options": msgspec.to_builtins(options),
-        "torch": torch.__version__,
-        "device": images.device.type,
-        "batch": len(images),
-        "size": list(images.shape[2:]),
+        "environment": describe_environment(device) | {"threads": options.threads},
+        "device": device.type,
         "split": f"{len(test)} images of {test.split}",
-        "seeds": list(seeds),
         "baseline": BASELINE,
-        "operators": _compare_results(models, trained, images, training),
+        **_tabulate(options, models, finished, device),
+        "failures": [{"name": r.run.name, "error": r.error} for r in finished if r.error],
     }
-    first_models = {name: runs[0].model for name, runs in trained.items()}
-    return Comparison(results, _predict_samples(first_models, test, training), test.palette)
+    samples = {panel: _collect_samples(finished, panel, test) for panel in models}
+    return Comparison(results, samples, test.palette)
 
 
-def paired_difference(values: Sequence[float], base: Sequence[float]) -> dict[str, float | None]:
-    """The mean difference of pairs and its confidence interval by Student's t.
+def _tabulate(
+    options: CompareOptions,
+    models: Models,
+    finished: Sequence[RunResult],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The results of each architecture, and the size of the batch that its costs are for."""
+    images = _example_batch(options.training, device)
+    panels = {}
+    with use_threads(options.threads):
+        for panel in models:
+            own = [result for result in finished if result.run.panel == panel and not result.error]
+            costs = _measure_costs(models[panel], images, options.training)
+            panels[panel] = tabulate_panel(own, costs, baseline=BASELINE)
+    return {"batch": len(images), "size": list(images.shape[2:]), "panels": panels}
 
-    Args:
-        values: The score of each seed.
-        base: The score of the baseline for each seed.
 
-    Returns:
-        "mean", and the limits "low" and "high" of the 95 % interval; these are None for one pair.
+def _open_splits(
+    training: TrainOptions, *, show_progress: bool
+) -> tuple[SegmentationDataset, dict[str, Survey]]:
+    """The test images, and what each split contains, which is read once for all trainings."""
+    test = training.test or training.val
+    datasets = {
+        split: open_dataset(training.dataset, training.root, split, max_pixels=training.max_pixels)
+        for split in dict.fromkeys([training.train, training.val, test])
+    }
+    surveys = {
+        split: survey_dataset(dataset, show_progress=show_progress)
+        for split, dataset in datasets.items()
+    }
+    return datasets[test], surveys
 
-    >>> paired_difference([0.5, 0.75], [0.25, 0.5])
-    {'mean': 0.25, 'low': 0.25, 'high': 0.25}
+
+def _match_models(options: CompareOptions, panel: Variant, classes: int) -> dict[str, ModelOptions]:
+    """The model of each arm, its decoder as wide as the budget says."""
+    models = {}
+    for arm in options.arms:
+        own = {"architecture": panel.name, "classes": classes, **panel.options}
+        own |= {"upsampling": arm.name, "upsampling_options": arm.options}
+        try:
+            model = replace(options.training.model, **own)
+            build_meta_model(model)
+            crop = options.training.augmentation.crop
+            models[arm.text] = match_budget(model, options.budget, crop)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{panel.text}, {arm.text}: {error}") from None
+    return models
+
+
+def _list_runs(
+    options: CompareOptions, models: Models, surveys: Mapping[str, Survey]
+) -> Iterator[Run]:
+    """All trainings; seeds in the outer loop, so that results of all operators exist early."""
+    first = options.training.seed
+    for seed in range(first, first + options.seeds):
+        for panel, arm in product(options.panels, options.arms):
+            training = replace(
+                options.training,
+                model=models[panel.text][arm.text],
+                seed=seed,
+                out=str(Path(options.out) / f"{panel.slug}-{arm.slug}-{seed}"),
+                resume=options.resume,
+            )
+            kept = SAMPLE_POOL_SIZE if seed == first else 0
+            yield Run(panel.text, arm.text, training, kept, surveys)
+
+
+def _choose_processes(threads: int, device: torch.device) -> int:
+    """One for each core, or as many as the threads of each leave; on a GPU one."""
+    if device.type != "cpu":
+        return 1
+    threads = threads or torch.get_num_threads()
+    return max(1, min(count_cores() // threads, MAX_PROCESSES))
+
+
+def _require_results(finished: Sequence[RunResult]) -> None:
+    """Requires a training of the baseline for each architecture.
+
+    Raises:
+        InputError: If one failed because of its input.
+        Diverged: If it failed for another reason.
     """
-    from scipy.stats import t
-
-    difference = np.subtract(values, base)
-    mean, count = float(difference.mean()), len(difference)
-    if count < 2:
-        return {"mean": mean, "low": None, "high": None}
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    half = quantile * float(difference.std(ddof=1)) / math.sqrt(count)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-def _match_model(options: CompareOptions, name: str, classes: int) -> ModelOptions:
-    """The model with an operator, its decoder as wide as the budget says."""
-    model = replace(options.training.model, classes=classes, upsampling=name)
-    try:
-        return match_budget(model, options.budget, options.training.augmentation.crop)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from None
-
-
-def _train_operator(
-    options: CompareOptions, model: ModelOptions, seed: int, reporter: "_ProgressReporter"
-) -> TrainingResult:
-    out = str(Path(options.out) / f"{model.upsampling}-{seed}")
-    training = replace(options.training, model=model, seed=seed, out=out, resume=options.resume)
-    reporter.start(f"{model.upsampling}, seed {seed}")
-    result = train_model(training, after_epoch=reporter.after_epoch)
-    reporter.finish(result)
-    return result
+    for panel in dict.fromkeys(result.run.panel for result in finished):
+        baseline = [r for r in finished if (r.run.panel, r.run.arm) == (panel, BASELINE)]
+        if all(result.error for result in baseline):
+            failure = baseline[0]
+            if failure.is_input_error:
+                raise InputError(failure.error)
+            raise Diverged(f"{failure.run.name}: {failure.error}")
 
 
 class _ProgressReporter:
@@ -274,7 +376,6 @@ class _ProgressReporter:
 
         self.show = show
         self.bar = tqdm(total=epochs, unit="epoch", disable=None if show else True, leave=False)
-        self.name = ""
 
     def __enter__(self) -> "_ProgressReporter":
         return self
@@ -282,119 +383,44 @@ class _ProgressReporter:
     def __exit__(self, *error: object) -> None:
         self.bar.close()
 
-    def start(self, name: str) -> None:
-        self.name = name
-        self.bar.set_description(name)
-
-    def after_epoch(self, row: Row) -> None:
+    def advance(self) -> None:
         self.bar.update()
 
-    def finish(self, result: TrainingResult) -> None:
-        seconds = sum(row["seconds"] for row in result.history)
-        line = f"{self.name}: mIoU {result.scores.mIoU:.4f}, {seconds:.0f} s"
-        if self.show:
-            self.bar.write(line, file=sys.stderr)
+    def finish(self, result: RunResult) -> None:
+        if not self.show:
+            return
+        if result.error:
+            line = f"failed: {result.error}"
+        else:
+            seconds = sum(row["seconds"] for row in result.history)
+            line = f"mIoU {result.semantic.mIoU:.4f}, {seconds:.0f} s"
+        self.bar.write(f"{result.run.name}: {line}", file=sys.stderr)
 
 
-def _compare_results(
-    models: dict[str, ModelOptions],
-    trained: dict[str, list[TrainingResult]],
-    images: Tensor,
-    training: TrainOptions,
-) -> dict[str, Any]:
-    """For each operator, lists with an entry for each seed, differences to the baseline, costs."""
-    costs = _measure_costs(models, images, training)
-    operators: dict[str, Any] = {}
-    for name, results in trained.items():
-        rows = [
-            _measure_result(result, models[name], training, training.seed + i)
-            for i, result in enumerate(results)
-        ]
-        operators[name] = {key: [row[key] for row in rows] for key in rows[0]} | costs[name]
-    for columns in operators.values():
-        for score in ("miou", "boundary_iou"):
-            baseline = operators[BASELINE][score]
-            columns[f"{score}_difference"] = paired_difference(columns[score], baseline)
-    return operators
-
-
-def _measure_result(
-    result: TrainingResult, model: ModelOptions, training: TrainOptions, seed: int
-) -> dict[str, Any]:
-    """The scores of one training, and the checkerboards of its operators before and after it."""
-    # The seed of the training, so that this model has the initial weights of the trained one.
-    torch.manual_seed(seed)
-    return {
-        "miou": result.scores.mIoU,
-        "iou": _nan_to_none(result.scores.iou.tolist()),
-        "pixel_accuracy": result.scores.pixel_accuracy,
-        "boundary_iou": _mean_boundary_iou(result, training),
-        "checkerboard_initial": asdict(_mean_checkerboard(build_model(model), seed)),
-        "checkerboard_trained": asdict(_mean_checkerboard(result.model, seed)),
-        "best_epoch": result.epoch,
-        "history": result.history,
-    }
-
-
-def _nan_to_none(values: list[float]) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values]
-
-
-def _mean_boundary_iou(result: TrainingResult, training: TrainOptions) -> float:
-    """Boundary IoU on the test images, mean over classes."""
-    dataset, classes = result.dataset, len(result.dataset.classes)
-    total = np.zeros((classes, 2), np.int64)
-    for image, label in (dataset[i] for i in range(len(dataset))):
-        # As in all scores, at the full size of the label.
-        labels = _predict_image(result.model, image, training)
-        total += boundary_counts(label.numpy(), labels, classes)
-    # NaN: a class without a boundary in labels and predictions.
-    return float(np.nanmean(boundary_iou(total)))
-
-
-@torch.no_grad()
-def _predict_image(model: nn.Module, image: Tensor, training: TrainOptions) -> NDArray[np.uint8]:
-    """The class of each pixel, uint8 [H, W], of an image, uint8 [3, H, W]."""
-    images = image[None].to(next(model.parameters()).device)
-    precision = training.optimization.precision
-    logits = logits_at(model, images, factor=training.factor, precision=precision)
-    return logits[0].argmax(0).cpu().numpy().astype(np.uint8)
-
-
-def _predict_samples(
-    models: dict[str, nn.Module], dataset: SegmentationDataset, training: TrainOptions
+def _collect_samples(
+    finished: Sequence[RunResult], panel: str, test: SegmentationDataset
 ) -> list[pictures.Sample]:
-    """The first images of a data set with the predictions of each model."""
+    """The first test images with the predictions of each operator's first model."""
+    predictions = {
+        result.run.arm: result.scores.predictions
+        for result in finished
+        if result.run.panel == panel and result.run.kept and result.scores is not None
+    }
+    count = min(map(len, predictions.values()), default=0)
     samples = []
-    for i in range(min(len(dataset), SAMPLE_POOL_SIZE)):
-        image, label = dataset[i]
-        labels = {name: _predict_image(model, image, training) for name, model in models.items()}
+    for i in range(count):
+        image, label = test[i]
+        labels = {name: images[i] for name, images in predictions.items()}
         pixels = image.permute(1, 2, 0).numpy()
-        samples.append(pictures.Sample(dataset.names[i], pixels, label.numpy(), labels))
+        samples.append(pictures.Sample(test.names[i], pixels, label.numpy(), labels))
     return samples
 
 
-def _mean_checkerboard(model: nn.Module, seed: int) -> Checkerboard:
-    """The mean over the upsampling operators of a model."""
-    generator = torch.Generator().manual_seed(seed)
-    scores = [
-        measure_checkerboard(module, generator)
-        for module in model.modules()
-        if isinstance(module, Upsampler)
-    ]
-    return Checkerboard(
-        pattern=sum(score.pattern for score in scores) / len(scores),
-        overlap=sum(score.overlap for score in scores) / len(scores),
-    )
-
-
-def _example_batch(training: TrainOptions) -> Tensor:
+def _example_batch(training: TrainOptions, device: torch.device) -> Tensor:
     """A batch of the size and shape that a model is trained with, float32 [B, 3, H, W]."""
     count = training.batch_size // training.accumulate
     # Times do not depend on the values.
-    images = torch.zeros(
-        count, 3, *training.augmentation.crop, device=select_device(training.device)
-    )
+    images = torch.zeros(count, 3, *training.augmentation.crop, device=device)
     return resize(images, training.factor)
 
 

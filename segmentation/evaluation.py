@@ -1,4 +1,8 @@
-"""Evaluates a model on a data set, in one confusion matrix on the model's device."""
+"""Evaluates a model on a data set, in one confusion matrix on the model's device.
+
+Memory is bounded by `MAX_BATCH_PIXELS` and by the size of a window, whatever the size of images:
+those that are larger than a window are evaluated window by window, as prediction labels them.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,13 +14,24 @@ from torch.nn import functional
 
 from upmap.kernels.upsample_ce import upsample_confusion
 from upmap.metrics.semantic import IGNORED
+from upmap.progress import track_progress
 from upmap.segmentation.models import Fcn, Unet
 from upmap.segmentation.optimization import autocast
+from upmap.segmentation.tiling import (
+    DEFAULT_OVERLAP,
+    DEFAULT_WINDOW,
+    Size,
+    blend_windows,
+    count_windows,
+)
 
-__all__ = ["as_input", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
+__all__ = ["as_input", "batch_items", "confusion_matrix", "evaluate_model", "logits_at", "resize"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as torchvision's weights expect
 DEVIATION = (0.229, 0.224, 0.225)
+MAX_BATCH_PIXELS = (
+    DEFAULT_WINDOW * DEFAULT_WINDOW
+)  # at the model's input, unless one image has more
 Item = tuple[Tensor, Tensor]
 
 
@@ -51,8 +66,9 @@ def logits_at(
         factor: Scale of the images at the model's input.
         precision: A key of PRECISIONS.
     """
+    inputs = _arrange(resize(as_input(images), factor))
     with autocast(images.device, precision):
-        logits: Tensor = model(resize(as_input(images), factor))
+        logits: Tensor = model(inputs)
     size = (images.shape[2], images.shape[3])
     if logits.shape[2:] == images.shape[2:]:
         return logits.float()
@@ -85,6 +101,9 @@ def evaluate_model(
     batch_size: int = 8,
     factor: float = 1.0,
     precision: str = "fp32",
+    window: Size | None = (DEFAULT_WINDOW, DEFAULT_WINDOW),
+    overlap: float = DEFAULT_OVERLAP,
+    show_progress: bool = False,
 ) -> NDArray[np.int64]:
     """Evaluates a model on a data set: its confusion matrix, int64 [K, K], target by prediction.
 
@@ -93,16 +112,32 @@ def evaluate_model(
         items: (image uint8 [3, H, W], label uint8 [H, W]); neighbors of one size share a batch.
         classes: K.
         device: The device of the model.
-        batch_size: Maximum number of images in a batch.
+        batch_size: Maximum number of images in a batch; of large images there are fewer.
         factor: See `logits_at`.
         precision: See `logits_at`.
+        window: Maximum height and width, px, of images that are evaluated whole, and of the windows
+            of larger ones; None evaluates all of them whole.
+        overlap: Minimum share of a window that its neighbor covers, too.
+        show_progress: Whether to draw a progress bar over the windows of a large image.
     """
     model.eval()
     # Counted on the device, so that only K x K numbers are copied to the CPU.
     total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for images, labels in _batches(items, batch_size):
-        logits = _low_resolution_logits(model, images.to(device), factor, precision)
-        total += _batch_confusion(logits, labels.to(device))
+
+    def look(images: Tensor) -> Tensor:
+        return logits_at(model, images.to(device), factor=factor, precision=precision)
+
+    for images, labels in batch_items(items, batch_size, factor):
+        windows = count_windows((images.shape[2], images.shape[3]), window, overlap)
+        if windows == 1:
+            logits = _low_resolution_logits(model, images.to(device), factor, precision)
+            total += _batch_confusion(logits, labels.to(device))
+            continue
+        for image, label in zip(images, labels, strict=True):
+            blocks = blend_windows(look, image, window=window, overlap=overlap)
+            for block in track_progress(blocks, "windows", total=windows, show=show_progress):
+                target = label[block.rows, block.columns].to(device)
+                total += confusion_matrix(target, block.logits.argmax(0), classes)
     counts: NDArray[np.int64] = total.cpu().numpy()
     return counts
 
@@ -111,7 +146,7 @@ def _low_resolution_logits(
     model: nn.Module, images: Tensor, factor: float, precision: str
 ) -> Tensor:
     """Logits that, interpolated to the size of the images, are those of `logits_at`."""
-    inputs = resize(as_input(images), factor)
+    inputs = _arrange(resize(as_input(images), factor))
     with autocast(images.device, precision):
         # With another factor, the model's interpolation to its input's size cannot be left out:
         # a second one, to the size of the images, follows it.
@@ -120,17 +155,32 @@ def _low_resolution_logits(
     return logits.float()
 
 
+def _arrange(inputs: Tensor) -> Tensor:
+    """Inputs in the memory format that convolutions of images are fastest with."""
+    if inputs.device.type != "cpu":
+        return inputs
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
 def _batch_confusion(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[2:] == labels.shape[1:]:
         return confusion_matrix(labels, logits.argmax(1), logits.shape[1])
     return upsample_confusion(logits, labels, ignore_index=IGNORED)
 
 
-def _batches(items: Iterable[Item], batch_size: int) -> Iterator[Item]:
-    """Stacks consecutive items of the same size."""
+def batch_items(items: Iterable[Item], batch_size: int, factor: float = 1.0) -> Iterator[Item]:
+    """Stacks consecutive items of the same size: [B, 3, H, W] and [B, H, W].
+
+    Args:
+        items: (image [3, H, W], label [H, W]).
+        batch_size: Maximum number of items in a batch; there are fewer of large images.
+        factor: Scale of the images at the model's input.
+    """
     batch: list[Item] = []
     for item in items:
-        if batch and (len(batch) == batch_size or item[0].shape != batch[0][0].shape):
+        pixels = item[1].numel() * factor**2
+        limit = min(batch_size, max(1, int(MAX_BATCH_PIXELS // pixels)))
+        if batch and (len(batch) >= limit or item[0].shape != batch[0][0].shape):
             yield _stack(batch)
             batch = []
         batch.append(item)
@@ -139,4 +189,6 @@ def _batches(items: Iterable[Item], batch_size: int) -> Iterator[Item]:
 
 
 def _stack(items: list[Item]) -> Item:
+    if len(items) == 1:  # without a copy, which may be large
+        return items[0][0][None], items[0][1][None]
     return torch.stack([image for image, _ in items]), torch.stack([label for _, label in items])

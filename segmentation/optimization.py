@@ -25,6 +25,7 @@ __all__ = [
     "build_optimizer",
     "grad_scaler",
     "learning_rate",
+    "resolve_precision",
 ]
 
 POLY_POWER = 0.9  # DeepLab's
@@ -42,7 +43,8 @@ class OptimizationOptions:
         schedule: Schedule of the learning rate; poly and cosine fall to 0 at the last step.
         warmup: Share of all steps in which the learning rate rises from 0.
         clip: Maximum norm of the gradient; 0 does not clip.
-        precision: Precision of the forward pass; fp16 scales gradients.
+        precision: Precision of the forward pass; fp16 scales gradients, auto is bf16 on GPUs that
+            have it and fp32 elsewhere.
     """
 
     optimizer: Annotated[str, Choices(lambda: OPTIMIZERS)] = "adamw"
@@ -51,7 +53,7 @@ class OptimizationOptions:
     schedule: Annotated[str, Choices(lambda: SCHEDULES)] = "poly"
     warmup: Annotated[float, Range(0, 1, below=True)] = 0.05
     clip: Annotated[float, Range(0, 1e9)] = 1.0
-    precision: Annotated[str, Choices(lambda: PRECISIONS)] = "fp32"
+    precision: Annotated[str, Choices(lambda: ("auto", *PRECISIONS))] = "auto"
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -87,9 +89,25 @@ def learning_rate(step: int, steps: int, options: OptimizationOptions) -> float:
     return options.learning_rate * SCHEDULES[options.schedule](share)
 
 
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The key of PRECISIONS that `auto` stands for on a device; other names stay.
+
+    A CPU computes in fp32: whether it has bf16 differs from machine to machine, and results must
+    not.
+
+    >>> resolve_precision("auto", torch.device("cpu"))
+    'fp32'
+    """
+    if precision != "auto":
+        return precision
+    # Without emulation, which GPUs before Ampere have and which is slower than fp32.
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp32"
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a model is called; `precision` is a key of PRECISIONS."""
-    dtype = PRECISIONS[precision]
+    """The context in which a model is called; `precision` is a key of PRECISIONS, or auto."""
+    dtype = PRECISIONS[resolve_precision(precision, device)]
     if dtype is None:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)

@@ -5,20 +5,23 @@ torchrun starts them. A program that was started without it is a single process 
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 __all__ = [
     "broadcast_buffers",
+    "broadcast_value",
     "join_processes",
     "leave_processes",
-    "mean_over_processes",
     "rank",
     "sum_over_processes",
     "wait_for_processes",
     "world_size",
 ]
+
+T = TypeVar("T")
 
 
 def join_processes() -> None:
@@ -58,9 +61,12 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return value
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of the tensors that all processes pass; `value` itself is not changed."""
-    return sum_over_processes(value) / world_size()
+def broadcast_value(value: T) -> T:
+    """What process 0 passes, in every process."""
+    values = [value]
+    if world_size() > 1:
+        distributed.broadcast_object_list(values, 0)
+    return values[0]
 
 
 def broadcast_buffers(modules: Iterable[nn.Module]) -> None:

@@ -4,16 +4,17 @@ A checkpoint may come from anyone, and a wrong value in it would show as a wrong
 So a training goes on only if everything in the checkpoint is what this training would have written.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import torch
 from torch import Tensor
 
-from upmap.errors import InputError
+from upmap.errors import InputError, InputWarning
 from upmap.options import Range, describe_value, validate_fields
 from upmap.segmentation.checkpoint import (
     LAST,
@@ -26,14 +27,26 @@ from upmap.segmentation.checkpoint import (
 )
 from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import COLUMNS
+from upmap.segmentation.optimization import learning_rate
+from upmap.segmentation.processes import world_size
+from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
-from upmap.segmentation.training_state import TrainingState, create_state
+from upmap.segmentation.training_state import (
+    TrainingState,
+    create_state,
+    describe_environment,
+)
 
-__all__ = ["CHANGEABLE_OPTIONS", "resume_state"]
+__all__ = ["CHANGEABLE_OPTIONS", "refuse_change", "require_same_data", "resume_state"]
 
 # Options that may differ from those in the checkpoint: the result does not depend on them.
+# `epochs` may differ where the learning rate does not depend on it; the number of threads that
+# result from `threads` is compared by itself.
 CHANGEABLE_OPTIONS = frozenset(
-    ("out", "root", "resume", "workers", "device", "tensorboard", "threads", "max_pixels")
+    (
+        *("out", "root", "resume", "workers", "device", "tensorboard", "threads"),
+        *("max_pixels", "patience"),
+    )
 )
 MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
@@ -41,10 +54,24 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "sgd": ("momentum_buffer",),
 }
 STATE_KEYS = (
-    *("weights", "averaged", "optimizer", "scaler"),
-    *("epoch", "step", "skipped", "history", "random"),
+    *("data", "threads", "processes", "environment", "weights", "averaged", "optimizer", "scaler"),
+    *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
+
+
+@dataclass(frozen=True, slots=True)
+class _Environment:
+    """See `describe_environment`."""
+
+    torch: str
+    torchvision: str
+    device: str
+    instructions: str
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+_Epochs = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +81,7 @@ class _Progress:
     epoch: Annotated[int, Range(1, 1_000_000)]
     step: Annotated[int, Range(1, 2**53)]
     skipped: Annotated[int, Range(0, 2**53)]
+    skipped_in_a_row: Annotated[int, Range(0, 2**53)]
     history: list[dict[str, float]]
 
     def __post_init__(self) -> None:
@@ -62,6 +90,8 @@ class _Progress:
             raise ValueError(f"history has {len(self.history)} rows for epoch {self.epoch}")
         if self.skipped > self.step:
             raise ValueError(f"skipped is {self.skipped}, more than step, {self.step}")
+        if self.skipped_in_a_row > self.skipped:
+            raise ValueError(f"skipped_in_a_row is {self.skipped_in_a_row}, more than skipped")
         if any(tuple(row) != COLUMNS for row in self.history):
             raise ValueError(f"history: expected rows of {', '.join(COLUMNS)}")
 
@@ -106,10 +136,34 @@ def resume_state(
     for key in STATE_KEYS:
         if key not in checkpoint:
             raise InputError("missing", path, key)
-    _validate_progress(checkpoint, options, path, steps=len(dataset) // options.batch_size)
+    _validate_counts(checkpoint, device, path)
+    _compare_environment(checkpoint, device, path)
+    surveys = _parse_surveys(checkpoint, options, path)
+    before, images = surveys[options.train].images, len(dataset)
+    if before != images:  # sooner than after all have been read
+        refuse_change(f"data.{options.train}.images", before, images, path)
+    steps = images // options.batch_size
+    _validate_progress(checkpoint, options, path, steps=steps)
+    _validate_epochs(checkpoint, options, path, steps=steps)
     state = create_state(options, device)
     _restore_state(state, checkpoint, path, MOMENTS[options.optimization.optimizer])
+    state.surveys = surveys
     return state
+
+
+def require_same_data(before: Mapping[str, Survey], now: Mapping[str, Survey], path: Path) -> None:
+    """Requires the images and labels that a training began with.
+
+    Args:
+        before: What the splits contained, by name; from the checkpoint.
+        now: What they contain.
+        path: The checkpoint, for errors.
+
+    Raises:
+        InputError: Names what differs.
+    """
+    if before != now:
+        refuse_change("data", msgspec.to_builtins(before), msgspec.to_builtins(now), path)
 
 
 def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
@@ -119,20 +173,41 @@ def _validate_options(checkpoint: Mapping[str, Any], options: TrainOptions, path
     before = parse_value(checkpoint["options"], dict[str, Any], path, "options")
     now = msgspec.to_builtins(options)
     for key in now:
-        if key not in CHANGEABLE_OPTIONS and before.get(key) != now[key]:
-            name, *values = _first_difference(key, before.get(key), now[key])
-            stored, current = map(describe_value, values)
-            raise InputError(f"was trained with {name} = {stored}, not {current}", path)
+        if key not in (*CHANGEABLE_OPTIONS, "epochs") and before.get(key) != now[key]:
+            refuse_change(key, before.get(key), now[key], path)
+
+
+def refuse_change(key: str, before: Any, now: Any, path: Path, *, remedy: str = "") -> NoReturn:
+    """Refuses to go on, as what a result depends on has changed.
+
+    Args:
+        key: The name of the value that differs.
+        before: The value of the training, plain types.
+        now: The value that it would go on with.
+        path: The checkpoint.
+        remedy: What to do, instead of the usual.
+
+    Raises:
+        InputError: Names the first key, nested ones with dots and indices, and its two values.
+    """
+    name, *values = _first_difference(key, before, now)
+    stored, current = map(describe_value, values)
+    remedy = remedy or "resume with what it was trained with, or name a new --out"
+    raise InputError(f"was trained with {name} = {stored}, not {current}; {remedy}", path)
 
 
 def _first_difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    """The name of the first option that differs, and its two values."""
+    """The name of the first value that differs, and the two values."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in now | before:
-            if name not in now:
-                return f"{key}.{name}", before[name], None
-            if before.get(name) != now[name]:
-                return _first_difference(f"{key}.{name}", before.get(name), now[name])
+            if before.get(name) != now.get(name):
+                return _first_difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        if len(before) != len(now):
+            return f"len({key})", len(before), len(now)
+        for i, (first, second) in enumerate(zip(before, now, strict=True)):
+            if first != second:
+                return _first_difference(f"{key}[{i}]", first, second)
     return key, before, now
 
 
@@ -146,7 +221,57 @@ def _validate_classes(
         ("palette", palette, dataset.palette.tolist()),
     ):
         if stored != expected:
-            raise InputError("not those of the data set", path, key)
+            refuse_change(key, stored, expected, path)
+
+
+def _parse_surveys(
+    checkpoint: Mapping[str, Any], options: TrainOptions, path: Path
+) -> dict[str, Survey]:
+    surveys = parse_value(checkpoint["data"], dict[str, Survey], path, "data")
+    for split in filter(None, (options.train, options.val, options.test)):
+        if split not in surveys:
+            raise InputError("missing", path, f"data.{split}")
+    return surveys
+
+
+def _validate_counts(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    """Requires the numbers of processes and, on a CPU, of threads that a result depends on."""
+    processes = parse_value(checkpoint["processes"], _Count, path, "processes")
+    if processes != world_size():
+        remedy = f"start it by torchrun --nproc-per-node {processes}, or name a new --out"
+        refuse_change("processes", processes, world_size(), path, remedy=remedy)
+    threads = parse_value(checkpoint["threads"], _Count, path, "threads")
+    if device.type == "cpu" and threads != (now := torch.get_num_threads()):
+        refuse_change("threads", threads, now, path, remedy=f"add --threads {threads}")
+
+
+def _compare_environment(checkpoint: Mapping[str, Any], device: torch.device, path: Path) -> None:
+    """Warns of another version of torch or kind of device: results will differ a little."""
+    before = parse_value(checkpoint["environment"], _Environment, path, "environment")
+    for key, now in describe_environment(device).items():
+        if getattr(before, key) != now:
+            message = f"was trained with {key} {describe_value(getattr(before, key))}, not {now!r}"
+            ending = "the result will not be bit for bit that of an uninterrupted training"
+            note = InputWarning(f"{path}: {message}: {ending}", kind="other-environment")
+            warnings.warn(note, stacklevel=3)
+
+
+def _validate_epochs(
+    checkpoint: Mapping[str, Any], options: TrainOptions, path: Path, *, steps: int
+) -> None:
+    """Requires another number of epochs to leave the rates of the steps taken as they were."""
+    before = parse_value(checkpoint["options"].get("epochs"), _Epochs, path, "options.epochs")
+    if before == options.epochs:
+        return
+    taken, schedule = checkpoint["step"], options.optimization
+    counts = (before * steps, options.epochs * steps)
+    rates = [[learning_rate(i, count, schedule) for i in range(taken)] for count in counts]
+    if rates[0] != rates[1]:
+        remedy = (
+            f"the rates of {schedule.schedule} depend on it: only with --optimization.schedule "
+            "constant and --optimization.warmup 0 can a training be lengthened"
+        )
+        refuse_change("epochs", before, options.epochs, path, remedy=remedy)
 
 
 def _validate_progress(

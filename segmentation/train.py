@@ -7,21 +7,22 @@ each batch. A training that was killed goes on with `--resume`, on a CPU bit for
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from upmap.console import Parser, describe_command, run
-from upmap.errors import InputError
+from upmap.errors import InputError, InputWarning
 from upmap.files import check_folder, make_folder
 from upmap.metrics.semantic import SemanticScores, semantic_scores
 from upmap.options import add_flags, parse_options
 from upmap.progress import track_progress
-from upmap.segmentation.batches import load_parts, scale_batch, shuffle_batches
+from upmap.segmentation.batches import load_parts, shuffle_batches
 from upmap.segmentation.checkpoint import (
     BEST,
     LAST,
@@ -30,7 +31,7 @@ from upmap.segmentation.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from upmap.segmentation.datasets import SegmentationDataset, open_dataset, validate_dataset
+from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.history import (
@@ -40,22 +41,29 @@ from upmap.segmentation.history import (
     is_best_epoch,
     write_history,
 )
-from upmap.segmentation.losses import compute_loss
+from upmap.segmentation.losses import compute_value
 from upmap.segmentation.models import build_model
-from upmap.segmentation.optimization import autocast, learning_rate
+from upmap.segmentation.optimization import learning_rate, resolve_precision
 from upmap.segmentation.processes import (
     broadcast_buffers,
+    broadcast_value,
     join_processes,
     leave_processes,
-    mean_over_processes,
     rank,
     sum_over_processes,
     wait_for_processes,
     world_size,
 )
-from upmap.segmentation.resuming import resume_state
+from upmap.segmentation.resuming import require_same_data, resume_state
+from upmap.segmentation.survey import Survey, format_surveys, survey_dataset, validate_surveys
+from upmap.segmentation.training_checks import (
+    refuse_unused_options,
+    validate_class_count,
+    validate_training,
+)
 from upmap.segmentation.training_options import TrainOptions
 from upmap.segmentation.training_state import TrainingState, collect_checkpoint, create_state
+from upmap.segmentation.training_step import take_step
 from upmap.text_tables import align_columns
 
 __all__ = ["Row", "TrainOptions", "TrainingResult", "main", "train_model"]
@@ -114,7 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _program(options: TrainOptions) -> int:
     """Trains, and prints the scores of the best epoch; returns 0."""
     limit_threads(options.threads)
+    refuse_unused_options(options)
     check_folder(Path(options.out))
+    if options.resume and not (last := Path(options.out) / LAST).exists():
+        message = f"{last}: no such file: the training starts from its beginning"
+        warnings.warn(InputWarning(message, kind="nothing-to-resume"), stacklevel=2)
     join_processes()
     result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
     if rank() == 0:
@@ -127,6 +139,8 @@ def train_model(
     options: TrainOptions,
     *,
     after_epoch: Callable[[Row], None] | None = None,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None = None,
+    surveys: Mapping[str, Survey] | None = None,
     show_progress: bool = False,
 ) -> TrainingResult:
     """Trains, writes checkpoints and the history, and scores the best epoch.
@@ -134,20 +148,28 @@ def train_model(
     Args:
         options: The options.
         after_epoch: Called with each row of the history, after its checkpoint is written.
+        score: Scores the best epoch's model on the test images; None counts confusions alone.
+        surveys: What the splits contain, by name, where `survey_dataset` has read them already, as
+            for several trainings on the same data; None reads them.
         show_progress: Whether to draw progress bars on a terminal.
 
     Raises:
         InputError: If the options, the data or a checkpoint cannot be used.
-        Diverged: If gradients are not finite in too many steps in a row.
+        Diverged: If the loss or gradients are not finite in too many steps in a row, or in all.
     """
     device = select_device(options.device)
-    dataset, val = _open_splits(options, show_progress=show_progress)
-    options = replace(options, model=replace(options.model, classes=len(dataset.classes)))
-    _validate_sizes(options, dataset)
+    splits = _open_splits(options)
+    dataset, val = splits[options.train], splits[options.val]
+    options = _complete_options(options, dataset, device)
     state = resume_state(options, device, dataset) if options.resume else None
     if state is None:
-        _validate_new(Path(options.out))
+        _validate_new(options)
         state = create_state(options, device)
+    if surveys is None:
+        surveys = _survey_splits(splits, options, show_progress=show_progress)
+    if state.epoch:
+        require_same_data(state.surveys, surveys, Path(options.out) / LAST)
+    state.surveys = dict(surveys)
     forward = _wrap_model(state.model, options)
     # A resumed training continues after the last finished epoch.
     for _ in range(state.epoch, options.epochs):
@@ -162,43 +184,67 @@ def train_model(
             _save_epoch(state, options, dataset)
             if after_epoch is not None:
                 after_epoch(state.history[-1])
-    return _score_best_epoch(options, device, show_progress=show_progress)
+    if state.skipped == state.step:
+        raise Diverged(
+            f"loss or gradient not finite in all {state.step} steps: nothing was learned"
+        )
+    return _score_best_epoch(options, device, score, show_progress=show_progress)
 
 
-def _open_splits(
-    options: TrainOptions, *, show_progress: bool
-) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Opens the training and validation splits; validates every split, the test split too."""
+def _open_splits(options: TrainOptions) -> dict[str, SegmentationDataset]:
+    """Opens every split, the test split too: reads lists, but no images."""
     names = dict.fromkeys([options.train, options.val, *filter(None, [options.test])])
-    splits = {
+    return {
         name: open_dataset(options.dataset, options.root, name, max_pixels=options.max_pixels)
         for name in names
     }
+
+
+def _complete_options(
+    options: TrainOptions, dataset: SegmentationDataset, device: torch.device
+) -> TrainOptions:
+    """The options with what data and device determine; refuses those that cannot work."""
+    validate_class_count(options, dataset)
+    precision = resolve_precision(options.optimization.precision, device)
+    options = replace(
+        options,
+        model=replace(options.model, classes=len(dataset.classes)),
+        optimization=replace(options.optimization, precision=precision),
+    )
+    validate_training(options, dataset)
+    return options
+
+
+def _validate_new(options: TrainOptions) -> None:
+    """Refuses to overwrite another training."""
+    path = Path(options.out) / LAST
+    if path.exists():
+        raise InputError("exists already: --resume, or name a new --out", path)
+
+
+def _survey_splits(
+    splits: Mapping[str, SegmentationDataset],
+    options: TrainOptions,
+    *,
+    show_progress: bool,
+) -> dict[str, Survey]:
+    """Reads every image and label; warns of classes that cannot be learned."""
+    surveys: dict[str, Survey] = {}
     if rank() == 0:
         # By process 0 alone: all processes read the same files.
-        for dataset in splits.values():
-            validate_dataset(dataset, show_progress=show_progress)
-    return splits[options.train], splits[options.val]
-
-
-def _validate_sizes(options: TrainOptions, dataset: SegmentationDataset) -> None:
-    """Requires a weight for each class, and batches that can be divided among processes."""
-    weights, classes = options.loss.class_weights, len(dataset.classes)
-    if weights and len(weights) != classes:
-        raise InputError(f"--loss.class-weights: {len(weights)} for {classes} classes")
-    if len(dataset) < options.batch_size:
-        raise InputError(f"--batch-size {options.batch_size}: there are only {len(dataset)} images")
-    if options.batch_size % (world_size() * options.accumulate):
-        raise InputError(
-            f"--batch-size {options.batch_size} is no multiple of {world_size()} processes x "
-            f"{options.accumulate} parts"
+        for name, dataset in splits.items():
+            surveys[name] = survey_dataset(dataset, show_progress=show_progress)
+        classes = splits[options.train].classes
+        if show_progress:
+            print(format_surveys(surveys, classes), file=sys.stderr)
+        validate_surveys(
+            surveys,
+            classes,
+            train=options.train,
+            val=options.val,
+            class_weights=options.loss.class_weights,
         )
-
-
-def _validate_new(folder: Path) -> None:
-    """Refuses to overwrite another training."""
-    if (folder / LAST).exists():
-        raise InputError("exists already: --resume, or name a new --out", folder / LAST)
+    return broadcast_value(surveys)
 
 
 def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:
@@ -216,83 +262,33 @@ def _train_epoch(
     *,
     show_progress: bool,
 ) -> float:
-    """Takes every step of an epoch; returns the mean loss of the steps that were not skipped."""
+    """Takes every step of an epoch; returns the loss over the pixels of all that it trained on."""
     forward.train()
     batches = shuffle_batches(len(dataset), options, state.epoch)
     steps = len(batches) * options.epochs
     parts = load_parts(dataset, batches, options, state.epoch)
-    losses: list[float] = []
-    skipped_in_a_row = 0
+    state.epoch_sums.clear()
     show = show_progress and rank() == 0
     for batch in track_progress(batches, f"epoch {state.epoch + 1}", total=len(batches), show=show):
         # The rate depends on the number of the step alone, so that resuming does not change it.
         rate = learning_rate(state.step, steps, options.optimization)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss = _train_step(state, forward, parts, options)
+        take_step(state, forward, parts, options)
         state.step += 1
-        if math.isfinite(loss):
-            losses.append(loss)
-            skipped_in_a_row = 0
-            continue
-        skipped_in_a_row += 1
-        if skipped_in_a_row > options.patience:
-            names = ", ".join(dataset.names[i] for i in batch)
-            raise Diverged(
-                f"loss or gradient not finite in {skipped_in_a_row} steps in a row, up to step "
-                f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {names}"
-            )
-    return sum(losses) / len(losses) if losses else math.nan
-
-
-def _train_step(
-    state: TrainingState,
-    forward: nn.Module,
-    parts: Iterator[tuple[Tensor, Tensor]],
-    options: TrainOptions,
-) -> float:
-    """Takes one step over all parts of a batch; returns its loss, or NaN if it was skipped."""
-    state.optimizer.zero_grad(set_to_none=True)
-    # All processes must agree on whether to skip, or their weights would diverge.
-    loss = mean_over_processes(_backward_parts(state, forward, parts, options))
-    # The limit is one on the true gradients, not on scaled ones.
-    state.scaler.unscale_(state.optimizer)
-    limit = options.optimization.clip or math.inf
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    is_finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
-    # Under fp16 GradScaler.step skips gradients that are not finite by itself.
-    if is_finite or state.scaler.is_enabled():
-        state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if not is_finite:
-        state.skipped += 1
+        if state.skipped_in_a_row > options.patience:
+            raise Diverged(_describe_divergence(state, [dataset.names[i] for i in batch]))
+    if not state.epoch_sums:
         return math.nan
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
-    return float(loss)
+    return float(compute_value(torch.stack(state.epoch_sums).sum(0), options.loss))
 
 
-def _backward_parts(
-    state: TrainingState,
-    forward: nn.Module,
-    parts: Iterator[tuple[Tensor, Tensor]],
-    options: TrainOptions,
-) -> Tensor:
-    """Adds the gradients of all parts of a batch; returns this process's loss, a scalar."""
-    device = next(state.model.parameters()).device
-    total = torch.zeros((), device=device)
-    for _ in range(options.accumulate):
-        images, labels = next(parts)
-        inputs, targets = scale_batch(images.to(device), labels.to(device), options)
-        # Where sizes differ, the loss interpolates: the model must not do so before it.
-        full_size = inputs.shape[2:] != targets.shape[1:]
-        with autocast(device, options.optimization.precision):
-            logits = forward(inputs, full_size=full_size)
-            # Divided, so that the gradients of all parts add up to those of the mean.
-            loss = compute_loss(logits, targets, options.loss) / options.accumulate
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    return total
+def _describe_divergence(state: TrainingState, names: Sequence[str]) -> str:
+    return (
+        f"loss or gradient not finite in {state.skipped_in_a_row} steps in a row, up to step "
+        f"{state.step}, scale {state.scaler.get_scale():g}; last batch: {', '.join(names)}; "
+        "try a lower --optimization.learning-rate"
+    )
 
 
 def _evaluate(
@@ -310,6 +306,7 @@ def _evaluate(
         batch_size=options.batch_size,
         factor=options.factor,
         precision=options.optimization.precision,
+        show_progress=show,
     )
     # Counts add up over processes, scores do not.
     total = sum_over_processes(torch.from_numpy(counts).to(device))
@@ -338,7 +335,11 @@ def _save_epoch(state: TrainingState, options: TrainOptions, dataset: Segmentati
 
 
 def _score_best_epoch(
-    options: TrainOptions, device: torch.device, *, show_progress: bool
+    options: TrainOptions,
+    device: torch.device,
+    score: Callable[[nn.Module, SegmentationDataset], SemanticScores] | None,
+    *,
+    show_progress: bool,
 ) -> TrainingResult:
     """Scores the best epoch on the test split, or on the validation split if there is none."""
     wait_for_processes()  # until process 0 has written the files
@@ -350,7 +351,10 @@ def _score_best_epoch(
     model = model.to(device)
     split = options.test or options.val
     dataset = open_dataset(options.dataset, options.root, split, max_pixels=options.max_pixels)
-    scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    if score is None:
+        scores = _evaluate(model, dataset, options, show_progress=show_progress)
+    else:
+        scores = score(model.eval(), dataset)
     history = load_checkpoint(folder / LAST)["history"]
     return TrainingResult(model, checkpoint["epoch"], dataset, scores, history)
 

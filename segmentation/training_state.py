@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -16,9 +17,11 @@ from upmap.segmentation.datasets import SegmentationDataset
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
+from upmap.segmentation.processes import world_size
+from upmap.segmentation.survey import Survey
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["TrainingState", "collect_checkpoint", "create_state"]
+__all__ = ["TrainingState", "collect_checkpoint", "create_state", "describe_environment"]
 
 
 @dataclass(slots=True)
@@ -33,7 +36,12 @@ class TrainingState:
         epoch: The number of finished epochs.
         step: The number of steps taken, skipped ones included.
         skipped: The number of steps skipped for a loss or gradient that was not finite.
+        skipped_in_a_row: The number of those since the last step that was not, over epochs;
+            without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
+        surveys: What the splits contain, by name.
+        epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
+            skipped; not in checkpoints, which are written between epochs.
     """
 
     model: nn.Module
@@ -43,7 +51,10 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     skipped: int = 0
+    skipped_in_a_row: int = 0
     history: list[Row] = field(default_factory=list)
+    surveys: dict[str, Survey] = field(default_factory=dict)
+    epoch_sums: list[Tensor] = field(default_factory=list)
 
     @property
     def model_to_evaluate(self) -> nn.Module:
@@ -78,10 +89,24 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
     return TrainingState(model, averaged, build_optimizer(model, options.optimization), scaler)
 
 
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """What results depend on in their last bits, and nobody can always keep."""
+    return {
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device": device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 def collect_checkpoint(
     state: TrainingState, options: TrainOptions, dataset: SegmentationDataset
 ) -> dict[str, Any]:
-    """What a checkpoint holds: the state, torch's random state, the options and the classes.
+    """What a checkpoint holds: the state, and all else that the result depends on.
+
+    That is torch's random state, the options, the classes, what the splits contain, the number of
+    threads, with which sums on a CPU are rounded in another order, that of processes, among which
+    batch normalization divides a batch, and the environment.
 
     Args:
         state: The state after an epoch.
@@ -94,6 +119,10 @@ def collect_checkpoint(
         "options": msgspec.to_builtins(options),
         "classes": list(dataset.classes),
         "palette": dataset.palette.tolist(),
+        "data": msgspec.to_builtins(state.surveys),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
+        "environment": describe_environment(next(state.model.parameters()).device),
         "model": state.model_to_evaluate.state_dict(),
         "weights": state.model.state_dict(),
         "averaged": None if state.averaged is None else state.averaged.state_dict(),
@@ -102,6 +131,7 @@ def collect_checkpoint(
         "epoch": state.epoch,
         "step": state.step,
         "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
         "history": copy.deepcopy(state.history),
         "random": torch.get_rng_state(),
     }

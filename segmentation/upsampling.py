@@ -454,6 +454,7 @@ class DySample(Upsampler):
         """See `Upsampler`."""
         batch, _, height, width = features.shape
         offsets = self.SCOPE * self.offset(features)
+        # Positions are float32 at least: in bfloat16, those beyond 256 px would be whole pixels.
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         offsets = functional.pixel_shuffle(offsets, self.scale)
         offsets = torch.unflatten(offsets, 1, (self.groups, 2)).flatten(0, 1).permute(0, 2, 3, 1)
@@ -462,14 +463,15 @@ class DySample(Upsampler):
         x, y = (self._centers(height, width, offsets) + offsets).unbind(-1)
         grid = torch.stack([x * 2 / width - 1, y * 2 / height - 1], dim=-1)
         grouped = torch.unflatten(features, 1, (self.groups, -1)).flatten(0, 1)
+        # grid_sample takes features and positions of one type.
         sampled = functional.grid_sample(
-            grouped,
-            grid.to(features.dtype),
+            grouped.to(grid.dtype),
+            grid,
             mode="bilinear",
             padding_mode="border",
             align_corners=False,
         )
-        return sampled.reshape(batch, self.channels, *sampled.shape[2:])
+        return sampled.to(features.dtype).reshape(batch, self.channels, *sampled.shape[2:])
 
     def macs(self, height: int, width: int) -> int:
         """See `Upsampler`."""

@@ -327,11 +327,18 @@ KINDS = {
     "convert": ("upmap.detection.convert", "Options"),
     "train": ("upmap.segmentation.train", "TrainOptions"),
     "predict": ("upmap.segmentation.predict", "PredictOptions"),
+    "compare-detectors": ("upmap.metrics.compare", "Options"),
+    "evaluate-segmentation": ("upmap.segmentation.evaluate", "EvaluateOptions"),
+    "serve": ("upmap.segmentation.serve", "ServeOptions"),
     "compare": ("upmap.segmentation.compare", "CompareOptions"),
     "export": ("upmap.segmentation.export", "ExportOptions"),
     "shapes": ("upmap.data.shapes", "Options"),
 }
-WITH_THREADS = ("evaluate", "convert", "train", "predict", "compare", "export")
+WITH_THREADS = (
+    *("evaluate", "convert", "train", "predict", "evaluate-segmentation", "serve", "compare"),
+    "compare-detectors",
+    "export",
+)
 
 
 def options_of(program: str) -> Sequence[Option]:
@@ -383,9 +390,7 @@ def test_every_option_of_a_program_may_stand_in_a_file(program: str, tmp_path: P
     assert upmap([program, *words]) == 2
 
 
-@pytest.mark.parametrize(
-    "program", ["evaluate", "convert", "train", "compare", "predict", "export"]
-)
+@pytest.mark.parametrize("program", WITH_THREADS)
 def test_a_negative_number_of_threads_is_refused(
     program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

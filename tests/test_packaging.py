@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 LINES = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
 PINS = [line for line in LINES if not line.startswith("#")]
-EXTRAS = ("segmentation", "export", "shapes", "test", "dev")
+EXTRAS = ("segmentation", "export", "serve", "arrow", "shapes", "test", "dev")
 REQUIREMENTS = [
     *PYPROJECT["build-system"]["requires"],
     *PYPROJECT["project"]["dependencies"],

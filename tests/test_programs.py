@@ -311,7 +311,7 @@ def test_csv_may_go_to_standard_output(coco: list[str], capsys: pytest.CaptureFi
 
 
 PAUSED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from upmap.console import run
 from upmap.files import create_file, create_folder
@@ -320,6 +320,7 @@ def program():
         (folder / "x").write_text("x")
         print("ready", flush=True)
         time.sleep(60)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job with & ignores it
 sys.exit(run(program))
 """
 

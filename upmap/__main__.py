@@ -34,8 +34,15 @@ PROGRAMS = {
         "upmap.metrics.evaluate", "evaluate object detections: VOC mAP, COCO AP", is_short=True
     ),
     "convert": Program("upmap.detection.convert", "convert annotations and detections"),
+    "compare-detectors": Program(
+        "upmap.metrics.compare", "compare object detectors: is the difference chance?"
+    ),
     "train": Program("upmap.segmentation.train", "train a segmentation model"),
     "predict": Program("upmap.segmentation.predict", "label images with a trained model"),
+    "evaluate-segmentation": Program(
+        "upmap.segmentation.evaluate", "score a segmentation model, or label maps"
+    ),
+    "serve": Program("upmap.segmentation.serve", "label images over HTTP"),
     "compare": Program("upmap.segmentation.compare", "compare upsampling operators"),
     "export": Program("upmap.segmentation.export", "export a trained model to ONNX"),
     "kernels": Program("upmap.kernels.__main__", "list the kernels and which of them are built"),

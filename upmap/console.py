@@ -55,6 +55,12 @@ class _Layout(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_terminal_width() - 2)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        # A name such as label-studio stays whole.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
 
 def _terminal_width() -> int:
     """Columns, as shutil.get_terminal_size finds them."""
@@ -101,11 +107,12 @@ class _Debug(argparse.Action):
         _flags.add("debug")
 
 
-def describe_command(module: str) -> str:
+def describe_command(module: str, *, subcommand: str | None = None) -> str:
     """How the program in a module is started, as this process was: for usages and examples.
 
     Args:
         module: Its whole name, such as "upmap.metrics.evaluate".
+        subcommand: Its name after `upmap`; None for the last part of the module's.
 
     >>> describe_command("upmap.metrics.evaluate")
     'upmap evaluate'
@@ -114,7 +121,7 @@ def describe_command(module: str) -> str:
     started = "" if main is None else main.name.removesuffix(".__main__")
     if started in (module, module.removeprefix("upmap.")):
         return f"python -m {started}"
-    subcommand = module.rpartition(".")[2]
+    subcommand = subcommand or module.rpartition(".")[2]
     return f"python -m upmap {subcommand}" if started == "upmap" else f"upmap {subcommand}"
 
 

@@ -42,6 +42,8 @@ Marker = TypeVar("Marker")
 FieldPath = tuple[str, ...]  # the fields that lead to a value: ("model", "width")
 
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
+SEPARATOR = re.compile(r",(?![^{}]*\})")  # of items; not within braces, as in a{x=1,y=2}
+MAX_WORD = 50  # characters that the help does not break
 MAX_QUOTED = 60  # characters of a value that an error repeats
 SPELLINGS = (("_", "-"), ("colour", "color"), ("optimis", "optimiz"))  # of flags, old and new
 DESCRIPTIONS: dict[Any, str] = {
@@ -216,7 +218,9 @@ def list_options(kind: type, *, defaults: Any = None, section: FieldPath = ()) -
         defaults: An instance of it whose values are the defaults; None takes those of the class.
         section: The fields that lead to it.
     """
-    descriptions = dict(ATTRIBUTE.findall(inspect.cleandoc(kind.__doc__ or "")))
+    descriptions: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        descriptions |= ATTRIBUTE.findall(inspect.cleandoc(base.__doc__ or ""))
     options: list[Option] = []
     for field in dataclasses.fields(kind):
         path = (*section, field.name)
@@ -424,7 +428,11 @@ def _choices(hint: Any, markers: Iterable[object]) -> list[str] | None:
 def _describe_default(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    text = ",".join(map(str, value))
+    # Blanks, so that a line of the help can end within a list that is longer than one.
+    return text if len(text) <= MAX_WORD else ", ".join(map(str, value))
 
 
 def _usage(option: Option) -> str:
@@ -636,7 +644,7 @@ def _parse_items(hint: Any, text: str) -> Any:
     """
     if text.startswith("[") and isinstance(items := _parse_toml(text, None), list):
         return items
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = [word.strip() for word in SEPARATOR.split(text) if word.strip()]
     if not words:
         raise ValueError(f"expected values with commas between them, got {describe_value(text)}")
     return [_parse_word(hint, word) for word in words]

@@ -12,17 +12,21 @@ from upmap.detection.tables import Catalog, Detections, GroundTruth
 from upmap.errors import InputError, InputWarning, abbreviate_list
 
 __all__ = [
+    "TOLERANCE",
     "check_boxes",
     "check_classes",
     "check_images",
     "check_scales",
     "check_shift",
     "check_sides",
+    "is_outside_unit",
     "note",
 ]
 
 MAX_PAIRS = 2**26  # of classes and images, up to which `check_shift` makes a table of them
 MIN_BOXES = 10  # of both tables, for their scales to be compared
+TOLERANCE = 0.01  # of a side, by which Ultralytics lets a value lie outside the image
+ROUNDING = 0.01  # px, of boxes that were written in units of the image with six decimals
 
 
 def note(
@@ -63,10 +67,12 @@ def check_shift(ground_truth: GroundTruth, detections: Detections, path: Path) -
 
     Args:
         ground_truth: As it was read.
-        detections: As they were read, under the ground truth's catalog.
+        detections: As they were read.
         path: The file or folder of the detections.
     """
     catalog = ground_truth.catalog
+    if detections.catalog.classes != catalog.classes:  # which the detections name
+        return
     ids, shape = catalog.class_ids, (len(catalog.classes), len(catalog.images))
     is_used = np.bincount(detections.label, minlength=len(ids)) > 0
     has_truth = np.bincount(ground_truth.label, minlength=len(ids)) > 0
@@ -145,8 +151,6 @@ def check_boxes(detections: Detections, path: Path) -> None:
         inverted = int((detections.size < 0).any(axis=1).sum())
         message = f"{inverted} detections have an inverted box; they overlap nothing"
         note("inverted-box", inverted, path, message)
-    if not len(detections.catalog.sizes):
-        return
     if outside := int(_is_outside(detections).sum()):
         note(
             "outside-image",
@@ -155,6 +159,12 @@ def check_boxes(detections: Detections, path: Path) -> None:
             f"{outside} of {len(detections)} detections reach outside their image; "
             "they are evaluated as they are",
         )
+
+
+def is_outside_unit(box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which boxes xyxy [N, 4], in units of the image's sides, reach outside of it, bool [N]."""
+    outside: NDArray[np.bool_] = np.any((box < -TOLERANCE) | (box > 1 + TOLERANCE), axis=1)
+    return outside
 
 
 def check_scales(ground_truth: GroundTruth, detections: Detections) -> None:
@@ -188,9 +198,14 @@ def check_scales(ground_truth: GroundTruth, detections: Detections) -> None:
 
 def _is_outside(detections: Detections) -> NDArray[np.bool_]:
     """Which boxes reach outside their image, bool [N]; none where its size is unknown."""
+    if detections.pixels == "relative":
+        return is_outside_unit(detections.box)
+    if not len(detections.catalog.sizes):
+        return np.zeros(len(detections), bool)
     sizes = detections.catalog.sizes.astype(np.float64)
     is_known: NDArray[np.bool_] = np.all(sizes > 0, axis=1)
-    low, high = np.where(is_known, 0.0, -np.inf), np.where(is_known[:, np.newaxis], sizes, np.inf)
+    low = np.where(is_known, -ROUNDING, -np.inf)
+    high = np.where(is_known[:, np.newaxis], sizes + ROUNDING, np.inf)
     left, top, right, bottom = convert_pixels(detections, "continuous").box.T
     image = detections.image
     beyond: NDArray[np.bool_] = (right > high[:, 0][image]) | (bottom > high[:, 1][image])

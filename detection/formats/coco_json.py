@@ -39,7 +39,7 @@ from upmap.detection.tables import (
     with_images,
 )
 from upmap.errors import InputError, abbreviate_list
-from upmap.files import write_bytes
+from upmap.files import is_file, write_bytes
 from upmap.kernels.columns import LARGEST
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ __all__ = [
     "write_tables",
 ]
 
+ROBOFLOW_NAME = "_annotations.coco.json"
+SPLITS = ("train", "valid", "val", "test")  # folders of a Roboflow export
 NO_CLASS_IDS = (
     "COCO results name classes by category_id, but the ground truth (VOC files, or arrays) has "
     "class names without ids; --class-names FILE (class_names=) says which class each id is"
@@ -65,8 +67,8 @@ NO_CLASS_IDS = (
 
 
 BOX_OF_MASK = (
-    "{} results have a mask and no bbox: their boxes are those of the masks, and their areas "
-    "width x height, where pycocotools counts the pixels of the mask"
+    "{} results have a mask and no bbox: their boxes and areas are those of the masks, as in "
+    "pycocotools"
 )
 
 
@@ -83,7 +85,7 @@ def is_detections(source: Input) -> bool:
 
 
 def image_sets(source: Input) -> dict[str, Path]:
-    """The image sets of a folder: the name in instances_<name>.json to the file."""
+    """The image sets of a folder: the name in instances_<name>.json, or a split, to the file."""
     if not source.is_folder():
         return {}
     return {_set_name(file): file for file in _instances_files(source.path)}
@@ -141,8 +143,9 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
     if len(records.category_id) and not catalog.has_class_ids and not catalog.class_keys:
         raise InputError(NO_CLASS_IDS, path)
     _validate_bounds(records, path, "")
-    if records.masks:
-        note("box-of-mask", records.masks, path, BOX_OF_MASK.format(records.masks))
+    if records.mask_area is not None:
+        count = int(np.isfinite(records.mask_area).sum())
+        note("box-of-mask", count, path, BOX_OF_MASK.format(count))
     image = _image_places(records, catalog, options.image_key, path)
     label = find_classes(records.category_id, catalog)
     if options.class_names is None:
@@ -158,9 +161,20 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
         size=records.size[rows],
         score=records.score[rows],
         row=np.arange(len(records.score))[rows],
+        area=_areas_of_results(records, rows),
         catalog=catalog,
         pixels="continuous",
     )
+
+
+def _areas_of_results(
+    records: Results, rows: slice | NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    """The areas of masks where the boxes are those of masks; None if none is."""
+    if records.mask_area is None:
+        return None
+    area = np.where(np.isnan(records.mask_area), box_area(records.size), records.mask_area)
+    return area[rows]
 
 
 def write_tables(
@@ -233,11 +247,16 @@ def instances_file(source: Input, image_set: str | None) -> Input:
 
 
 def _instances_files(folder: Path) -> list[Path]:
+    """instances_<set>.json; or else the files of a Roboflow export, or of its splits."""
     patterns = ("instances_*.json", "instances_*.json.gz")
-    return sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
+    files = sorted([*files_in(folder, *patterns), *files_in(folder / "annotations", *patterns)])
+    exported = [folder / ROBOFLOW_NAME, *(folder / name / ROBOFLOW_NAME for name in SPLITS)]
+    return files or [file for file in exported if is_file(file)]
 
 
 def _set_name(file: Path) -> str:
+    if file.name == ROBOFLOW_NAME:
+        return file.absolute().parent.name
     return file.name.removesuffix(".gz").removesuffix(".json").removeprefix("instances_")
 
 
@@ -247,7 +266,7 @@ def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | No
         return source, None if image_set is None else Path(image_set)
     files = image_sets(source)
     if not files:
-        raise InputError("no instances_*.json in this folder", source.path)
+        raise InputError(f"no instances_*.json in this folder, and no {ROBOFLOW_NAME}", source.path)
     if image_set in files:
         return open_input(files[image_set]), None
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):

@@ -4,20 +4,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, Unpack
 
 from upmap.detection.boxes import relabel_pixels
 from upmap.detection.formats import checks, coco_json
+from upmap.detection.formats.advice import READERS, advise, find_format
 from upmap.detection.formats.class_names import read_class_names
-from upmap.detection.formats.read_options import ClassNamesSource, ReadOptions, Task
+from upmap.detection.formats.read_options import ReadArguments, ReadOptions
 from upmap.detection.formats.registry import (
     DETECTION_READERS,
     GROUND_TRUTH_READERS,
     WRITERS,
-    DetectionReader,
-    GroundTruthReader,
 )
-from upmap.detection.ids import ImageKey
 from upmap.detection.inputs import Input, Named, Source, open_input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, align
 from upmap.errors import InputError
@@ -39,50 +37,29 @@ DEFAULT_SET = "all"  # the name of an image set that its source does not name
 SET_NAME = re.compile(r"\w[\w.-]*")
 What = Literal["ground truth", "detections"]
 Row = TypeVar("Row")
-READERS: Mapping[What, Mapping[str, GroundTruthReader | DetectionReader]] = {
-    "ground truth": GROUND_TRUTH_READERS,
-    "detections": DETECTION_READERS,
-}
 
 
 def read_ground_truth(
     path: Named,
     *,
     format: str | None = None,  # noqa: A002
-    image_set: str | None = None,
-    image_key: ImageKey | None = None,
-    box: str | None = None,
-    task: Task | None = None,
-    threads: int = 0,
-    show_progress: bool = False,
+    **arguments: Unpack[ReadArguments],
 ) -> GroundTruth:
     """Ground truth from files.
 
     Args:
-        path: A VOC devkit folder, a folder of XML files, or a COCO instances file, which may be a
-            pipe or compressed by gzip.
+        path: A file or folder in one of the formats of `GROUND_TRUTH_READERS`, such as a VOC devkit
+            folder or a COCO instances file; a file may be a pipe or compressed by gzip.
         format: A key of GROUND_TRUTH_READERS; None recognizes it by the files.
-        image_set: The name of an image set, or a file that lists image ids; None for all images.
-        image_key: How such a file names images: by "id", "stem" of the file name, or "file_name";
-            None for the one reading that fits.
-        box: What the numbers of a box mean, where the format does not say: see `ReadOptions`.
-        task: Whether shapes other than upright boxes are read as their hulls: see `ReadOptions`.
-        threads: Maximum number of threads; 0 uses all cores.
-        show_progress: Whether to draw a progress bar on a terminal.
+        **arguments: The fields of `ReadOptions`: image_set, image_key, sizes, threads ...
 
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
     """
-    source = open_source(path, "ground truth", format=format, image_set=image_set)
-    options = ReadOptions(
-        image_set=source.image_set,
-        image_key=image_key,
-        box=box,
-        task=task,
-        threads=threads,
-        show_progress=show_progress,
-    )
-    return GROUND_TRUTH_READERS[source.format].read(source, options)
+    options = ReadOptions(**arguments)
+    source = open_source(path, "ground truth", format=format, image_set=options.image_set)
+    reader = GROUND_TRUTH_READERS[source.format]
+    return reader.read(source, replace(options, image_set=source.image_set))
 
 
 def read_detections(
@@ -90,48 +67,30 @@ def read_detections(
     catalog: Catalog,
     *,
     format: str | None = None,  # noqa: A002
-    image_set: str | None = None,
-    class_names: ClassNamesSource | None = None,
-    image_key: ImageKey | None = None,
-    box: str | None = None,
-    task: Task | None = None,
-    threads: int = 0,
+    **arguments: Unpack[ReadArguments],
 ) -> Detections:
     """Detections from files.
 
     Args:
-        path: A folder of comp4 files, one such file, or a COCO results file; each file may be a
-            pipe or compressed by gzip.
+        path: A file or folder in one of the formats of `DETECTION_READERS`, such as a folder of
+            comp4 files or a COCO results file; a file may be a pipe or compressed by gzip.
         catalog: The ground truth's images and classes.
         format: A key of DETECTION_READERS; None recognizes it by the files.
-        image_set: The image set in comp4 file names; None if there is only one.
-        class_names: Which class each category id of a COCO results file is, where the ground truth
-            has no such ids (or others): a mapping, or a file (see `read_class_names`).
-        image_key: How the files name images: by "id", "stem" of the file name, or "file_name"; None
-            for the one reading that fits.
-        box: See `read_ground_truth`.
-        task: See `read_ground_truth`.
-        threads: Maximum number of threads; 0 uses all cores.
+        **arguments: The fields of `ReadOptions`: image_set (that in comp4 file names), class_names,
+            image_key, columns, threads ...
 
     Raises:
         InputError: If the files cannot be read, or have unknown images or classes.
     """
-    source = open_source(path, "detections", format=format, image_set=image_set)
+    options = ReadOptions(**arguments)
+    source = open_source(path, "detections", format=format, image_set=options.image_set)
     reader = DETECTION_READERS[source.format]
-    if class_names is not None:
+    if options.class_names is not None and not reader.reads_class_names:
         if not reader.has_class_ids:
             message = "class names are for category ids, which these files do not have"
             raise InputError(message, source.path)
-        catalog = _with_class_names(catalog, read_class_names(class_names))
-    options = ReadOptions(
-        image_set=source.image_set,
-        class_names=class_names,
-        image_key=image_key,
-        box=box,
-        task=task,
-        threads=threads,
-    )
-    return reader.read(source, catalog, options)
+        catalog = _with_class_names(catalog, read_class_names(options.class_names))
+    return reader.read(source, catalog, replace(options, image_set=source.image_set))
 
 
 def read(
@@ -141,13 +100,7 @@ def read(
     format: str | None = None,  # noqa: A002
     ground_truth_format: str | None = None,
     detections_format: str | None = None,
-    image_set: str | None = None,
-    class_names: ClassNamesSource | None = None,
-    image_key: ImageKey | None = None,
-    box: str | None = None,
-    task: Task | None = None,
-    threads: int = 0,
-    show_progress: bool = False,
+    **arguments: Unpack[ReadArguments],
 ) -> tuple[GroundTruth, Detections]:
     """Ground truth and detections from files, under one catalog.
 
@@ -160,13 +113,7 @@ def read(
         format: The format of both; None recognizes each by its files.
         ground_truth_format: The format of the ground truth, where it is not `format`.
         detections_format: The format of the detections, where it is not `format`.
-        image_set: The name of an image set, or a file that lists image ids.
-        class_names: See `read_detections`.
-        image_key: See `read_detections`.
-        box: See `read_ground_truth`.
-        task: See `read_ground_truth`.
-        threads: Maximum number of threads; 0 uses all cores.
-        show_progress: Whether to draw a progress bar on a terminal.
+        **arguments: The fields of `ReadOptions`: image_set, class_names, image_key, threads ...
 
     Raises:
         InputError: If the files cannot be read; names the file and the line or key.
@@ -177,27 +124,13 @@ def read(
         format=format,
         ground_truth_format=ground_truth_format,
         detections_format=detections_format,
-        image_set=image_set,
+        image_set=arguments.pop("image_set", None),
     )
-    truth = read_ground_truth(
-        truth_source,
-        image_key=image_key,
-        box=box,
-        task=task,
-        threads=threads,
-        show_progress=show_progress,
-    )
-    table = read_detections(
-        detections_source,
-        truth.catalog,
-        class_names=class_names,
-        image_key=image_key,
-        box=box,
-        task=task,
-        threads=threads,
-    )
+    truth = read_ground_truth(truth_source, **arguments)
+    table = read_detections(detections_source, truth.catalog, **arguments)
     checks.check_classes(truth, table, detections_source.path)
-    if DETECTION_READERS[detections_source.format].has_class_ids and class_names is None:
+    reader = DETECTION_READERS[detections_source.format]
+    if reader.has_class_ids and arguments.get("class_names") is None:
         checks.check_shift(truth, table, detections_source.path)
     truth, table = align(truth, table)
     checks.check_boxes(table, detections_source.path)
@@ -281,14 +214,10 @@ def recognize_format(path: Named, what: What) -> str:
     source = open_input(path)
     if isinstance(source, Source):
         return source.format
-    readers = READERS[what]
-    beginning = source.first_character() if source.is_file() else b""
-    for name, reader in readers.items():
-        may_be = not (beginning and reader.beginnings) or beginning in reader.beginnings
-        if may_be and reader.recognizes(source):
-            return name
-    expected = "; or ".join(f"{name}: {reader.description}" for name, reader in readers.items())
-    raise InputError(f"not recognized as {what}; expected {expected}", source.path)
+    name = find_format(source, what)
+    if name is None:
+        raise InputError(f"not recognized as {what}; {advise(source, what)}", source.path)
+    return name
 
 
 def coco_files(

@@ -10,11 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from upmap.detection.formats import (
-    coco_json,
-    voc_results,
-    voc_xml,
-)
+from upmap.detection.formats import coco_json, voc_results, voc_xml
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, Pixels
@@ -84,6 +80,7 @@ class DetectionReader:
         has_class_ids: Whether the files identify classes by numbers, so that `class_names` applies:
             `read` then gets a catalog with the classes and ids that `class_names` defines.
         image_set_hints: The image sets that the file names may mention, likeliest first.
+        reads_class_names: Whether `read` reads the option `class_names` itself.
     """
 
     description: str
@@ -92,6 +89,7 @@ class DetectionReader:
     has_class_ids: bool
     beginnings: bytes = b""
     image_set_hints: Callable[[Input], list[str]] = no_image_set_hints
+    reads_class_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +113,16 @@ GROUND_TRUTH_READERS = {
         beginnings=b"<",
         recognizes=_later("cvat_xml", "is_ground_truth"),
         read=_later("cvat_xml", "read_ground_truth"),
+    ),
+    "open-images": GroundTruthReader(
+        description="a CSV file of Open Images' boxes",
+        recognizes=_later("open_images_csv", "is_ground_truth"),
+        read=_later("open_images_csv", "read_ground_truth"),
+    ),
+    "table": GroundTruthReader(
+        description="CSV, TSV, JSON lines or Parquet with columns of images, classes and boxes",
+        recognizes=_later("flat_table", "is_ground_truth"),
+        read=_later("flat_table", "read_ground_truth"),
     ),
     "voc": GroundTruthReader(
         description="a VOC devkit folder or a folder of XML",
@@ -140,15 +148,60 @@ GROUND_TRUTH_READERS = {
         recognizes=_later("createml_json", "is_ground_truth"),
         read=_later("createml_json", "read_ground_truth"),
     ),
+    "vott": GroundTruthReader(
+        description="a JSON export of VoTT",
+        beginnings=b"{",
+        recognizes=_later("vott_json", "is_ground_truth"),
+        read=_later("vott_json", "read_ground_truth"),
+    ),
     "coco": GroundTruthReader(
         description="an instances JSON file",
         recognizes=coco_json.is_ground_truth,
         read=coco_json.read_ground_truth,
         image_sets=coco_json.image_sets,
     ),
+    "yolo": GroundTruthReader(
+        description="data.yaml, obj.data, or a folder of labels `class xc yc w h`",
+        recognizes=_later("yolo_txt", "is_ground_truth"),
+        read=_later("yolo_txt", "read_ground_truth"),
+        image_sets=_later("yolo_txt", "image_sets"),
+    ),
+    "kitti": GroundTruthReader(
+        description="a folder of KITTI's labels, 15 words in a row",
+        recognizes=_later("kitti_txt", "is_ground_truth"),
+        read=_later("kitti_txt", "read_ground_truth"),
+    ),
+    "dota": GroundTruthReader(
+        description="a folder labelTxt of four corners, a class and a mark",
+        recognizes=_later("dota_txt", "is_ground_truth"),
+        read=_later("dota_txt", "read_ground_truth"),
+    ),
+    "cartucho": GroundTruthReader(
+        description="a folder of text `class left top right bottom`",
+        recognizes=_later("cartucho_txt", "is_ground_truth"),
+        read=_later("cartucho_txt", "read_ground_truth"),
+    ),
 }
 
 DETECTION_READERS = {
+    "dota": DetectionReader(
+        description="a folder of Task1_<class>.txt or Task2_<class>.txt",
+        recognizes=_later("dota_txt", "is_detections"),
+        read=_later("dota_txt", "read_detections"),
+        has_class_ids=False,
+    ),
+    "open-images": DetectionReader(
+        description="a CSV file of ImageId and PredictionString",
+        recognizes=_later("open_images_csv", "is_detections"),
+        read=_later("open_images_csv", "read_detections"),
+        has_class_ids=False,
+    ),
+    "table": DetectionReader(
+        description="CSV, TSV, JSON lines or Parquet, likewise with scores",
+        recognizes=_later("flat_table", "is_detections"),
+        read=_later("flat_table", "read_detections"),
+        has_class_ids=True,
+    ),
     "voc": DetectionReader(
         description="comp4_det_<set>_<class>.txt",
         recognizes=voc_results.is_detections,
@@ -176,6 +229,26 @@ DETECTION_READERS = {
         read=coco_json.read_detections,
         has_class_ids=True,
     ),
+    "yolo": DetectionReader(
+        description="a folder of labels `class xc yc w h conf`",
+        recognizes=_later("yolo_txt", "is_detections"),
+        read=_later("yolo_txt", "read_detections"),
+        has_class_ids=True,
+        reads_class_names=True,
+    ),
+    "kitti": DetectionReader(
+        description="a folder of KITTI's results, 16 words in a row",
+        recognizes=_later("kitti_txt", "is_detections"),
+        read=_later("kitti_txt", "read_detections"),
+        has_class_ids=False,
+    ),
+    "cartucho": DetectionReader(
+        description="a folder of text `class conf left top right bottom`",
+        recognizes=_later("cartucho_txt", "is_detections"),
+        read=_later("cartucho_txt", "read_detections"),
+        has_class_ids=True,
+        reads_class_names=True,
+    ),
 }
 
 WRITERS = {
@@ -187,6 +260,18 @@ WRITERS = {
     "coco": Writer(
         description="instances_<set>.json and detections_<set>.json",
         write=coco_json.write_tables,
+    ),
+    "csv": Writer(
+        description="ground_truth_<set>.csv and detections_<set>.csv",
+        write=_later("table_writers", "write_csv"),
+    ),
+    "parquet": Writer(
+        description="ground_truth_<set>.parquet and detections_<set>.parquet",
+        write=_later("table_writers", "write_parquet"),
+    ),
+    "yolo": Writer(
+        description="data.yaml, images.txt, labels/*.txt and predictions/labels/*.txt",
+        write=_later("yolo_txt", "write_tables"),
     ),
 }
 
@@ -201,9 +286,11 @@ class Format:
 
     @property
     def description(self) -> str:
-        """What is read, in one line for --help."""
-        readers = (self.ground_truth, self.detections)
-        return "; ".join(reader.description for reader in readers if reader is not None)
+        """What is read, or else written, in one line for --help."""
+        readers = [reader for reader in (self.ground_truth, self.detections) if reader is not None]
+        if not readers and self.writer is not None:
+            return f"only written: {self.writer.description}"
+        return "; ".join(reader.description for reader in readers)
 
 
 FORMATS = {

@@ -121,7 +121,7 @@ def _files(source: Input) -> list[Input | Path]:
     """One results file, or those of a folder, which are not opened but for unusual names.
 
     Files with names of the kit, or else names with det_, or else all text files whose first lines
-    are those of results.
+    are those of results, if they are not called like images.
     """
     if source.is_file():
         is_named = OTHER_NAME.fullmatch(source.path.name)
@@ -132,12 +132,12 @@ def _files(source: Input) -> list[Input | Path]:
     for pattern in (NAME, OTHER_NAME):
         if named := [file for file in files if pattern.fullmatch(file.name)]:
             return [*named]
+    # Files that are called like images have rows of their objects, as Cartucho's.
+    if 2 * sum(_stem(file)[-1:].isdigit() for file in files) > len(files):
+        return []
     inputs = [open_input(file) for file in files]
-    return (
-        [*files]
-        if inputs and all(map(_has_rows, inputs)) and any(map(Input.first_line, inputs))
-        else []
-    )
+    is_voc = all(map(_has_rows, inputs)) and any(map(Input.first_line, inputs))
+    return [*files] if is_voc else []
 
 
 def _has_rows(source: Input) -> bool:

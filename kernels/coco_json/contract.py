@@ -115,7 +115,8 @@ class Results:
             bbox.
         size: float64 [N, 2], width and height, px.
         score: float64 [N].
-        masks: How many boxes are those of masks.
+        mask_area: float64 [N], px^2, the area of the mask where the box is that of a mask, else
+            NaN; None if there is no such box.
         file_names: The file name of each image id, where the results are a whole COCO object.
         category_names: The name of each category id, likewise.
     """
@@ -125,6 +126,6 @@ class Results:
     box: NDArray[np.float64]
     size: NDArray[np.float64]
     score: NDArray[np.float64]
-    masks: int = 0
+    mask_area: NDArray[np.float64] | None = None
     file_names: Mapping[int | str, str] = field(default_factory=dict)
     category_names: Mapping[int | str, str] = field(default_factory=dict)

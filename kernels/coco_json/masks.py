@@ -1,25 +1,25 @@
-"""The bounding box of a mask in COCO's run-length encoding.
+"""The bounding box and the area of a mask in COCO's run-length encoding.
 
-Source: rleFrString and rleToBbox of pycocotools 2.0.11 (maskApi.c), whose numbers these are.
-Lengths are validated here: a file cannot make anything run beyond its end.
+Source: rleFrString, rleToBbox and rleArea of pycocotools 2.0.11 (maskApi.c), whose numbers these
+are. Lengths are validated here: a file cannot make anything run beyond its end.
 """
 
 from typing import Any
 
-__all__ = ["mask_box"]
+__all__ = ["measure_mask"]
 
 MAX_COUNTS = 2**24  # runs of one mask
 MAX_PIXELS = 2**40  # of one mask
 
 
-def mask_box(mask: Any) -> list[float] | None:
-    """x, y, width and height of a mask, px; None if it is no run-length encoding.
+def measure_mask(mask: Any) -> tuple[list[float], float] | None:
+    """The box x, y, width, height of a mask, px, and its area, px^2; None if it is no such mask.
 
     Args:
         mask: `{"size": [height, width], "counts": ...}`; counts are integers, or their text.
 
-    >>> mask_box({"size": [4, 3], "counts": [5, 2, 5]})
-    [1.0, 1.0, 1.0, 2.0]
+    >>> measure_mask({"size": [4, 3], "counts": [5, 2, 5]})
+    ([1.0, 1.0, 1.0, 2.0], 2.0)
     """
     if not isinstance(mask, dict):
         return None
@@ -31,7 +31,7 @@ def mask_box(mask: Any) -> list[float] | None:
         return None
     if sum(runs) > size[0] * size[1] or size[0] * size[1] > MAX_PIXELS:
         return None
-    return _bounds(runs, *size)
+    return _bounds(runs, *size), float(sum(runs[1::2]))
 
 
 def _is_side(value: Any) -> bool:

@@ -18,9 +18,9 @@
 
 #include "kernels/arrays.hpp"
 #include "kernels/coco_json/sections.hpp"
-#include "kernels/coco_json/source.hpp"
 #include "kernels/file.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/source.hpp"
 #include "kernels/strings.hpp"
 
 namespace nb = nanobind;
@@ -74,11 +74,11 @@ struct Outcome {
     std::optional<upmap::Unreadable> unreadable;
 };
 
-void read_sections(const Source& source, int threads, Instances& sections) {
+void read_sections(const upmap::Source& source, int threads, Instances& sections) {
     read_instances(source, threads, sections);
 }
 
-void read_sections(const Source& source, int threads, Section<Results>& section) {
+void read_sections(const upmap::Source& source, int threads, Section<Results>& section) {
     read_results(source, threads, section);
 }
 
@@ -99,7 +99,7 @@ void read_file(const std::string& path, int threads, Outcome<Sections>& outcome)
         const upmap::File file(path);
         outcome.is_file = file.is_open();
         if (!outcome.is_file) return;
-        read_sections(Source(file), threads, outcome.sections);
+        read_sections(upmap::Source(file), threads, outcome.sections);
         file.check_unchanged();
     } catch (const Refusal& refusal) {
         outcome.refusal = refusal;
@@ -111,7 +111,7 @@ void read_file(const std::string& path, int threads, Outcome<Sections>& outcome)
 template <class Sections>
 void read_bytes(std::string_view bytes, int threads, Outcome<Sections>& outcome) {
     try {
-        read_sections(Source(bytes), threads, outcome.sections);
+        read_sections(upmap::Source(bytes), threads, outcome.sections);
     } catch (const Refusal& refusal) {
         outcome.refusal = refusal;
     }

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/coco_json/scanner.hpp"
-#include "kernels/coco_json/source.hpp"
+#include "kernels/source.hpp"
 
 namespace upmap::json {
 

@@ -7,7 +7,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from upmap.kernels.coco_json.json_text import (
     truncation_error,
     utf8_error,
 )
-from upmap.kernels.coco_json.masks import mask_box
+from upmap.kernels.coco_json.masks import measure_mask
 
 __all__ = [
     "instances",
@@ -91,13 +91,13 @@ def results(source: File) -> Columns:
         names = _names_of_results(whole)
         within, whole = "annotations", _array(_require(whole, "annotations", ""), "annotations")
     records = [read_record("", row, f"{within}[{i}]") for i, row in enumerate(whole)]
-    image_id, category_id, bbox, score, is_mask = _transpose(records, 5)
+    image_id, category_id, bbox, score, mask_area = _transpose(records, 5)
     return {
         "image_id": _ids(image_id),
         "category_id": _ids(category_id),
         **_boxes(bbox),
         "score": _floats(score),
-        "masks": sum(is_mask),
+        **_mask_areas(mask_area),
         **names,
     }
 
@@ -244,15 +244,13 @@ def _category(row: Record, where: str) -> tuple[Any, ...]:
 
 
 def _result(row: Record, where: str) -> tuple[Any, ...]:
-    is_mask = not row.get("bbox", []) and "segmentation" in row
+    box, mask_area = _box_or_mask(row, where)
     return (
         _require_reference(row, "image_id", where),
         _require_reference(row, "category_id", where),
-        _mask(row["segmentation"], f"{where}.segmentation")
-        if is_mask
-        else _bbox(_require(row, "bbox", where), f"{where}.bbox"),
+        box,
         _number_or_text(_require(row, "score", where), f"{where}.score"),
-        is_mask,
+        mask_area,
     )
 
 
@@ -317,12 +315,22 @@ def _number_or_text(value: Any, where: str) -> float:
     return _number(value, where)
 
 
-def _mask(value: Any, where: str) -> list[float]:
-    box = mask_box(value)
-    if box is None:
+def _box_or_mask(row: Record, where: str) -> tuple[Any, float | None]:
+    """The box of a result, and the area of its mask if the box is that of the mask."""
+    if row.get("bbox", []) or "segmentation" not in row:
+        return _bbox(_require(row, "bbox", where), f"{where}.bbox"), None
+    measures = measure_mask(row["segmentation"])
+    if measures is None:
         message = "not a mask in run-length encoding; a result without bbox needs such a mask"
-        raise FormatError(message, "", where)
-    return box
+        raise FormatError(message, "", f"{where}.segmentation")
+    return measures
+
+
+def _mask_areas(areas: Sequence[float | None]) -> Columns:
+    """The column of the areas of masks, if there is a mask."""
+    if all(area is None for area in areas):
+        return {}
+    return {"mask_area": np.array([math.nan if area is None else area for area in areas])}
 
 
 def _area(row: Record, where: str) -> float:

@@ -126,7 +126,10 @@ def match(
 
 
 def _validate_detections(detections: DetectionBoxes, classes: int) -> DetectionBoxes:
-    columns = validate_columns("detections", detections, DETECTION_COLUMNS)
+    expected = DETECTION_COLUMNS
+    if detections.area is not None:
+        expected = expected | {"area": Column(np.float64, ("N",))}
+    columns = validate_columns("detections", detections, expected)
     _validate_places("detections", columns, classes)
     # The minimum is NaN if any score is, and needs no array of flags.
     if np.isnan(columns["score"].min(initial=np.inf)):

@@ -66,9 +66,10 @@ class DetectionBoxes:
         image: int32 [N], from 0.
         label: int32 [N], 0 to classes - 1.
         box: float64 [N, 4], xyxy px.
-        box_area: float64 [N], px^2, for the IoU and the area ranges.
+        box_area: float64 [N], px^2, for the IoU, and for the area ranges if there is no `area`.
         score: float64 [N], not NaN.
         row: int64 [N], the place in the file, which orders equal scores.
+        area: float64 [N], px^2, for the area ranges: of the mask, where results have one; or None.
     """
 
     image: NDArray[np.int32]
@@ -77,6 +78,7 @@ class DetectionBoxes:
     box_area: NDArray[np.float64]
     score: NDArray[np.float64]
     row: NDArray[np.int64]
+    area: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -16,8 +16,10 @@ namespace upmap::matching {
 // thresholds at once: a bit per threshold says whether a ground truth has been claimed.
 class ImageMatcher {
   public:
-    explicit ImageMatcher(const Rules& rules)
+    // `range_area` is that of DetectionColumns.
+    ImageMatcher(const Rules& rules, const double* range_area)
         : rules_(rules),
+          range_area_(range_area),
           min_threshold_(
               *std::min_element(rules.iou_thresholds.begin(), rules.iou_thresholds.end())) {}
 
@@ -42,7 +44,8 @@ class ImageMatcher {
         const size_t T = rules_.T;
         find_candidates(detection);
         for (size_t a = 0; a < rules_.A; ++a, status += T) {
-            const bool is_inside = rules_.area_ranges[a].contains(detection.area);
+            const bool is_inside = rules_.area_ranges[a].contains(
+                range_area_ ? range_area_[detection.index] : detection.area);
             std::memset(status, is_inside ? kFalsePositive : kIgnored, T);
             if (candidates_.empty()) continue;
             const Outcome outcome = candidates_.size() == 1 ? claim_only(a) : claim_best(a);
@@ -66,6 +69,7 @@ class ImageMatcher {
     };
 
     const Rules& rules_;
+    const double* range_area_;
     const double min_threshold_;
     std::vector<Truth> truths_;
     std::vector<uint8_t> is_ignored_;    // [A, truths]

@@ -31,8 +31,8 @@ constexpr size_t kMaxBatchBoxes = 1 << 20;  // 64 MB of records
 // Matches one class after another, in memory that is used again.
 class ClassMatcher {
   public:
-    ClassMatcher(const Rules& rules, MatchColumns& matches)
-        : rules_(rules), matches_(matches), order_(rules), image_matcher_(rules) {}
+    ClassMatcher(const Rules& rules, const double* range_area, MatchColumns& matches)
+        : rules_(rules), matches_(matches), order_(rules), image_matcher_(rules, range_area) {}
 
     // Matches class k, whose detections and ground truths are in input order, and writes its rows
     // of the matches, which begin at `first_row`. Sorts the detections.
@@ -146,7 +146,8 @@ MatchColumns match_all(const DetectionColumns& detections, const TruthColumns& t
                           [&](size_t i) { return truths.record(i); });
         const std::vector<size_t> order = largest_first(detection_rows, first, last);
         upmap::parallel_workers(last - first, threads, [&] {
-            return [&, matcher = ClassMatcher(rules, matches)](size_t task) mutable {
+            return [&, matcher = ClassMatcher(rules, detections.range_area, matches)](
+                       size_t task) mutable {
                 const size_t k = order[task];
                 matcher.match(k, detection_rows.begin(k),
                               detection_records.data() + detection_rows.count(first, k),

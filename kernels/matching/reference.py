@@ -29,6 +29,7 @@ def match(
     detections: DetectionBoxes, ground_truth: TruthBoxes, rules: Rules, classes: int
 ) -> Columns:
     """See `upmap.kernels.matching.match`."""
+    range_area = detections.box_area if detections.area is None else detections.area
     order = _curve_order(detections, rules)
     position = {row: place for place, row in enumerate(order)}
     truths = _groups(ground_truth, range(len(ground_truth.label)))
@@ -43,7 +44,7 @@ def match(
         for a, limits in enumerate(rules.area_ranges):
             ignored = [not _counts(ground_truth, g, limits) for g in truths[key]]
             kinds = [int(ground_truth.kind[g]) for g in truths[key]]
-            inside = [_inside(detections.box_area[row], limits) for row in considered]
+            inside = [_inside(range_area[row], limits) for row in considered]
             for t, threshold in enumerate(rules.iou_thresholds):
                 outcome = _outcomes(overlaps, ignored, kinds, float(threshold), rules)
                 # Detections beyond max_dets stay IGNORED: zip ends with the outcomes.

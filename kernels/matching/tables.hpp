@@ -18,7 +18,7 @@ enum Kind : uint8_t { kClaimable = 0, kNeverClaimed = 1, kCrowd = 2 };
 struct Detection {
     double box[4], area, score;
     int64_t row;
-    int32_t image;
+    int32_t image, index;
 };
 
 struct Truth {
@@ -48,19 +48,20 @@ struct BoxColumns {
 struct DetectionColumns : BoxColumns {
     Input<double, 1> score;
     Input<int64_t, 1> row;
+    const double* range_area = nullptr;  // in place of box_area for the area ranges; null if it is
 
     explicit DetectionColumns(nanobind::handle columns)
         : BoxColumns(columns),
           score(column<double>(columns, "score", rows)),
-          row(column<int64_t>(columns, "row", rows)) {}
+          row(column<int64_t>(columns, "row", rows)) {
+        if (!nanobind::object(columns.attr("area")).is_none())
+            range_area = column<double>(columns, "area", rows).data();
+    }
 
     Detection record(size_t i) const {
         const double* b = box.data() + 4 * i;
-        return {{b[0], b[1], b[2], b[3]},
-                box_area.data()[i],
-                score.data()[i],
-                row.data()[i],
-                image.data()[i]};
+        return {{b[0], b[1], b[2], b[3]}, box_area.data()[i],     score.data()[i], row.data()[i],
+                image.data()[i],          static_cast<int32_t>(i)};
     }
 };
 

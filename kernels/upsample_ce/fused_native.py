@@ -1,4 +1,7 @@
-"""The fused operation in C++, on the CPU, in float32: native.cpp called with torch's tensors."""
+"""The fused operation in C++, on the CPU, in float32: native.cpp called with torch's tensors.
+
+It computes with as many threads as torch does, so that one setting limits both.
+"""
 
 from typing import Any
 
@@ -15,7 +18,6 @@ __all__ = ["argmax", "backward", "confusion", "forward"]
 
 TapArrays = tuple[Any, Any, Any]  # first, second and weight of one axis
 
-THREADS = 0  # maximum number of threads; 0 uses all cores
 INSTRUCTION_SET = ""  # the best of the processor
 
 
@@ -31,7 +33,7 @@ def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor,
         settings.label_smoothing,
         losses.numpy(),
         logsumexps.numpy(),
-        THREADS,
+        torch.get_num_threads(),
         INSTRUCTION_SET,
     )
     return losses, logsumexps
@@ -56,7 +58,7 @@ def backward(
         settings.ignore_index,
         settings.label_smoothing,
         result.numpy(),
-        THREADS,
+        torch.get_num_threads(),
         INSTRUCTION_SET,
     )
     return result.to(logits.dtype)
@@ -70,7 +72,7 @@ def argmax(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
         _class_weights(logits, None),
         *_tap_arrays(logits, best.shape, align_corners),
         best.numpy(),
-        THREADS,
+        torch.get_num_threads(),
         INSTRUCTION_SET,
     )
     return best.long()
@@ -86,7 +88,7 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
         *_tap_arrays(logits, target.shape, align_corners),
         ignore_index,
         counts.numpy(),
-        THREADS,
+        torch.get_num_threads(),
         INSTRUCTION_SET,
     )
     return counts

@@ -7,16 +7,15 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
-#include "kernels/arrays.hpp"
+#include "kernels/names.hpp"
 #include "kernels/parallel.hpp"
+#include "kernels/parts.hpp"
 #include "kernels/strings.hpp"
+#include "kernels/text_buffer.hpp"
 #include "kernels/voc_files/annotation.hpp"
 #include "kernels/voc_files/results.hpp"
-#include "kernels/voc_files/text_buffer.hpp"
 
 namespace nb = nanobind;
 using namespace upmap::voc;
@@ -25,39 +24,9 @@ namespace {
 
 constexpr size_t kFilesPerTask = 32;  // some milliseconds of work
 
-// A column of all parts, end to end: [rows], or [rows, width] where a width is named.
-template <class T, class Part>
-nb::object concatenate(const std::vector<Part>& parts, std::vector<T> Part::* column,
-                       size_t width = 0) {
-    size_t count = 0;
-    for (const Part& part : parts) count += (part.*column).size();
-    upmap::Buffer<T> values(count);
-    T* next = values.data();
-    for (const Part& part : parts)
-        next = std::copy((part.*column).begin(), (part.*column).end(), next);
-    if (!width) return upmap::to_numpy(std::move(values), {count});
-    return upmap::to_numpy(std::move(values), {count / width, width});
-}
-
-// The names of classes in the order in which they are first seen.
-class ClassNames {
-  public:
-    std::vector<std::string> names;
-
-    // The index of a name, which is added if it is new.
-    int32_t index(const std::string& name) {
-        const auto [entry, is_new] = indices_.try_emplace(name, static_cast<int32_t>(names.size()));
-        if (is_new) names.push_back(name);
-        return entry->second;
-    }
-
-  private:
-    std::unordered_map<std::string, int32_t> indices_;
-};
-
 // The objects of some images that follow on one another.
 struct Annotations {
-    ClassNames classes;
+    upmap::Names classes;
     std::vector<int32_t> image, label, unread;
     std::vector<double> box;
     std::vector<uint8_t> difficult;
@@ -67,7 +36,7 @@ struct Annotations {
     void push(const AnnotationReader& reader, int32_t i) {
         for (const Object& object : reader.objects) {
             image.push_back(i);
-            label.push_back(classes.index(std::string(object.name)));
+            label.push_back(classes.index(object.name));
             box.insert(box.end(), object.box, object.box + 4);
             difficult.push_back(object.difficult);
         }
@@ -84,7 +53,7 @@ struct Annotations {
 // The files first .. last - 1.
 Annotations read_annotations(const std::vector<std::string>& paths, size_t first, size_t last) {
     Annotations part;
-    TextBuffer buffer;
+    upmap::TextBuffer buffer;
     AnnotationReader reader;
     for (size_t i = first; i < last; ++i) {
         if (buffer.read(paths[i]) && reader.read(buffer.text()))
@@ -93,20 +62,6 @@ Annotations read_annotations(const std::vector<std::string>& paths, size_t first
             part.push_unread(static_cast<int32_t>(i));
     }
     return part;
-}
-
-// The class names of all parts, to which their labels then refer. Parts stand in the order of the
-// files, so the result does not depend on the threads.
-nb::list merge_classes(std::vector<Annotations>& parts) {
-    ClassNames all;
-    for (Annotations& part : parts) {
-        std::vector<int32_t> indices;
-        for (const std::string& name : part.classes.names) indices.push_back(all.index(name));
-        for (int32_t& label : part.label) label = indices[static_cast<size_t>(label)];
-    }
-    nb::list names;
-    for (const std::string& name : all.names) names.append(upmap::to_str(name));
-    return names;
 }
 
 // The paths of the images' annotations; empty where a name has no UTF-8, which no file is read for.
@@ -133,13 +88,13 @@ nb::dict annotations(nb::bytes folder, nb::list names, int threads) {
         });
     }
     nb::dict columns;
-    columns["class_name"] = merge_classes(parts);
-    columns["image"] = concatenate(parts, &Annotations::image);
-    columns["label"] = concatenate(parts, &Annotations::label);
-    columns["box"] = concatenate(parts, &Annotations::box, 4);
-    columns["difficult"] = concatenate(parts, &Annotations::difficult);
-    columns["image_size"] = concatenate(parts, &Annotations::image_size, 2);
-    columns["unread"] = concatenate(parts, &Annotations::unread);
+    columns["class_name"] = upmap::merge_names(parts, &Annotations::classes, &Annotations::label);
+    columns["image"] = upmap::concatenate(parts, &Annotations::image);
+    columns["label"] = upmap::concatenate(parts, &Annotations::label);
+    columns["box"] = upmap::concatenate(parts, &Annotations::box, 4);
+    columns["difficult"] = upmap::concatenate(parts, &Annotations::difficult);
+    columns["image_size"] = upmap::concatenate(parts, &Annotations::image_size, 2);
+    columns["unread"] = upmap::concatenate(parts, &Annotations::unread);
     return columns;
 }
 
@@ -158,7 +113,7 @@ struct ResultsFile {
 // kind.
 Detections read_detections(const ResultsFile& source, int32_t i, const ImageIndices& images) {
     Detections part;
-    TextBuffer buffer;
+    upmap::TextBuffer buffer;
     if (source.has_bytes) buffer.copy(source.bytes);
     if (!(source.has_bytes || buffer.read(source.path)) ||
         !ResultsReader(images, part).read(buffer.text())) {
@@ -189,11 +144,11 @@ nb::dict results(nb::list paths, nb::dict images, int threads, nb::dict data) {
         });
     }
     nb::dict columns;
-    columns["file"] = concatenate(parts, &Detections::file);
-    columns["image"] = concatenate<int32_t, Detections>(parts, &Detections::image);
-    columns["score"] = concatenate<double, Detections>(parts, &Detections::score);
-    columns["box"] = concatenate<double, Detections>(parts, &Detections::box, 4);
-    columns["unread"] = concatenate(parts, &Detections::unread);
+    columns["file"] = upmap::concatenate(parts, &Detections::file);
+    columns["image"] = upmap::concatenate<int32_t, Detections>(parts, &Detections::image);
+    columns["score"] = upmap::concatenate<double, Detections>(parts, &Detections::score);
+    columns["box"] = upmap::concatenate<double, Detections>(parts, &Detections::box, 4);
+    columns["unread"] = upmap::concatenate(parts, &Detections::unread);
     return columns;
 }
 

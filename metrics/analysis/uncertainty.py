@@ -29,10 +29,16 @@ __all__ = [
     "Estimate",
     "Uncertainty",
     "bootstrap_numbers",
+    "class_standard_errors",
     "compute_influence",
+    "deviation",
+    "draw_weights",
     "estimate_uncertainty",
     "group_by_pattern",
+    "group_outcomes",
     "mean_standard_error",
+    "plan_quantities",
+    "resample_numbers",
 ]
 
 Floats = NDArray[np.float64]
@@ -147,18 +153,18 @@ def estimate_uncertainty(
     evaluation = evaluation or evaluate_matches(table, threads=threads, impl=impl)
     if method not in ("influence", "bootstrap"):
         raise ValueError(f"method must be 'influence' or 'bootstrap', not {method!r}")
-    names, outcomes = _group_outcomes(table, groups)
+    names, outcomes = group_outcomes(table, groups)
     count = None if groups is None else len(names)
     quantile = two_sided_quantile(level, count)
     if method == "influence":
         metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads, impl)
         samples = np.zeros((0, len(evaluation.metrics)))
     else:
-        chunks = _weight_chunks(names, weights, replicates, seed)
+        chunks = draw_weights(names, weights, replicates, seed)
         samples, class_errors = bootstrap_numbers(
             table.protocol, outcomes, chunks, threads=threads, impl=impl
         )
-        metric_errors = _deviation(samples)
+        metric_errors = deviation(samples)
     AP = np.array([scores.AP for scores in evaluation.per_class.values()])
     return Uncertainty(
         metrics=_estimate_metrics(evaluation, metric_errors, quantile),
@@ -289,6 +295,30 @@ def bootstrap_numbers(
         float64 [B, metrics]: a metric leaves classes without positives in the replicate out, and is
         NaN without any. float64 [K]: the standard deviation of each class's AP over replicates.
     """
+    samples, of_classes = resample_numbers(protocol, outcomes, weights, threads=threads, impl=impl)
+    return samples, deviation(of_classes)
+
+
+def resample_numbers(
+    protocol: Protocol,
+    outcomes: Outcomes,
+    weights: Iterable[NDArray[np.uint8]],
+    *,
+    threads: int = 0,
+    impl: Implementation | None = None,
+) -> tuple[Floats, Floats]:
+    """The metrics of a protocol and the AP of each class in replicates of the data.
+
+    Args:
+        protocol: See `bootstrap_numbers`.
+        outcomes: See `bootstrap_numbers`.
+        weights: See `bootstrap_numbers`.
+        threads: Maximum number of threads; 0 uses all cores.
+        impl: "native" or "reference"; None selects the fastest available.
+
+    Returns:
+        float64 [B, metrics] and float64 [B, K], NaN where undefined.
+    """
     places, quantities = plan_quantities(protocol)
     points = None if protocol.recall_points is None else np.array(protocol.recall_points)
     samples, of_classes = [], []
@@ -301,7 +331,7 @@ def bootstrap_numbers(
         columns = [undefined if q is None else means[q] for q in places.values()]
         samples.append(np.stack(columns, axis=1) if columns else np.zeros((len(part), 0)))
         of_classes.append(numbers[-1].T)
-    return np.concatenate(samples), _deviation(np.concatenate(of_classes))
+    return np.concatenate(samples), np.concatenate(of_classes)
 
 
 def plan_quantities(protocol: Protocol) -> tuple[dict[str, int | None], Quantities]:
@@ -364,7 +394,7 @@ def collect_outcomes(table: MatchTable) -> Outcomes:
     )
 
 
-def _group_outcomes(table: MatchTable, groups: Groups | None) -> tuple[list[Any], Outcomes]:
+def group_outcomes(table: MatchTable, groups: Groups | None) -> tuple[list[Any], Outcomes]:
     """The names of the images, or groups, in order of their first image; and the outcomes."""
     outcomes = collect_outcomes(table)
     if groups is None:
@@ -378,7 +408,7 @@ def _group_outcomes(table: MatchTable, groups: Groups | None) -> tuple[list[Any]
     return list(places), regroup(outcomes, index, len(places))
 
 
-def _weight_chunks(
+def draw_weights(
     names: list[Any], weights: WeightSource, replicates: int, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
     """The weights of all replicates, in parts of bounded size."""
@@ -461,7 +491,7 @@ def _mean_over_classes(numbers: Floats) -> Floats:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _deviation(samples: Floats) -> Floats:
+def deviation(samples: Floats) -> Floats:
     """The standard deviation over replicates, the first axis, of those that are defined."""
     is_defined = ~np.isnan(samples)
     counts = is_defined.sum(axis=0)

@@ -33,6 +33,11 @@ class AreaRange(NamedTuple):
     low: float
     high: float
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it leaves out objects; 1e10 px^2 is what COCO calls all."""
+        return self.low > 0 or self.high < 1e10
+
 
 class Metric(NamedTuple):
     """One number of a protocol's summary.

@@ -28,6 +28,8 @@ def as_json(
     checks: Sequence[Sequence[Comparison]] = (),
     notes: Sequence[InputWarning] = (),
     uncertainties: Sequence[Uncertainty] = (),
+    *,
+    sections: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The report as JSON: floats at full precision, undefined as null.
 
@@ -37,6 +39,7 @@ def as_json(
         checks: For each evaluation its cross-check; empty if there was none.
         notes: The warnings about the input.
         uncertainties: For each evaluation its uncertainty; empty if it was not asked for.
+        sections: For each evaluation what analyses say of it, by key; empty if none was asked for.
     """
     import json
 
@@ -53,6 +56,8 @@ def as_json(
         result["cross_check"] = [asdict(row) for row in rows]
     for result, uncertainty in zip(results, uncertainties, strict=False):
         result["uncertainty"] = _uncertainty_record(uncertainty)
+    for result, records in zip(results, sections, strict=False):
+        result.update(records)
     report = {
         "schema": SCHEMA,
         "inputs": dict(inputs),
@@ -64,17 +69,30 @@ def as_json(
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def as_csv(evaluations: Sequence[Evaluation]) -> str:
-    """The per-class scores as CSV, one row per protocol and class; undefined is empty."""
+def as_csv(
+    evaluations: Sequence[Evaluation],
+    columns: Sequence[Mapping[str, Mapping[str, float]]] = (),
+) -> str:
+    """The per-class scores as CSV, one row per protocol and class; undefined is empty.
+
+    Args:
+        evaluations: Of the same data under different protocols.
+        columns: For each evaluation, further columns by class and name; empty for none.
+    """
     import csv
     import io
 
+    names = dict.fromkeys(n for part in columns for values in part.values() for n in values)
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(
+        text, [*CSV_COLUMNS, *names], lineterminator="\n", extrasaction="ignore"
+    )
     writer.writeheader()
-    for evaluation in evaluations:
+    for i, evaluation in enumerate(evaluations):
         for scores in evaluation.per_class.values():
             record = {"protocol": evaluation.protocol.name} | _class_record(scores)
+            if columns:
+                record |= columns[i][scores.name]
             undefined = {key: "" for key, value in record.items() if value != value}
             writer.writerow(record | undefined)
     return text.getvalue()

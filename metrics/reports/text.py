@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["as_text", "comparison_text", "inputs_text", "score_text"]
 
+NO_AREAS = (
+    "n/a: areas, since the sizes of the images are not known; they come from\n"
+    "--images FOLDER, --sizes FILE or --image-size W,H\n"
+)
 MAX_SHOWN = 20  # undefined classes that are listed
 
 
@@ -37,6 +41,8 @@ def as_text(evaluations: Sequence[Evaluation], uncertainties: Sequence["Uncertai
     if undefined:
         names = printable(abbreviate_list(sorted(undefined), MAX_SHOWN))
         parts.append(f"n/a: without counted ground truth, left out of the means: {names}\n")
+    if not all(evaluation.match_table.has_areas for evaluation in evaluations):
+        parts.append(NO_AREAS)
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of a comparison: scores, training curves, and predictions.
+"""Draws the pictures of a comparison: scores, errors by place, training curves, and predictions.
 
 All numbers come from the content of results.json, so that pictures can be drawn again from it.
 """
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from upmap.metrics.semantic import IGNORED
 
-__all__ = ["Sample", "draw_curves", "draw_predictions", "draw_scores", "most_informative"]
+__all__ = [
+    "Sample",
+    "draw_all",
+    "draw_curves",
+    "draw_places",
+    "draw_predictions",
+    "draw_scores",
+    "most_informative",
+]
 
 MAX_SHOWN = 3  # images in predictions.png
 ZOOM = 4  # image side by window side
@@ -26,6 +34,7 @@ VOID_COLOR = (128, 128, 128)
 
 Pixels = NDArray[np.uint8]
 Results = Mapping[str, Any]
+Operators = Mapping[str, Mapping[str, Any]]  # of an architecture, in results.json
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,22 +54,62 @@ class Sample:
     predictions: Mapping[str, Pixels]
 
 
-def draw_scores(results: Results) -> Figure:
-    """Each seed's scores, the paired differences to the baseline, and score against time.
+def draw_all(results: Results) -> dict[str, Figure]:
+    """The pictures of numbers: a file name for each.
 
     Args:
         results: The content of results.json.
     """
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    upper, lower = figure.subplots(2, 3)
-    for row, key, name in (
-        (upper, "miou", "mIoU"),
-        (lower, "boundary_iou", "boundary IoU"),
+    figures = {"scores.png": draw_scores(results), "curves.png": draw_curves(results)}
+    if any(panel["cell"] > 1 for panel in results["panels"].values()):
+        figures["places.png"] = draw_places(results)
+    return figures
+
+
+def draw_scores(results: Results) -> Figure:
+    """For each architecture every seed's mIoU, the paired differences, and score against time.
+
+    Args:
+        results: The content of results.json.
+    """
+    panels = results["panels"]
+    figure = Figure(figsize=(14, 4.2 * len(panels)), layout="constrained")
+    for row, (name, panel) in zip(
+        figure.subplots(len(panels), 4, squeeze=False), panels.items(), strict=True
     ):
-        _draw_seeds(row[0], results, key, name)
-        _draw_differences(row[1], results, f"{key}_difference", name)
-    _draw_costs(upper[2], results, "forward_backward", "forward + backward, ms per batch", 1e3)
-    _draw_costs(lower[2], results, "parameters", "parameters, thousands", 1e-3)
+        operators = panel["operators"]
+        _draw_seeds(row[0], operators, name)
+        for axes, key, score in (
+            (row[1], "miou_difference", "mIoU"),
+            (row[2], "boundary_iou_difference", "boundary IoU"),
+        ):
+            _draw_differences(axes, operators, key, score, results["baseline"])
+        _draw_costs(row[3], operators)
+    return figure
+
+
+def draw_places(results: Results) -> Figure:
+    """The error rate at each place in the upsampling cell, a map for each operator.
+
+    Maps of an architecture share a scale, from 0 to the highest rate of any operator.
+
+    Args:
+        results: The content of results.json.
+    """
+    panels = {name: panel for name, panel in results["panels"].items() if panel["cell"] > 1}
+    columns = max(len(panel["operators"]) for panel in panels.values())
+    figure = Figure(figsize=(2.4 * columns + 0.8, 2.9 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), columns, squeeze=False)
+    for row, (name, panel) in zip(grid, panels.items(), strict=True):
+        rates = {key: np.array(o["error_by_place"]) for key, o in panel["operators"].items()}
+        highest = max(rate.max() for rate in rates.values())
+        for axes in row:
+            axes.set_axis_off()
+        for axes, (operator, rate) in zip(row, rates.items(), strict=False):
+            image = axes.imshow(rate, vmin=0, vmax=highest, cmap="viridis")
+            axes.set_title(_label(operator), fontsize=9)
+        cell = f"{panel['cell']} x {panel['cell']} px"
+        figure.colorbar(image, ax=list(row), label=f"{name}\nerror rate by place in {cell}")
     return figure
 
 
@@ -70,24 +119,26 @@ def draw_curves(results: Results) -> Figure:
     Args:
         results: The content of results.json.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, key, name in zip(
-        figure.subplots(1, 2),
-        ("loss", "val_mIoU"),
-        ("training loss", "validation mIoU"),
-        strict=True,
-    ):
-        for i, (operator, result) in enumerate(results["operators"].items()):
-            values = np.array([[row[key] for row in history] for history in result["history"]])
-            epochs = np.arange(1, values.shape[1] + 1)
-            axes.plot(epochs, values.mean(axis=0), color=f"C{i}", label=operator)
-            axes.fill_between(
-                epochs, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.15, lw=0
-            )
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.grid(alpha=0.3)
-        axes.legend()
+    panels = results["panels"]
+    figure = Figure(figsize=(11, 4 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    for row, (name, panel) in zip(grid, panels.items(), strict=True):
+        _draw_history(row[0], panel["operators"], "loss", f"{name}: training loss")
+        _draw_history(row[1], panel["operators"], "val_mIoU", f"{name}: validation mIoU")
     return figure
+
+
+def _draw_history(axes: Axes, operators: Operators, key: str, name: str) -> None:
+    for i, (operator, result) in enumerate(operators.items()):
+        values = np.array([[row[key] for row in history] for history in result["history"]])
+        epochs = np.arange(1, values.shape[1] + 1)
+        axes.plot(epochs, values.mean(axis=0), color=f"C{i}", label=operator)
+        axes.fill_between(
+            epochs, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.15, lw=0
+        )
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
 
 
 def draw_predictions(samples: Sequence[Sample], palette: Pixels) -> Figure:
@@ -103,7 +154,7 @@ def draw_predictions(samples: Sequence[Sample], palette: Pixels) -> Figure:
     figure = Figure(figsize=(2 * columns, 2 * sum(heights) + 0.3), layout="constrained")
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axes, title in zip(grid[0], ["image", "truth", *operators], strict=True):
-        axes.set_title(title, fontsize=9)
+        axes.set_title(_label(title), fontsize=9)
     for i, sample in enumerate(samples):
         _draw_sample(grid[2 * i], grid[2 * i + 1], sample, palette)
     return figure
@@ -114,50 +165,59 @@ def most_informative(samples: Sequence[Sample], count: int = MAX_SHOWN) -> list[
     return sorted(samples, key=lambda sample: -float(_differences(sample).mean()))[:count]
 
 
-def _draw_seeds(axes: Axes, results: Results, key: str, name: str) -> None:
+def _draw_seeds(axes: Axes, operators: Operators, title: str) -> None:
     """A dot for each seed, and the mean with the standard deviation."""
-    for i, result in enumerate(results["operators"].values()):
-        values = np.array(result[key])
+    for i, result in enumerate(operators.values()):
+        values = np.array(result["miou"])
         # Side by side, so that seeds with the same score are visible.
         places = i + np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.array([i])
         axes.plot(places, values, "o", color=f"C{i}", alpha=0.5, markersize=4)
         spread = values.std(ddof=1) if len(values) > 1 else 0.0
         axes.errorbar(i, values.mean(), spread, fmt="_", color="black", markersize=14, capsize=4)
-    _name_operators(axes, results)
-    axes.set(ylabel=name, title=f"{name}: seeds, mean ± sd")
+    _name_operators(axes, operators)
+    axes.set(ylabel="mIoU", title=f"{title}\nmIoU of each seed")
 
 
-def _draw_differences(axes: Axes, results: Results, key: str, name: str) -> None:
-    """The mean paired difference of each operator, and its confidence interval if it has one."""
+def _draw_differences(
+    axes: Axes, operators: Operators, key: str, score: str, baseline: str
+) -> None:
+    """The paired difference of each operator, with its intervals over seeds and over images."""
     axes.axhline(0, color="black", lw=0.8)
-    for i, (operator, result) in enumerate(results["operators"].items()):
-        if operator == results["baseline"]:
-            continue
+    for i, (operator, result) in enumerate(operators.items()):
         difference = result[key]
+        if operator == baseline:
+            continue
         axes.plot(i, difference["mean"], "o", color=f"C{i}")
         if difference["low"] is not None:
             axes.vlines(i, difference["low"], difference["high"], color=f"C{i}")
-    _name_operators(axes, results)
-    title = f"paired difference to {results['baseline']}, 95 % CI"
-    axes.set(ylabel=f"difference of {name}", title=title)
+        limits = (difference["image_low"], difference["image_high"])
+        axes.vlines(i + 0.15, *limits, color=f"C{i}", linestyles="dotted")
+    _name_operators(axes, operators)
+    axes.set(title=f"{score} less {baseline}'s, 95 %\nover seeds, dotted over images")
 
 
-def _draw_costs(axes: Axes, results: Results, key: str, name: str, factor: float) -> None:
-    """MIoU against a cost, a point for each operator."""
-    for i, (operator, result) in enumerate(results["operators"].items()):
-        point = (factor * result[key], float(np.mean(result["miou"])))
-        axes.plot(*point, "o", color=f"C{i}")
-        axes.annotate(operator, point, xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.margins(x=0.3, y=0.15)
-    axes.set(xlabel=name, ylabel="mIoU", title="score against cost")
+def _draw_costs(axes: Axes, operators: Operators) -> None:
+    """MIoU against time, a point for each operator."""
+    for i, (operator, result) in enumerate(operators.items()):
+        point = (1e3 * result["forward_backward"], float(np.mean(result["miou"])))
+        axes.plot(*point, "o", color=f"C{i}", label=operator)
+    axes.margins(x=0.2, y=0.15)
+    axes.set(xlabel="forward + backward, ms per batch", ylabel="mIoU", title="score against time")
+    axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
 
-def _name_operators(axes: Axes, results: Results) -> None:
-    names = list(results["operators"])
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
-    axes.set_xlim(-0.5, len(names) - 0.5)
+def _name_operators(axes: Axes, operators: Operators) -> None:
+    axes.set_xticks(range(len(operators)), map(_label, operators), rotation=35, ha="right")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlim(-0.5, len(operators) - 0.5)
     axes.grid(axis="y", alpha=0.3)
+
+
+def _label(operator: str) -> str:
+    """An operator with its options on a line of their own."""
+    name, _, options = operator.partition("{")
+    return f"{name}\n{options.rstrip('}')}" if options else name
 
 
 def _draw_sample(

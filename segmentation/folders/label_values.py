@@ -18,7 +18,8 @@ from upmap.errors import InputError, abbreviate_list
 from upmap.files import read_bytes
 from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.class_description import ClassDescription
-from upmap.segmentation.datasets import decode_picture
+from upmap.segmentation.datasets import decode_label
+from upmap.segmentation.image_values import orient_pixels, read_orientation
 
 __all__ = ["READINGS", "Look", "Reading", "find_reading", "look_at_labels", "read_classes"]
 
@@ -144,7 +145,8 @@ def read_classes(
         where = f"row {row}, column {column}"
         kind = READINGS[reading].description
         raise InputError(f"{value} ({where}) is no class: labels are read as {kind}", path)
-    return table[places.reshape(codes.shape)]
+    pixels = table[places.reshape(codes.shape)]
+    return np.asarray(orient_pixels(pixels, read_orientation(picture, data)), np.uint8)
 
 
 def _look_at_colors(labels: Sequence[Path], max_pixels: int) -> set[int]:
@@ -161,7 +163,7 @@ def _look_at_colors(labels: Sequence[Path], max_pixels: int) -> set[int]:
 
 def _decode(path: Path, max_pixels: int) -> tuple[Image.Image, bytes]:
     data = read_bytes(path)
-    picture = decode_picture(data, path, max_pixels)
+    picture = decode_label(data, path, max_pixels)
     if picture.format not in FORMATS:
         message = f"{picture.format} changes the values of pixels, which are the classes"
         raise InputError(f"{message}; save labels as PNG", path)

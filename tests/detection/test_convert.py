@@ -14,6 +14,7 @@ from upmap.console import run
 from upmap.detection import InputError, InputWarning, read
 from upmap.detection.boxes import xywh
 from upmap.detection.convert import main
+from upmap.detection.formats import WRITERS
 
 ROOT = Path(__file__).resolve().parents[2]
 CAT = "results/comp4_det_test_cat.txt"
@@ -140,8 +141,9 @@ def test_a_wrong_command_ends_with_2_and_the_usage(
 def test_an_unknown_format_is_named_beside_those_that_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["x", "--to", "yolo", "--out", "y"]) == 2
-    assert capsys.readouterr().err == "error: --to: must be one of voc, coco, not 'yolo'\n"
+    assert main(["x", "--to", "kitti", "--out", "y"]) == 2
+    known = ", ".join(WRITERS)
+    assert capsys.readouterr().err == f"error: --to: must be one of {known}, not 'kitti'\n"
 
 
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

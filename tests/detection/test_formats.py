@@ -471,7 +471,7 @@ def test_fractions_come_back_through_both_formats_to_a_billionth_of_a_pixel(
     assert_same(pair, through(tmp_path_factory.mktemp("x"), pair, *formats), tolerance=1e-9)
 
 
-@pytest.mark.parametrize("format_name", WRITERS)
+@pytest.mark.parametrize("format_name", ["voc", "coco"])
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(pair=tables(CENTS))
 def test_what_was_read_in_a_format_is_written_in_it_exactly(

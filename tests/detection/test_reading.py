@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from upmap.detection.formats import (
     open_sources,
     write,
 )
+from upmap.detection.formats.read_options import ReadArguments
+from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Input, Source, open_input
 from upmap.kernels import coco_json, voc_files
 from upmap.metrics.evaluate import main as evaluate
@@ -118,12 +120,12 @@ def test_a_format_of_detections_alone_is_a_row(
 
 @pytest.mark.usefixtures("rows_format")
 def test_a_format_without_a_reader_or_writer_of_the_kind_is_unknown_there(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"format 'rows' is unknown; there are .*coco$"):
+    with pytest.raises(ValueError, match=r"format 'rows' is unknown; there are .*coco.*"):
         read_ground_truth(folder / "voc", format="rows")
-    with pytest.raises(ValueError, match=r"format 'x' is unknown; there are voc, .*coco, rows$"):
+    with pytest.raises(ValueError, match=r"format 'x' is unknown; there are .*voc.*coco.*rows$"):
         read_detections(folder / "voc/results", Catalog((), ()), format="x")
     truth = read_ground_truth(folder / "voc")
-    with pytest.raises(ValueError, match=r"format 'rows' is unknown; there are voc, coco$"):
+    with pytest.raises(ValueError, match=r"format 'rows' is unknown; there are voc, coco.*"):
         write(truth, None, folder / "out", format="rows")
     assert not (folder / "out").exists()
 
@@ -261,3 +263,9 @@ def test_an_error_of_a_kernel_that_is_not_about_the_file_is_not_an_input_error(
         with pytest.raises(ValueError, match="threads") as caught:
             read_ground_truth(folder / truth, threads=-1)
         assert not isinstance(caught.value, InputError)
+
+
+def test_every_option_of_reading_is_a_keyword_argument() -> None:
+    names = [field.name for field in fields(ReadOptions)]
+    assert list(ReadArguments.__annotations__) == names
+    assert list(InputFlags().read_arguments()) == names

@@ -22,9 +22,10 @@ from tests.detection.small_files import (
     results,
 )
 from upmap.detection import InputError, InputWarning, read, read_ground_truth
+from upmap.detection.formats import recognize_format
 from upmap.detection.ids import find_images, strip_name
 from upmap.detection.tables import Catalog, Detections, GroundTruth
-from upmap.kernels.coco_json.masks import mask_box
+from upmap.kernels.coco_json.masks import measure_mask
 from upmap.metrics import COCO as COCO_PROTOCOL
 from upmap.metrics import mean_average_precision
 from upmap.metrics.evaluate import main
@@ -466,10 +467,12 @@ def test_results_with_masks_only_have_the_boxes_of_the_masks(tmp_path: Path, bbo
             del row["bbox"]
     _, found, notes = read_coco(tmp_path, {"found.json": json.dumps(masks)})
     assert found.box.tolist() == [[1, 1, 2, 4]] * 3
+    assert found.area is not None
+    assert found.area.tolist() == [3] * 3
     assert kinds(notes) == [("box-of-mask", 3)]
 
 
-def test_boxes_of_masks_are_those_of_pycocotools() -> None:
+def test_boxes_and_areas_of_masks_are_those_of_pycocotools() -> None:
     mask = pytest.importorskip("pycocotools.mask", reason="compares with pycocotools")
     generator = np.random.default_rng(1)
     for _ in range(300):
@@ -477,7 +480,7 @@ def test_boxes_of_masks_are_those_of_pycocotools() -> None:
         pixels = generator.random((height, width)) < generator.choice([0, 0.1, 0.5, 0.9, 1])
         encoded = mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
         spelled = {"size": [height, width], "counts": encoded["counts"].decode()}
-        assert mask_box(spelled) == mask.toBbox(encoded).tolist()
+        assert measure_mask(spelled) == (mask.toBbox(encoded).tolist(), mask.area(encoded))
 
 
 @pytest.mark.parametrize(
@@ -496,7 +499,7 @@ def test_boxes_of_masks_are_those_of_pycocotools() -> None:
     ],
 )
 def test_what_is_no_mask_is_refused(tmp_path: Path, value: Any) -> None:
-    assert mask_box(value) is None
+    assert measure_mask(value) is None
     rows = [{k: v for k, v in row.items() if k != "bbox"} for row in results()]
     rows[0]["segmentation"] = value
     with pytest.raises(InputError, match=r"found\.json:\[0\]\.segmentation: not a mask"):
@@ -547,8 +550,7 @@ def test_a_class_name_with_underscores_is_known_by_the_ground_truth(tmp_path: Pa
 
 def test_rows_of_yolo_are_not_taken_for_results_of_voc(tmp_path: Path) -> None:
     put(tmp_path, VOC, {CAT: None, DOG: None, "results/cat.txt": "0 0.5 0.5 0.2 0.2 0.9\n"})
-    with pytest.raises(InputError, match="not recognized as detections"):
-        read(tmp_path, tmp_path / "results")
+    assert recognize_format(tmp_path / "results", "detections") == "yolo"
 
 
 def test_voc_detections_outside_the_image_set_are_left_out(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def truth(**changes: Any) -> GroundTruth:
         ({"box": np.zeros((2, 4))}, "box must have as many rows as image, 3"),
         ({"image": [0, 1, 2]}, r"image must lie in 0 \.\. 1"),
         ({"label": [-1, 0, 1]}, r"label must lie in 0 \.\. 1"),
-        ({"pixels": "pixels"}, "pixels must be 'inclusive' or 'continuous', not 'pixels'"),
+        (
+            {"pixels": "pixels"},
+            "pixels must be one of 'inclusive', 'continuous', 'relative', not 'pixels'",
+        ),
         ({"box": np.full((3, 4), np.nan)}, "box must be finite"),
         ({"size": np.full((3, 2), np.inf)}, "size must be finite"),
         ({"score": [0, np.nan, 1]}, "score must be finite"),

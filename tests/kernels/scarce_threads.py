@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ def run_accumulation(folder: Path) -> Any:
         accumulate(matches, with_scores=True, **settings),
         accumulate(matches, curve_caps=np.array([2]), **settings),
     )
+
+
+def run_pairs(folder: Path) -> Any:
+    from upmap.kernels.pairs import find_pairs
+
+    random, N = np.random.default_rng(0), 80_000
+    problem = matching_problem()
+    columns = {"image": random.integers(0, 2000, N).astype(np.int32)}
+    columns |= {name: np.resize(getattr(problem[0], name), N) for name in ("label", "box_area")}
+    columns["box"] = np.resize(problem[0].box, (N, 4))
+    detections = replace(problem[0], **columns, score=np.zeros(N), row=np.arange(N))
+    truths = replace(problem[1], **columns, area=np.ones(N), kind=np.zeros(N, np.uint8))
+    settings: dict[str, Any] = {"side_offset": 0.0, "min_iou": 0.1, "threads": THREADS}
+    return find_pairs(detections, truths, **settings, impl="native")
 
 
 def run_resampling(folder: Path) -> Any:
@@ -110,6 +125,26 @@ def run_voc_files(folder: Path) -> Any:
     )
 
 
+def run_delimited(folder: Path) -> Any:
+    from upmap.kernels.delimited import read_columns, read_header
+
+    lines = [f"img{i % 50},{i / 7},{i}\n" for i in range(200_000)]  # some pieces
+    (folder / "a.csv").write_text("image,x,y\n" + "".join(lines))
+    header = read_header(folder / "a.csv")
+    kinds: dict[str, Any] = {"image": "text", "x": "number", "y": "number"}
+    columns = read_columns(folder / "a.csv", header, kinds, threads=THREADS, impl="native")
+    return list(columns.values())
+
+
+def run_text_rows(folder: Path) -> Any:
+    from upmap.kernels.text_rows import RowLayout, read_text_rows
+
+    paths = [folder / f"{i}.txt" for i in range(400)]
+    for i, path in enumerate(paths):
+        path.write_text(f"cat {i} 0.5\ndog 1 2 3\n" * (i % 3))
+    return read_text_rows(paths, layout=RowLayout(name_column=0), threads=THREADS, impl="native")
+
+
 def run_upsample_ce(folder: Path) -> Any:
     import torch
 
@@ -119,7 +154,9 @@ def run_upsample_ce(folder: Path) -> Any:
         upsample_cross_entropy,
     )
 
-    torch.set_num_threads(1)  # torch's own threads are not what is tested
+    # Torch's own threads are not what is tested; the kernels take as many as torch has.
+    torch.set_num_threads(1)
+    torch.get_num_threads = lambda: THREADS
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 7, 40, 30, generator=random).requires_grad_()
     target = torch.randint(0, 7, (2, 160, 120), generator=random)
@@ -142,9 +179,12 @@ def run_evaluate(folder: Path) -> Any:
 RUNS: dict[str, Callable[[Path], Any]] = {
     "accumulation": run_accumulation,
     "coco_json": run_coco_json,
+    "delimited": run_delimited,
     "evaluate": run_evaluate,
     "matching": run_matching,
+    "pairs": run_pairs,
     "resampling": run_resampling,
+    "text_rows": run_text_rows,
     "upsample_ce": run_upsample_ce,
     "voc_files": run_voc_files,
 }

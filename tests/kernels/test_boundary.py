@@ -22,6 +22,7 @@ from upmap.kernels.matching import (
     TruthBoxes,
     match,
 )
+from upmap.kernels.pairs import find_pairs
 from upmap.metrics import COCO, VOC2007, mean_average_precision
 
 IMPLEMENTATIONS = ("native", "reference")
@@ -155,7 +156,7 @@ def one_changed(table: Any, random: np.random.Generator) -> Any:
 
 @pytest.fixture(autouse=True)
 def both_are_built() -> None:
-    for operation in ("accumulation", "coco_json", "matching", "voc_files"):
+    for operation in ("accumulation", "coco_json", "matching", "pairs", "voc_files"):
         pytest.importorskip(f"upmap.kernels.{operation}.native")
 
 
@@ -165,6 +166,16 @@ def test_spoilt_arrays_of_matching_are_refused_alike_or_matched_alike() -> None:
         place = random.integers(3)
         inputs[place] = one_changed(inputs[place], random)
         return lambda impl: match(*inputs, 3, impl=impl)
+
+    assert 0 < count_refusals(problem) < MUTATIONS
+
+
+def test_spoilt_arrays_of_pairs_are_refused_alike_or_paired_alike() -> None:
+    def problem(random: np.random.Generator) -> Callable[[Any], Any]:
+        inputs = [random_detections(random), random_truths(random)]
+        place = random.integers(2)
+        inputs[place] = one_changed(inputs[place], random)
+        return lambda impl: find_pairs(*inputs, side_offset=0.0, min_iou=0.1, impl=impl)
 
     assert 0 < count_refusals(problem) < MUTATIONS
 

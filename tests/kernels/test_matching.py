@@ -1,5 +1,6 @@
 """Matching: native against reference under every rule, and small cases worked by hand."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -115,6 +116,25 @@ def random_detections(rng: np.random.Generator, count: int, offset: float = 0) -
 def random_truths(rng: np.random.Generator, count: int, offset: float = 0) -> TruthBoxes:
     corners, values = random_columns(rng, count)
     return truths(corners, **values, kind=rng.integers(0, 3, count), offset=offset)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_native_equals_reference_with_areas_of_masks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes, truth = random_detections(rng, 60), random_truths(rng, 40)
+    boxes = replace(boxes, area=boxes.box_area * rng.choice([0.1, 0.5, 1], 60))
+    chosen = rules(area_ranges=np.array([[-np.inf, np.inf], [0, 4], [4, 30]]))
+    native, reference = (match(boxes, truth, chosen, 3, impl=i) for i in ("native", "reference"))
+    np.testing.assert_array_equal(native.status, reference.status)
+
+
+def test_the_area_of_a_mask_decides_the_range_and_not_the_overlap(impl: Any) -> None:
+    boxes = detections([[0, 0, 2, 2], [50, 50, 52, 52]])
+    chosen = rules(area_ranges=np.array([[2.0, 9.0]]))
+    truth = truths([[0, 0, 2, 2]])
+    assert statuses(match(boxes, truth, chosen, 1, impl=impl)) == [TRUE_POSITIVE, FALSE_POSITIVE]
+    masks = replace(boxes, area=np.array([1.0, 1.0]))
+    assert statuses(match(masks, truth, chosen, 1, impl=impl)) == [TRUE_POSITIVE, IGNORED]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

@@ -204,18 +204,49 @@ def test_two_runs_are_the_same_in_every_bit(impl: str) -> None:
 def native() -> Iterator[Any]:
     if fused_native is None:
         pytest.skip("the native kernel is not built: python -m upmap.kernels says why")
+    threads = torch.get_num_threads()
     yield fused_native
-    fused_native.THREADS, fused_native.INSTRUCTION_SET = 0, ""
+    torch.set_num_threads(threads)
+    fused_native.INSTRUCTION_SET = ""
 
 
 def test_threads_do_not_change_a_bit(native: Any) -> None:
     logits, target, weight, gradient = problem((3, 19, 37, 53, 150, 211))
     settings, found = Settings(weight, False, 255, 0.1), []
-    for native.THREADS in (1, 2, 7):
+    for threads in (1, 2, 7):
+        torch.set_num_threads(threads)
         losses, totals = native.forward(logits, target, settings)
         found.append((losses, native.backward(gradient, totals, logits, target, settings)))
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_native_code_computes_with_as_many_threads_as_torch(
+    threads: int, native: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            untouched = getattr(original, name)
+
+            def call(*arguments: Any) -> Any:
+                numbers.append(arguments[-2])
+                return untouched(*arguments)
+
+            return call
+
+    original = native.native
+    monkeypatch.setattr(native, "native", Spy())
+    torch.set_num_threads(threads)
+    logits, target, weight, gradient = problem((1, 5, 4, 4, 8, 8))
+    settings = Settings(weight, False, 255, 0.1)
+    _, totals = native.forward(logits, target, settings)
+    native.backward(gradient, totals, logits, target, settings)
+    native.argmax(logits, (8, 8), False)
+    native.confusion(logits, target, False, 255)
+    assert numbers == 4 * [threads]
 
 
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])

@@ -8,10 +8,9 @@
 #include <filesystem>
 #include <memory>
 
-#include "kernels/file.hpp"
+#include "kernels/text_buffer.hpp"
 #include "kernels/voc_files/annotation.hpp"
 #include "kernels/voc_files/results.hpp"
-#include "kernels/voc_files/text_buffer.hpp"
 
 using namespace upmap::voc;
 using upmap::Text;
@@ -20,7 +19,7 @@ using upmap::Text;
 template <class Read>
 void read_folder(const std::filesystem::path& folder, const Read& read) {
     int files = 0, taken = 0;
-    TextBuffer buffer;
+    upmap::TextBuffer buffer;
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
         if (!buffer.read(entry.path().string())) continue;
         const Text text = buffer.text();

@@ -156,13 +156,14 @@ def test_items_can_be_iterated_over_and_counted_from_the_end(tmp_path: Path) -> 
         dataset[2]
 
 
-@pytest.mark.parametrize("name", ["folder", "camvid", "voc2012", "shapes"])
+@pytest.mark.parametrize("name", ["folder", "camvid", "voc2012", "shapes", "edges"])
 def test_every_data_set_gives_the_same_thing_also_after_pickling(tmp_path: Path, name: str) -> None:
     makers: dict[str, Callable[[], Path | None]] = {
         "folder": lambda: put(tmp_path),
         "camvid": lambda: as_camvid(tmp_path),
         "voc2012": lambda: as_voc(tmp_path, VOC_IDS),
         "shapes": lambda: None,
+        "edges": lambda: None,
     }
     dataset = open_dataset(name, makers[name](), "val", count=2)
     again: SegmentationDataset = pickle.loads(pickle.dumps(dataset))
@@ -249,8 +250,10 @@ def test_an_image_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     assert open_dataset("folder", tmp_path, "val")[0][0].shape == (3, 8, 6)
 
 
-@pytest.mark.parametrize("pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, PHOTO[:, :, 0]])])
-def test_gray_images_and_those_with_alpha_become_rgb(
+@pytest.mark.parametrize(
+    "pixels", [PHOTO[:, :, 0], np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])]
+)
+def test_gray_images_and_those_with_full_alpha_become_rgb(
     tmp_path: Path, pixels: NDArray[np.uint8]
 ) -> None:
     dataset = open_dataset("folder", put(tmp_path, {"images/a.png": encode(pixels)}), "train")
@@ -284,11 +287,15 @@ A_LABEL, A_IMAGE = "labels/a.png", "images/a.png"
 BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     "an id of no class": (
         {A_LABEL: encode(IDS + 10, "P")},
-        r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\)$",
+        r"labels/a\.png: label 10 is not one of 3 classes \(0 \.\. 2\) or void \(3\); convert .*$",
     ),
     "an id where there is no void": (
         {A_LABEL: encode(IDS | 252, "P"), **classes_json(ignore_index_in_files=None)},
-        r"labels/a\.png: label 252 is not one of 3 classes \(0 \.\. 2\), and there is no void$",
+        r"labels/a\.png: label 252 is not one of 3 classes .*, and there is no void; convert .*$",
+    ),
+    "a mask of 0 and 255": (
+        {A_LABEL: encode((IDS == 1) * np.uint8(255)), **classes_json(ignore_index_in_files=None)},
+        r"labels/a\.png: label 255 .*; if 255 is void, .* ignore_index_in_files .*, convert .*$",
     ),
     "a label of another size": (
         {A_LABEL: encode(IDS[:5], "P")},
@@ -296,15 +303,15 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "an RGB label": (
         {A_LABEL: encode(PHOTO)},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got RGB pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got RGB pixels; convert it$",
     ),
     "a label with alpha": (
         {A_LABEL: encode(np.dstack([IDS, IDS]))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got LA pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got LA pixels; convert it$",
     ),
     "a 16-bit label": (
         {A_LABEL: encode(IDS.astype(np.uint16))},
-        r"labels/a\.png: expected class ids \(a palette or 8-bit gray\), got 16-bit pixels$",
+        r"labels/a\.png: expected class ids \(a palette or .*\), got 16-bit pixels; convert it$",
     ),
     "a JPEG as label": (
         {A_LABEL: encode(IDS, kind="JPEG")},
@@ -339,6 +346,22 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         r"images/a\.jpg: no such file, nor \.jpeg, nor \.png, .*, but it is listed$",
     ),
     "a missing label": ({A_LABEL: None}, r"labels/a\.png: no such file, but it is listed$"),
+    "a list with endings": (
+        {"train.txt": b"a.png\nb.jpg\n"},
+        r"images/a\.png\.jpg: .* listed: lists have names without endings, a instead of a\.png$",
+    ),
+    "an image of another format": (
+        {A_IMAGE: None, "images/a.gif": b"GIF8"},
+        r"images/a\.jpg: .*; there is a\.gif, which is not read: convert it to \.jpg or .*$",
+    ),
+    "a label of another format": (
+        {A_LABEL: None, "labels/a.bmp": b"BM"},
+        r"labels/a\.png: .*; there is a\.bmp, which is not read: convert it to \.png$",
+    ),
+    "a misspelt name": (
+        {"train.txt": b"photo_01\n", "images/photo_1.png": encode(PHOTO)},
+        r"images/photo_01\.jpg: .* listed; there is photo_1\.png$",
+    ),
     "two images of one name": (
         {"images/a.jpg": FILES["images/b.jpg"]},
         r"images: a\.jpg and a\.png have the same name; keep one$",
@@ -433,11 +456,13 @@ def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_data_set_names_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"'city'; there are shapes, camvid, voc2012, folder$"):
+    with pytest.raises(
+        InputError, match=r"'city'; there are shapes, edges, camvid, voc2012, folder$"
+    ):
         open_dataset("city", None, "train")
 
 
-@pytest.mark.parametrize("name", ["folder", "camvid", "shapes"])
+@pytest.mark.parametrize("name", ["folder", "camvid", "shapes", "edges"])
 def test_an_unknown_split_names_those_that_there_are(tmp_path: Path, name: str) -> None:
     root = as_camvid(tmp_path) if name == "camvid" else put(tmp_path)
     with pytest.raises(InputError, match=r"no split called 'trian'; there are .*train.*") as caught:
@@ -452,11 +477,11 @@ def test_where_there_are_no_splits_and_too_few_images_the_error_says_so(tmp_path
         open_dataset("folder", tmp_path, "train")
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"shapes"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"shapes", "edges"}))
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        (None, "^root: expected the folder of the data set; only shapes needs none$"),
+        (None, "^root: expected the folder of the data set; only shapes and edges need none$"),
         ("missing", "missing: no such file or folder$"),
         ("train.txt", r"train\.txt: not a folder$"),
     ],
@@ -494,7 +519,7 @@ def test_a_spoilt_label_is_read_or_refused_and_never_anything_else(
     path = tmp_path_factory.getbasetemp() / "spoilt.png"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with suppress(InputError):
-        assert datasets._read_ids(path).dtype == np.uint8
+        assert datasets.read_label_ids(path).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", [A_LABEL, A_IMAGE, "images/b.jpg"])

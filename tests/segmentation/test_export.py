@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from upmap.errors import InputError
 from upmap.segmentation.evaluation import as_input
 from upmap.segmentation.export import ExportMismatchError, export_onnx, main
 from upmap.segmentation.inference import TrainedModel, load_model
@@ -186,3 +187,97 @@ def test_misuse_is_one_line_and_exit_2(
         assert named in error
         assert error.count("\n") == 1
     assert there.read_text() == "mine"
+
+
+def test_pixels_of_8_bits_give_the_same_logits_and_argmax_gives_their_labels(
+    varied_checkpoint: Path, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    trained = load_model(varied_checkpoint)
+    plain, compact = tmp_path / "plain.onnx", tmp_path / "compact.onnx"
+    assert export_onnx(trained, plain) < 1e-5
+    assert main([str(varied_checkpoint), str(compact), "--uint8-input", "--argmax"]) == 0
+    session = onnxruntime.InferenceSession(str(compact), providers=["CPUExecutionProvider"])
+    assert [value.type for value in session.get_inputs()] == ["tensor(uint8)"]
+    assert [(value.name, value.type) for value in session.get_outputs()] == [
+        ("labels", "tensor(uint8)")
+    ]
+    for shape in ((1, 3, 50, 33), (4, 3, 64, 96)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        (labels,) = session.run(None, {"images": images.numpy()})
+        assert labels.shape == (shape[0], *shape[2:])
+        expected = logits_of_file(plain, images.float()).argmax(1)
+        assert (labels != expected).mean() < 1e-3  # but where two logits are equal to rounding
+        assert len(np.unique(labels)) > 2
+
+
+def test_a_file_of_8_bit_pixels_labels_images_and_labels_alone_are_refused(
+    varied_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from upmap.data.shapes import scenes
+    from upmap.segmentation.predictor import load_predictor
+
+    path = tmp_path / "model.onnx"
+    assert main([str(varied_checkpoint), str(path), "--uint8-input"]) == 0
+    image = scenes(1, 3, colored=True)[0].image
+    expected = load_predictor(varied_checkpoint).labels(image)
+    # Scaled images are rounded to 8 bits.
+    assert (load_predictor(path).labels(image) != expected).mean() < 0.02
+    labels_only = tmp_path / "labels.onnx"
+    assert main([str(varied_checkpoint), str(labels_only), "--argmax"]) == 0
+    with pytest.raises(InputError, match="from images to logits, without --argmax"):
+        load_predictor(labels_only)
+
+
+class WrongLabels(nn.Module):
+    """A model whose exported file has the class after that of its largest logit."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        planes = [images[:, 0] + 2, images[:, 1] + 1, images[:, 2] - 9]
+        return torch.stack(
+            planes[-1:] + planes[:-1] if torch.compiler.is_exporting() else planes, 1
+        )
+
+
+def test_labels_that_are_not_those_of_the_largest_logit_are_refused(tmp_path: Path) -> None:
+    wrong = TrainedModel(WrongLabels(), ("a", "b", "c"), PALETTE, 1.0, "fp32", "none")
+    with pytest.raises(ExportMismatchError, match="differ by"):
+        export_onnx(wrong, tmp_path / "model.onnx", argmax=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags", [[], ["--uint8-input", "--argmax", "--size", "45,62"]])
+def test_a_folder_for_triton_describes_the_file_in_it(
+    flags: list[str], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    folder = tmp_path / "models" / 'the "best"'
+    assert main([str(checkpoint), "--triton", str(folder), *flags]) == 0
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.pbtxt", "1/model.onnx"}
+    config = (folder / "config.pbtxt").read_text()
+    assert config.startswith('name: "the \\"best\\""\nbackend: "onnxruntime"\n')
+    assert "dynamic_batching {" in config
+    path = str(folder / "1" / "model.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    types = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        dims = ", ".join(str(side) if isinstance(side, int) else "-1" for side in value.shape[1:])
+        expected = f'name: "{value.name}" data_type: {types[value.type]} dims: [ {dims} ]'
+        assert expected in config
+    classes = json.dumps(json.dumps(load_model(checkpoint).classes))
+    assert f'key: "classes" value {{ string_value: {classes} }}' in config
+    assert main([str(checkpoint), "--triton", str(folder)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_either_a_file_or_a_folder_is_exported(
+    both: bool, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = [str(tmp_path / "a.onnx"), "--triton", str(tmp_path / "b")] if both else []
+    assert main([str(checkpoint), *outputs]) == 2
+    assert "expected FILE, or --triton DIR in its place" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

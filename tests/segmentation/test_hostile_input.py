@@ -22,20 +22,23 @@ from PIL import Image
 from upmap.console import Parser
 from upmap.detection import InputError
 from upmap.options import add_flags, parse_options
-from upmap.segmentation import compare, export, predict, train
+from upmap.segmentation import compare, evaluate, export, predict, serve, train
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
 from upmap.segmentation.datasets import decode_picture, open_dataset, read_image
+from upmap.segmentation.evaluate import EvaluateOptions
 from upmap.segmentation.export import ExportOptions
 from upmap.segmentation.inference import load_model
 from upmap.segmentation.models import MAX_PARAMETERS, ModelOptions, build_meta_model, build_model
 from upmap.segmentation.predict import PredictOptions
 from upmap.segmentation.resuming import CHANGEABLE_OPTIONS, resume_state
+from upmap.segmentation.serve import ServeOptions
 from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     train: TrainOptions, compare: CompareOptions, predict: PredictOptions, export: ExportOptions,
+    evaluate: EvaluateOptions, serve: ServeOptions,
 }  # fmt: skip
 SHORT = ("--epochs", "1", "--batch-size", "50", "--factor", "0.5")
 SMALL = ("--model.width", "4", "--model.depth", "2", "--device", "cpu")

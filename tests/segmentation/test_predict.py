@@ -15,7 +15,9 @@ from upmap.data.shapes import scenes
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.inference import load_model
-from upmap.segmentation.predict import main, overlay_labels, predict_labels
+from upmap.segmentation.predict import main
+from upmap.segmentation.prediction_files import MANIFEST, overlay_labels
+from upmap.segmentation.predictor import predict_labels
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_folder_is_labeled(
     out = tmp_path / "out"
     assert main([str(checkpoint), str(images), "--out", str(out)]) == 0
     expected = {f"scene_{i}{end}" for i in range(2) for end in (".png", "_overlay.jpg")}
-    assert {path.name for path in out.iterdir()} == expected
+    assert {path.name for path in out.iterdir()} == expected | {MANIFEST}
     shown = capsys.readouterr().out
     assert "labels of 2 images" in shown
     trained = load_model(checkpoint)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from upmap.segmentation import train as program
+from upmap.segmentation import training_step
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.datasets import open_dataset
 from upmap.segmentation.evaluation import evaluate_model
@@ -54,7 +55,7 @@ def words(root: Path, out: Path, *more: str) -> list[str]:
     return [
         *("--dataset", "folder", "--root", str(root), "--out", str(out)),
         *("--epochs", "3", "--batch-size", "4", "--augmentation.crop", "[24, 32]"),
-        *("--model.width", "4", "--model.depth", "2", "--device", "cpu", *more),
+        *("--model.width", "4", "--model.depth", "2", "--device", "cpu", "--threads", "1", *more),
     ]
 
 
@@ -178,10 +179,23 @@ class Killed(BaseException):
     """Stands for a kill at a chosen place."""
 
 
+def kill_at(time: int, untouched: Any) -> Any:
+    """A function that is killed when it is called for the `time`-th time."""
+    calls = [0]
+
+    def deadly(*arguments: Any, **keywords: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == time:
+            raise Killed
+        return untouched(*arguments, **keywords)
+
+    return deadly
+
+
 @pytest.mark.parametrize(
     ("place", "time"),
     [
-        ("_train_step", 6),
+        ("take_step", 6),
         ("_evaluate", 2),
         ("_save_epoch", 1),
         ("save_checkpoint", 1),
@@ -197,15 +211,7 @@ def test_killed_at_any_place_it_resumes_bit_for_bit(
     place: str,
     time: int,
 ) -> None:
-    untouched, calls = getattr(program, place), [0]
-
-    def deadly(*arguments: Any, **keywords: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == time:
-            raise Killed
-        return untouched(*arguments, **keywords)
-
-    monkeypatch.setattr(program, place, deadly)
+    monkeypatch.setattr(program, place, kill_at(time, getattr(program, place)))
     with pytest.raises(Killed):
         main(words(squares, tmp_path, "--ema", "0.9"))
     monkeypatch.undo()
@@ -253,7 +259,9 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(program, "compute_loss", lambda logits, *_: logits.sum() * torch.inf)
+    monkeypatch.setattr(
+        training_step, "compute_sums", lambda logits, *_: logits.sum() * torch.ones(2) * torch.inf
+    )
     assert main(words(squares, tmp_path, "--patience", "2")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
@@ -264,16 +272,73 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
 def test_under_fp16_a_step_that_overflows_is_skipped_and_counted(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untouched, calls = program.compute_loss, [0]
+    untouched, calls = training_step.compute_sums, [0]
 
     def once_infinite(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
         calls[0] += 1
         return untouched(logits, *arguments) * (torch.inf if calls[0] == 3 else 1.0)
 
-    monkeypatch.setattr(program, "compute_loss", once_infinite)
+    monkeypatch.setattr(training_step, "compute_sums", once_infinite)
     assert main(words(squares, tmp_path, "--optimization.precision", "fp16")) == 0
     assert [row["skipped"] for row in history(tmp_path)] == ["1", "1", "1"]
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
+
+
+@pytest.mark.parametrize(("batch_size", "epochs", "ending"), [
+    ("16", "12", "in 6 steps in a row, up to step 7"),  # one step an epoch
+    ("8", "12", "in 6 steps in a row, up to step 7"),
+    ("4", "1", "in all 4 steps: nothing was learned"),
+])  # fmt: skip
+def test_steps_that_are_never_finite_end_it_however_short_its_epochs(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, batch_size: str, epochs: str, ending: str,
+) -> None:  # fmt: skip
+    untouched, calls = training_step.compute_sums, [0]
+    good = epochs != "1"  # the first step of the longer trainings is finite
+
+    def infinite(logits: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        calls[0] += 1
+        return untouched(logits, *arguments) * (1.0 if good and calls[0] == 1 else torch.inf)
+
+    monkeypatch.setattr(training_step, "compute_sums", infinite)
+    more = ("--batch-size", batch_size, "--epochs", epochs)
+    assert main(words(squares, tmp_path, *more)) == 1
+    assert ending in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_resumed_training_goes_on_counting_skipped_steps(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        training_step, "compute_sums", lambda logits, *_: logits.sum() * torch.ones(2) * torch.inf
+    )
+    more = ("--batch-size", "8", "--epochs", "5")
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "_evaluate", kill_at(2, program._evaluate))
+        with pytest.raises(Killed):
+            main(words(squares, tmp_path, *more))
+    assert load_checkpoint(tmp_path / "last.pt")["skipped_in_a_row"] == 2
+    assert main(words(squares, tmp_path, *more, "--resume")) == 1
+    assert "in 6 steps in a row, up to step 6" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_printed_loss_is_that_of_all_pixels_of_an_epoch(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untouched, sums = training_step.compute_sums, []
+
+    def kept(*arguments: Any) -> torch.Tensor:
+        sums.append(untouched(*arguments))
+        return sums[-1]
+
+    monkeypatch.setattr(training_step, "compute_sums", kept)
+    # The views are padded: batches differ in void pixels.
+    more = ("--epochs", "1", "--augmentation.smallest", "0.3", "--augmentation.largest", "1")
+    assert main(words(squares, tmp_path, *more)) == 0
+    totals = torch.stack(sums).detach().double().sum(0)
+    assert len({float(part.detach()[1]) for part in sums}) > 1
+    assert float(history(tmp_path)[0]["loss"]) == float(totals[0] / totals[1])
 
 
 def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
@@ -289,7 +354,7 @@ def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     [
         (("--model.upsampling", "magic"), "--model.upsampling: must be one of bilinear, "),
         (("--model.architecture", "fcn32s"), "model: fcn32s needs features at stride 32"),
-        (("--dataset", "imagenet"), "--dataset: must be one of shapes, camvid, "),
+        (("--dataset", "imagenet"), "--dataset: must be one of shapes, edges, camvid, "),
         (("--train", "learn"), "no split called 'learn'; there are test, train, val"),
         (("--epochs", "many"), "--epochs: expected a whole number, got 'many'"),
         (("--batch-size", "17"), "--batch-size 17: there are only 16 images"),

@@ -1,5 +1,7 @@
 """Tests of the parts of a training: options, checkpoints, views, schedules and evaluation."""
 
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch.utils.data import Dataset
 from upmap.detection import InputError
 from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.augmentation import AugmentationOptions, Views
+from upmap.segmentation.batches import scale_batch
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.evaluation import as_input, confusion_matrix, evaluate_model, logits_at
+from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.optimization import (
     OptimizationOptions,
     autocast,
@@ -24,6 +28,7 @@ from upmap.segmentation.optimization import (
     learning_rate,
 )
 from upmap.segmentation.seeds import MAX_SEED, derive_seed
+from upmap.segmentation.training_options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -136,6 +141,118 @@ def test_what_a_crop_adds_to_an_image_is_ignored() -> None:
     assert (image[:, label == IGNORED] == 0).all()
 
 
+def disk(side: int, center: tuple[float, float], radius: float) -> Tensor:
+    y, x = (torch.arange(side, dtype=torch.float64)[:, None] - center[0],
+            torch.arange(side, dtype=torch.float64) - center[1])  # fmt: skip
+    return (y**2 + x**2 < radius**2).to(torch.uint8)
+
+
+def centroid(mass: Tensor) -> Tensor:
+    mass = mass.double()
+    places = [torch.arange(n, dtype=torch.float64) + 0.5 for n in mass.shape]
+    return torch.stack([(mass.sum(1) @ places[0]), (mass.sum(0) @ places[1])]) / mass.sum()
+
+
+class Disks(Dataset[tuple[Tensor, Tensor]]):
+    """White disks on black, with the class of white pixels."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(item)
+        y, x, radius = torch.rand(3, generator=generator).tolist()
+        label = disk(160, (60 + 40 * y, 60 + 40 * x), 15 + 30 * radius)
+        return (255 * label).expand(3, -1, -1), label
+
+
+@pytest.mark.parametrize(
+    ("limits", "crop", "flip"),
+    [
+        ((0.75, 1.5), (300, 300), 0.0),
+        ((0.75, 1.5), (300, 300), 1.0),
+        ((0.2, 0.5), (100, 90), 0.5),
+        ((2.0, 4.0), (800, 800), 0.5),
+        ((0.3, 3.0), (601, 603), 0.5),
+        ((1.0, 1.0), (161, 200), 1.0),
+    ],
+)
+def test_labels_stay_above_their_pixels_in_any_view(
+    limits: tuple[float, float], crop: tuple[int, int], flip: float
+) -> None:
+    options = AugmentationOptions(
+        crop=crop, color=0, flip=flip, smallest=limits[0], largest=limits[1]
+    )
+    shifts = []
+    for item in range(40):
+        image, label = Views(Disks(), options, seed=item, epoch=0)[item]
+        shifts.append(centroid(label == 1) - centroid(image[0]))
+    # Half a pixel, or half a step of the scale, would be a shift by another rule than the image's.
+    assert torch.stack(shifts).mean(0).abs().max() < 0.05
+    assert torch.stack(shifts).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.3, 0.5, 0.77, 1.0, 1.3, 2.0])
+def test_labels_stay_above_their_pixels_at_any_factor(factor: float) -> None:
+    options = TrainOptions(factor=factor, channels_last=False)
+    shifts = []
+    for item in range(20):
+        image, label = Disks()[item]
+        inputs, targets = scale_batch(image[None], label[None], options)
+        white = inputs[0, 0] - inputs[0, 0].min()
+        shifts.append(centroid(targets[0] == 1) - centroid(white))
+    assert torch.stack(shifts).mean(0).abs().max() < 0.05
+    assert torch.stack(shifts).abs().max() < 0.5
+
+
+@given(
+    sides=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 1000),
+)
+def test_a_scaled_label_is_the_most_frequent_of_the_nearest(
+    sides: tuple[int, int], size: tuple[int, int], seed: int
+) -> None:
+    labels = torch.randint(0, 3, sides, generator=torch.Generator().manual_seed(seed))
+    scaled = resize_labels(labels.to(torch.uint8), size)
+    assert scaled.dtype == torch.uint8
+    for i, j in torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1])).tolist():
+        center = [
+            Fraction(2 * k + 1, 2) * n / m for k, n, m in zip((i, j), sides, size, strict=False)
+        ]
+        nearest = [
+            [k for k in range(n) if abs(k + Fraction(1, 2) - c) <= Fraction(1, 2)]
+            for c, n in zip(center, sides, strict=False)
+        ]
+        votes = Counter(int(labels[y, x]) for y in nearest[0] for x in nearest[1])
+        assert votes[int(scaled[i, j])] == max(votes.values())
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5])
+def test_scaled_labels_keep_the_areas_of_classes(factor: float) -> None:
+    side = round(160 * factor)
+    for background, color in ((0, 1), (1, 0)):
+        areas = []
+        for item in range(40):
+            label = torch.where(Disks()[item][1] == 1, color, background)
+            area = (resize_labels(label, (side, side)) == color).sum() / factor**2
+            areas.append(float(area / (label == color).sum()))
+        assert np.mean(areas) == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 0.77, 1.3])
+def test_logits_lie_above_the_pixels_that_they_come_from_at_any_factor(factor: float) -> None:
+    class Brightness(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:, :1]
+
+    for item in range(10):
+        image, _ = Disks()[item]
+        logits = logits_at(Brightness(), image[None], factor=factor)[0, 0]
+        shift = centroid(logits - logits.min()) - centroid(image[0])
+        assert shift.abs().max() < 0.05  # px
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_norms_and_biases_do_not_decay(name: str) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
@@ -219,7 +336,11 @@ def test_inputs_have_the_mean_and_deviation_that_resnets_expect() -> None:
     [
         (OptimizationOptions, {"optimizer": "lion"}, "optimizer must be one of adamw, adam, sgd"),
         (OptimizationOptions, {"schedule": "step"}, "schedule must be one of poly"),
-        (OptimizationOptions, {"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
+        (
+            OptimizationOptions,
+            {"precision": "fp8"},
+            "precision must be one of auto, fp32, bf16, fp16",
+        ),
         (
             OptimizationOptions,
             {"learning_rate": -1.0},

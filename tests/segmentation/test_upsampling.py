@@ -228,6 +228,18 @@ def scores(name: str, **options: Any) -> Any:
     return measure_checkerboard(operator, torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("name", ["bilinear", "nearest", "bicubic"])
+def test_interpolation_has_a_gain_of_one(name: str) -> None:
+    assert scores(name).gain == pytest.approx(1, abs=1e-6)
+
+
+def test_the_gain_is_that_of_the_kernels_variances() -> None:
+    # PyTorch draws weights from +-1 / sqrt(k^2 C), so each of 32 x 4 taps has a third of its
+    # square as variance: 4 * 32 / (3 * 16 * 32) = 1 / 12 for k = 4.
+    assert scores("transposed").gain == pytest.approx((1 / 12) ** 0.5, rel=0.1)
+    assert scores("transposed", bilinear_init=True).gain == pytest.approx(1, abs=1e-6)
+
+
 def test_k3s2_makes_a_checkerboard_by_its_geometry_and_k4s2_does_not() -> None:
     bad, good = scores("transposed_k3s2").overlap, scores("transposed").overlap
     taps = torch.tensor([1.0, 2.0, 2.0, 4.0])  # that reach each of the four phases
@@ -259,6 +271,22 @@ def test_bfloat16_under_autocast_stays_close(name: str) -> None:
         rough = operator(features, (12, 10), guide)
     # bfloat16 has 8 bits: 2^-8 of values up to about 2, summed over 8 channels.
     torch.testing.assert_close(rough.float(), exact, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(4, 60), (4, 1000), (1000, 4)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_as_close_far_from_the_corner(
+    name: str, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    size = (2 * shape[0], 2 * shape[1])
+    operator, features = build(name), torch.randn(1, 8, *shape)
+    guide = guide_of(operator, features, size)
+    exact = operator(features, size, guide)
+    with torch.autocast("cpu", dtype=dtype):
+        rough = operator(features.to(dtype), size, guide).float()
+    # Roundings of features, weights and result, none of positions: independent of the size.
+    assert ((rough - exact).norm() / exact.norm()).detach() < 2 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@
 #include "kernels/buffer.hpp"
 #include "kernels/file.hpp"
 
-namespace upmap::json {
+namespace upmap {
 
 // Bytes in memory or of an open file, which must outlive it. Offsets count from the beginning.
 class Source {
@@ -77,6 +77,7 @@ class Window {
         begin_ = begin;
     }
 
+    char* begin() { return bytes_.data(); }
     const char* begin() const { return bytes_.data(); }
     const char* end() const { return bytes_.data() + length_; }
 
@@ -98,4 +99,4 @@ class Window {
     size_t length_ = 0;
 };
 
-}  // namespace upmap::json
+}  // namespace upmap

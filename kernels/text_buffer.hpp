@@ -9,7 +9,7 @@
 
 #include "kernels/file.hpp"
 
-namespace upmap::voc {
+namespace upmap {
 
 class TextBuffer {
   public:
@@ -68,4 +68,4 @@ class TextBuffer {
     }
 };
 
-}  // namespace upmap::voc
+}  // namespace upmap
