@@ -14,19 +14,20 @@ from functools import lru_cache, partial
 from glob import escape
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from upmap.conversion import decode_json
 from upmap.data import edges
 from upmap.data.shapes import CLASSES, Scene, scenes
 from upmap.detection.formats.image_sets import read_image_list
@@ -34,7 +35,9 @@ from upmap.errors import InputError
 from upmap.files import is_file, list_folder, read_bytes, read_text, require_path
 from upmap.metrics.semantic import IGNORED
 from upmap.progress import track_progress
+from upmap.segmentation.class_description import ClassDescription, create_palette, read_description
 from upmap.segmentation.data_notes import DataNotes
+from upmap.segmentation.image_kinds import refuse_kinds
 from upmap.segmentation.image_values import (
     find_bits,
     orient_pixels,
@@ -52,6 +55,7 @@ __all__ = [
     "ImageTooLargeError",
     "SegmentationDataset",
     "decode_image",
+    "decode_label",
     "decode_picture",
     "open_dataset",
     "read_image",
@@ -59,7 +63,8 @@ __all__ = [
     "validate_dataset",
 ]
 
-IMAGES, LABELS = (".jpg", ".jpeg", ".png"), (".png",)  # endings, in either case
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")  # endings, in either case
+LABELS = (".png",)
 MAX_PIXELS = 89_478_485  # of an image by default; 256 MB of RGB, where Pillow warns
 LARGEST_IMAGE = 2**30  # pixels; the most that OpenCV decodes
 DESCRIPTION = "classes.json"
@@ -78,15 +83,17 @@ VOC_CLASSES = (  # VOC2012 development kit, VOCinit.m, after the background
 FORMATS: dict[bytes, Callable[[BytesIO], ImageFile.ImageFile]] = {  # by the first bytes of a file
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
 }
 FOREIGN = (  # the first bytes of other formats, so that an error can name them
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "TIFF"),
+    (rb"II\+\0|MM\0\+", "BigTIFF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"%!|\xc5\xd0\xd3\xc6", "PostScript"),
     (rb"%PDF", "PDF"),
-    (rb"RIFF....WEBP", "WebP"),
     (rb"GIF8", "GIF"),
-    (rb"BM", "BMP"),
     (rb"P[1-7fF]\s", "PNM"),
     (rb"....ftyp", "HEIF or AVIF"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
@@ -100,8 +107,6 @@ FOREIGN = (  # the first bytes of other formats, so that an error can name them
 
 Pixels = NDArray[np.uint8]
 Pair = tuple[Tensor, Tensor]
-Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-ClassName = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ImageTooLargeError(InputError):
@@ -223,7 +228,7 @@ def validate_dataset(
             class; names the first such file.
     """
     counts = np.zeros(256, np.int64)
-    is_default = np.array_equal(dataset.palette, _default_palette(len(dataset.classes)))
+    is_default = np.array_equal(dataset.palette, create_palette(len(dataset.classes)))
     notes = DataNotes(dataset.classes, None if is_default else dataset.palette)
     items = range(len(dataset))
     for item in track_progress(
@@ -250,8 +255,9 @@ def _note_image(notes: DataNotes, path: Path, max_pixels: int) -> None:
     # Pillow, too: some versions of OpenCV accept truncated files.
     picture = decode_picture(data, path, max_pixels)
     bits = None
-    if picture.format == "PNG" and data[BIT_DEPTH] == 16:
-        bits = find_bits(_decode_raw(data, path))
+    if picture.format == "TIFF" or (picture.format == "PNG" and data[BIT_DEPTH] == 16):
+        raw = _decode_raw(data, path)
+        bits = find_bits(raw) if raw.dtype == np.uint16 else None
     notes.add_image(picture, read_orientation(picture, data), bits, path)
 
 
@@ -278,7 +284,7 @@ def _open_shapes(
     drawings = _draw_scenes(count or usual_count, seed)
     classes = ("background", *CLASSES)
     names = tuple(f"shape_{i:06d}" for i in range(1, len(drawings) + 1))
-    palette = _default_palette(len(classes))
+    palette = create_palette(len(classes))
     return SegmentationDataset(split, classes, palette, names, partial(_scene_pixels, drawings))
 
 
@@ -300,7 +306,7 @@ def _open_edges(
     seed, usual_count = EDGES[split]
     images, labels = _draw_edges(count or usual_count, seed)
     names = tuple(f"edges_{i:06d}" for i in range(1, len(images) + 1))
-    palette = _default_palette(len(edges.CLASSES))
+    palette = create_palette(len(edges.CLASSES))
     read_item = partial(_edges_pixels, images, labels)
     return SegmentationDataset(split, edges.CLASSES, palette, names, read_item)
 
@@ -313,15 +319,6 @@ def _edges_pixels(images: Pixels, labels: Pixels, item: int) -> tuple[Pixels, Pi
 
 
 @dataclass(frozen=True, slots=True)
-class _Description:
-    """The content of classes.json."""
-
-    classes: Annotated[tuple[ClassName, ...], msgspec.Meta(min_length=1, max_length=UNKNOWN)]
-    ignore_index_in_files: Byte | None = None
-    palette_rgb: tuple[tuple[Byte, Byte, Byte], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Layout:
     """The places of a data set's files, below the first of `roots` that has the lists."""
 
@@ -329,7 +326,7 @@ class _Layout:
     images: str = "images"
     labels: str = "labels"
     roots: tuple[str, ...] = ("",)
-    description: _Description | None = None  # None: DESCRIPTION beside the lists
+    description: ClassDescription | None = None  # None: DESCRIPTION beside the lists
 
 
 def _open_files(
@@ -340,11 +337,11 @@ def _open_files(
             "root: expected the folder of the data set; only shapes and edges need none"
         )
     folder = _find_root(layout, require_path(Path(root)))
-    description = layout.description or _read_description(folder / DESCRIPTION)
+    description = layout.description or read_description(folder / DESCRIPTION)
     names = tuple(_read_list(layout, folder, split)[:count])
     images = _find_files(folder / layout.images.format(split=split), names, IMAGES)
     labels = _find_files(folder / layout.labels.format(split=split), names, LABELS)
-    palette = description.palette_rgb or _default_palette(len(description.classes))
+    palette = description.palette_rgb or create_palette(len(description.classes))
     return SegmentationDataset(
         split=split,
         classes=description.classes,
@@ -357,6 +354,18 @@ def _open_files(
     )
 
 
+def _open_folder(
+    root: str | Path | None, split: str, count: int | None, max_pixels: int
+) -> SegmentationDataset:
+    """Opens a folder as annotation tools write it, or of the documented layout."""
+    from upmap.segmentation.folders.folder_dataset import open_folder  # it imports this module
+
+    dataset = None
+    if root is not None and Path(root).is_dir():
+        dataset = open_folder(Path(root), split, count, max_pixels)
+    return dataset or _open_files(_Layout(), root, split, count, max_pixels)
+
+
 def _find_root(layout: _Layout, root: Path) -> Path:
     if not root.is_dir():
         raise InputError("not a folder", root)
@@ -365,26 +374,6 @@ def _find_root(layout: _Layout, root: Path) -> Path:
         if (root / part / lists).is_dir():
             return root / part
     raise InputError(f"no folder {lists} in it", root)
-
-
-def _read_description(path: Path) -> _Description:
-    description = decode_json(read_text(path), _Description, path)
-    _validate_description(description, path)
-    return description
-
-
-def _validate_description(description: _Description, path: Path) -> None:
-    """Refuses a class that occurs twice or is void, too, and colors that are not one per class."""
-    classes, void = description.classes, description.ignore_index_in_files
-    count, palette = len(classes), description.palette_rgb
-    if repeated := [name for name in classes if classes.count(name) > 1]:
-        raise InputError(f"duplicate class {repeated[0]}", path, "classes")
-    if void is not None and void < count:
-        message = f"{void} is the class {classes[void]}, so it cannot be void"
-        raise InputError(message, path, "ignore_index_in_files")
-    if palette is not None and len(palette) not in (count, count + 1):
-        message = f"{len(palette)} colors for {count} classes"
-        raise InputError(f"{message}; void may have one more", path, "palette_rgb")
 
 
 def _read_list(layout: _Layout, folder: Path, split: str) -> list[str]:
@@ -462,7 +451,7 @@ def _explain_missing(
 def _read_item(
     images: tuple[Path, ...],
     labels: tuple[Path, ...],
-    description: _Description,
+    description: ClassDescription,
     max_pixels: int,
     item: int,
 ) -> tuple[Pixels, Pixels]:
@@ -489,7 +478,7 @@ def _read_item(
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The pixels of a PNG or JPEG file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
+    """The pixels of an image file, uint8 [H, W, 3], RGB, turned as its EXIF data says.
 
     Values of 16 bits are scaled by the bits that they use, see `scale_to_bytes`.
 
@@ -504,7 +493,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def decode_image(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The pixels of the bytes of a PNG or JPEG file; see `read_image`.
+    """The pixels of the bytes of an image file; see `read_image`.
 
     Args:
         data: The bytes of the file.
@@ -567,22 +556,40 @@ def read_label_ids(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
         InputError: If it cannot be read, or is of another kind.
     """
     data = read_bytes(path)
-    picture = _decode_whole(data, path, max_pixels)
+    picture = decode_label(data, path, max_pixels)
     if picture.format != "PNG":
         raise InputError(f"expected a PNG file of class ids, got {picture.format}", path)
     if picture.mode not in ("1", "L", "P"):
         kind = "16-bit" if picture.mode.startswith("I") else picture.mode
         message = f"expected class ids (a palette or 8-bit gray), got {kind} pixels; convert it"
         raise InputError(message, path)
-    if getattr(picture, "n_frames", 1) > 1:
-        raise InputError("several frames; save the one with the class ids alone", path)
     ids = orient_pixels(np.asarray(picture).astype(np.uint8), read_orientation(picture, data))
     bits = data[BIT_DEPTH]
     return np.asarray(ids // GRAY_STEPS.get(bits, 1) if picture.mode == "L" else ids, np.uint8)
 
 
+def decode_label(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes the bytes of a label with Pillow, to the last of them; it is not turned.
+
+    Transparency is not refused: it says nothing of class ids.
+
+    Args:
+        data: The bytes of the file.
+        path: The file, for errors.
+        max_pixels: A label with more pixels is refused before it is decoded.
+
+    Raises:
+        InputError: If it is broken, truncated, of another format than images, too large, or has
+            several frames; names `path`.
+    """
+    picture = _decode_whole(data, path, max_pixels)
+    if getattr(picture, "n_frames", 1) > 1:
+        raise InputError("several frames; save the one with the class ids alone", path)
+    return picture
+
+
 def decode_picture(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes the bytes of an image, PNG or JPEG, with Pillow, to the last of them.
+    """Decodes the bytes of an image with Pillow, to the last of them.
 
     Args:
         data: The bytes of the file.
@@ -621,11 +628,15 @@ def _read_header(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFil
     """
     reader = next((reader for start, reader in FORMATS.items() if data.startswith(start)), None)
     if reader is None:
-        raise InputError(f"not a PNG or JPEG image: {_guess_format(data)}", path)
+        kinds = "PNG, JPEG, TIFF, BMP or WebP"
+        raise InputError(f"not a {kinds} image: {_guess_format(data)}", path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = reader(BytesIO(data))
+            refuse_kinds(picture, path)
+    except InputError:
+        raise
     except Exception as error:  # as above
         raise InputError(f"cannot be decoded: {_one_line(error)}", path) from None
     width, height = picture.size
@@ -649,19 +660,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _label_table(description: _Description) -> Pixels:
+def _label_table(description: ClassDescription) -> Pixels:
     """The label for each id in a file, uint8 [256]: a class, IGNORED or UNKNOWN."""
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(description.classes)] = np.arange(len(description.classes))
     if description.ignore_index_in_files is not None:
         table[description.ignore_index_in_files] = IGNORED
     return table
-
-
-def _default_palette(count: int) -> Pixels:
-    """Distinct colors, uint8 [count, 3], RGB, as VOClabelcolormap.m makes them."""
-    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # bit 3 j + c sets bit 7 - j of color c
-    return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
 
 
 DATASETS = {
@@ -680,11 +685,12 @@ DATASETS = {
                 images="JPEGImages",
                 labels="SegmentationClass",
                 roots=("", "VOC2012", "VOCdevkit/VOC2012"),
-                description=_Description(("background", *VOC_CLASSES), IGNORED),
+                description=ClassDescription(("background", *VOC_CLASSES), IGNORED),
             ),
         ),
     ),
     "folder": DatasetFormat(
-        "your own: <split>.txt, images, labels, classes.json", partial(_open_files, _Layout())
+        "your own: images, labels, classes.json, <split>.txt, or as annotation tools write it",
+        _open_folder,
     ),
 }

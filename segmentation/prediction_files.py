@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MANIFEST = "predict.json"  # in the folder of labels: what they were made with
-OTHER_IMAGES = frozenset((".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".heic", ".avif"))
+OTHER_IMAGES = frozenset((".gif", ".jp2", ".heic", ".avif", ".jxl", ".exr"))
 SCORE_FILES = ("png", "npz")  # 16-bit PNG of the labels' scores, or those of all classes
 JPEG_QUALITY = 90
 LARGEST_JPEG = 65500  # px a side; the most that libjpeg writes
@@ -246,8 +246,8 @@ def overlay_labels(image: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
 def describe_left_out(left_out: Sequence[Path]) -> str:
     """What a warning says of images of other formats.
 
-    >>> describe_left_out([Path("b.tif")])
-    'left out, as they are no .jpg, .jpeg, .png: b.tif'
+    >>> describe_left_out([Path("b.gif")])
+    'left out, as they are no .jpg, .jpeg, .png, .tif, .tiff, .bmp, .webp: b.gif'
     """
     names = abbreviate_list([str(path) for path in left_out])
     return f"left out, as they are no {', '.join(IMAGES)}: {names}"

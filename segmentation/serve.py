@@ -40,7 +40,7 @@ examples:
   curl --data-binary @photo.jpg http://127.0.0.1:8000/predict >labels.png
   curl --form image=@photo.jpg "http://127.0.0.1:8000/predict?as=json"
 
-POST /predict takes a PNG or JPEG file, as the body or in a form, and answers with the labels as
+POST /predict takes an image file, as the body or in a form, and answers with the labels as
 segmentation.predict writes them; ?as=json: classes, shares and masks; ?as=scores: the probability
 of each label, 16-bit PNG. GET /health, /ready, /metadata, /metrics (Prometheus). what is refused:
 400 no image, 408 received too slowly, 413 too large, 429 too many requests, 503 too slow. SIGTERM:

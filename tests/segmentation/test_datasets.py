@@ -139,7 +139,7 @@ def test_classes_without_colors_get_those_of_voc(tmp_path: Path) -> None:
 
 
 def test_any_number_of_classes_gets_distinct_colors() -> None:
-    assert len(np.unique(datasets._default_palette(254), axis=0)) == 254
+    assert len(np.unique(datasets.create_palette(254), axis=0)) == 254
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path) -> None:
@@ -317,8 +317,8 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         {A_LABEL: encode(IDS, kind="JPEG")},
         r"labels/a\.png: expected a PNG file of class ids, got JPEG$",
     ),
-    "a text as label": ({A_LABEL: b"hello"}, r"labels/a\.png: not a PNG or JPEG image: it is .*$"),
-    "an empty label": ({A_LABEL: b""}, r"labels/a\.png: not a PNG or JPEG image: it is .*$"),
+    "a text as label": ({A_LABEL: b"hello"}, r"labels/a\.png: not a .* image: it is .*$"),
+    "an empty label": ({A_LABEL: b""}, r"labels/a\.png: not a .* image: it is .*$"),
     "a truncated label": (
         {A_LABEL: PALETTE_PNG[:-20]},
         r"labels/a\.png: cannot be decoded: .*[Tt]runcated.*$",
@@ -331,8 +331,8 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         {A_IMAGE: HUGE},
         r"images/a\.png: \d+ x \d+ px are more than \d+ pixels .*$",
     ),
-    "a text as image": ({A_IMAGE: b"hello"}, r"images/a\.png: not a PNG or JPEG image: it is .*$"),
-    "an empty image": ({A_IMAGE: b""}, r"images/a\.png: not a PNG or JPEG image: it is .*$"),
+    "a text as image": ({A_IMAGE: b"hello"}, r"images/a\.png: not a .* image: it is .*$"),
+    "an empty image": ({A_IMAGE: b""}, r"images/a\.png: not a .* image: it is .*$"),
     "a truncated PNG": (
         {A_IMAGE: FILES[A_IMAGE][:-40]},
         r"images/a\.png: cannot be decoded: .*[Tt]runcated.*$",
@@ -343,7 +343,7 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     ),
     "a missing image": (
         {A_IMAGE: None},
-        r"images/a\.jpg: no such file, nor \.jpeg, nor \.png, but it is listed$",
+        r"images/a\.jpg: no such file, nor \.jpeg, nor \.png, .*, but it is listed$",
     ),
     "a missing label": ({A_LABEL: None}, r"labels/a\.png: no such file, but it is listed$"),
     "a list with endings": (
@@ -351,8 +351,8 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         r"images/a\.png\.jpg: .* listed: lists have names without endings, a instead of a\.png$",
     ),
     "an image of another format": (
-        {A_IMAGE: None, "images/a.tif": b"II*"},
-        r"images/a\.jpg: .*; there is a\.tif, which is not read: convert it to \.jpg or .*$",
+        {A_IMAGE: None, "images/a.gif": b"GIF8"},
+        r"images/a\.jpg: .*; there is a\.gif, which is not read: convert it to \.jpg or .*$",
     ),
     "a label of another format": (
         {A_LABEL: None, "labels/a.bmp": b"BM"},
@@ -384,7 +384,10 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
         {"train.txt": b"a\n\xff\n"},
         r"train\.txt:2: byte 0xff is not UTF-8 text$",
     ),
-    "no description": ({"classes.json": None}, r"classes\.json: no such file or folder$"),
+    "no description": (
+        {"classes.json": None},
+        r"classes\.json: no such file or folder; .* ids 0, 1, 2, 3$",
+    ),
     "malformed JSON": ({"classes.json": b'{"classes": ['}, r"classes\.json: malformed JSON: .*$"),
     "JSON of great depth": (
         {"classes.json": b'{"x": ' + b"[" * 100_000},
@@ -440,7 +443,7 @@ def test_one_line_names_the_file_and_what_is_wrong(
 
 def test_a_broken_image_is_named_also_where_nothing_was_checked(tmp_path: Path) -> None:
     dataset = open_dataset("folder", put(tmp_path, {A_IMAGE: b"hello"}), "train")
-    with pytest.raises(InputError, match=r"images/a\.png: not a PNG or JPEG image: .*$"):
+    with pytest.raises(InputError, match=r"images/a\.png: not a .* image: .*$"):
         dataset[0]
 
 
@@ -468,9 +471,9 @@ def test_an_unknown_split_names_those_that_there_are(tmp_path: Path, name: str) 
     assert "val" in str(caught.value)
 
 
-def test_where_there_are_no_splits_the_error_says_so(tmp_path: Path) -> None:
+def test_where_there_are_no_splits_and_too_few_images_the_error_says_so(tmp_path: Path) -> None:
     put(tmp_path, {"train.txt": None, "val.txt": None})
-    with pytest.raises(InputError, match=r"no split called 'train'; there are none$"):
+    with pytest.raises(InputError, match=r"2 images are too few to be split into train.*$"):
         open_dataset("folder", tmp_path, "train")
 
 

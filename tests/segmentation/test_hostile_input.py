@@ -374,10 +374,7 @@ def encode(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (lambda: encode("TIFF"), "TIFF"),
-        (lambda: encode("WEBP"), "WebP"),
         (lambda: encode("GIF"), "GIF"),
-        (lambda: encode("BMP"), "BMP"),
         (lambda: encode("PPM"), "PNM"),
         (lambda: encode("ICO"), "an icon"),
         (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
@@ -393,7 +390,7 @@ def test_an_image_of_another_format_is_refused_whatever_its_name(
     path = tmp_path / "photo.jpg"
     path.write_bytes(content())
     for read in (read_image, lambda path: decode_picture(path.read_bytes(), path)):
-        with pytest.raises(InputError, match=rf"photo\.jpg: not a PNG or JPEG image: .*{named}"):
+        with pytest.raises(InputError, match=rf"photo\.jpg: not a .* image: .*{named}"):
             read(path)
 
 

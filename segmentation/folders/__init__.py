@@ -1,0 +1,3 @@
+"""Folders of images and labels as annotation tools write them: which files, and what they hold."""
+
+__all__: list[str] = []
