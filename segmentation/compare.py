@@ -147,6 +147,8 @@ class CompareOptions:
         for name in ("out", "resume", "threads"):
             if getattr(self.training, name) != getattr(TrainOptions(), name):
                 raise ValueError(f"training.{name}: the comparison sets it, from its own {name}")
+        if self.training.init is not None:
+            raise ValueError("training.init: each operator has a model of its own; leave it out")
         for name, own in OWN_MODEL_OPTIONS.items():
             if getattr(self.training.model, name) != getattr(ModelOptions(), name):
                 raise ValueError(f"training.model.{name}: the comparison sets it, from {own}")

@@ -1,6 +1,7 @@
 """The history of a training: a row of numbers for each epoch, as CSV, text and TensorBoard."""
 
 import csv
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,15 @@ from upmap.files import create_file
 from upmap.segmentation.processes import rank
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["COLUMNS", "Row", "create_epoch_logger", "format_row", "is_best_epoch", "write_history"]
+__all__ = [
+    "COLUMNS",
+    "Row",
+    "create_epoch_logger",
+    "format_row",
+    "has_stalled",
+    "is_best_epoch",
+    "write_history",
+]
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
@@ -25,6 +34,20 @@ def is_best_epoch(history: Sequence[Row]) -> bool:
     """Whether no epoch before the last one had a higher mIoU; NaN only counts as the first."""
     best = max(row["val_mIoU"] for row in history)
     return history[-1]["val_mIoU"] >= best or len(history) == 1
+
+
+def has_stalled(history: Sequence[Row], patience: int) -> bool:
+    """Whether the last `patience` epochs had no higher mIoU than those before; 0 is never.
+
+    >>> rows = [{"val_mIoU": score} for score in (0.1, 0.3, 0.3, 0.2)]
+    >>> has_stalled(rows, 2), has_stalled(rows, 3), has_stalled(rows, 0)
+    (True, False, False)
+    """
+    if not 0 < patience < len(history):
+        return False
+    # NaN is no score: an epoch that has one is higher.
+    scores = [-1.0 if math.isnan(row["val_mIoU"]) else row["val_mIoU"] for row in history]
+    return max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:

@@ -38,7 +38,7 @@ class TrainedModel:
         palette: uint8 [K, 3], RGB, the color of each class in pictures.
         factor: Scale of images at the model's input.
         precision: The precision of the training, a key of PRECISIONS.
-        upsampling: The name of the upsampling operator.
+        options: The options of the model.
     """
 
     model: nn.Module
@@ -46,7 +46,12 @@ class TrainedModel:
     palette: Pixels
     factor: float
     precision: str
-    upsampling: str
+    options: ModelOptions
+
+    @property
+    def upsampling(self) -> str:
+        """The name of the upsampling operator."""
+        return self.options.upsampling
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -78,7 +83,7 @@ def load_model(path: Path) -> TrainedModel:
         palette=np.array(saved.palette, np.uint8),
         factor=saved.options.factor,
         precision=saved.options.optimization.precision,
-        upsampling=options.upsampling,
+        options=options,
     )
 
 

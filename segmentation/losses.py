@@ -6,12 +6,15 @@ Each loss is a function of sums over pixels. The sums of a batch are those of it
 that is computed in parts, or by several processes, has the loss and the gradient of the whole,
 however ignored pixels and classes are spread over the parts.
 
-Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice).
+Sources: torch.nn.functional.cross_entropy; Milletari et al., "V-Net", 3DV 2016 (Dice); Lin et al.,
+"Focal Loss for Dense Object Detection", ICCV 2017; Berman et al., "The Lovasz-Softmax Loss", CVPR
+2018; Paszke et al., "ENet", 2016 (class weights).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +22,8 @@ from torch.nn import functional
 
 from upmap.kernels.upsample_ce import IMPLEMENTATIONS, upsample_cross_entropy
 from upmap.metrics.semantic import IGNORED
-from upmap.options import Choices, Range, validate_fields
+from upmap.options import Choices, Flag, Range, validate_fields
+from upmap.segmentation.lovasz import lovasz_softmax
 
 __all__ = [
     "LOSSES",
@@ -31,11 +35,14 @@ __all__ = [
     "compute_value",
     "cross_entropy",
     "dice",
+    "focal",
+    "resolve_class_weights",
     "sum_labels",
 ]
 
 AVAILABLE_KERNELS = [name for name, kernel in IMPLEMENTATIONS.items() if kernel is not None]
 MAX_WEIGHT = 1e6  # of a class or a loss
+ENET_OFFSET = 1.02  # ENet's; weights lie between 1.4 and 50.5
 SMOOTH = 1.0  # px; Laplace smoothing: a class absent from target and prediction adds 0
 
 
@@ -46,15 +53,23 @@ class LossOptions:
     Attributes:
         loss: The loss.
         label_smoothing: Label smoothing of cross-entropy.
-        class_weights: A weight for each class in cross-entropy; empty weighs all alike.
+        class_weights: A weight for each class in cross-entropy and focal loss; empty weighs all
+            alike, auto gives rare classes more, by their share of the pixels for training.
+        focal_gamma: Exponent of the focal loss; 0 is cross-entropy, and the larger it is the less
+            pixels count that are right already.
         dice_weight: Weight of Dice in the sum of both.
+        lovasz_weight: Weight of Lovasz-Softmax in the sum of both.
         impl: Kernel of cross-entropy over upsampled logits; None selects the fastest available.
     """
 
     loss: Annotated[str, Choices(lambda: LOSSES)] = "cross_entropy"
     label_smoothing: Annotated[float, Range(0, 1)] = 0.0
-    class_weights: Annotated[tuple[float, ...], Range(0, MAX_WEIGHT)] = ()
+    class_weights: Annotated[
+        tuple[float, ...] | Literal["auto"], Range(0, MAX_WEIGHT), Flag(metavar="X,X|auto")
+    ] = ()
+    focal_gamma: Annotated[float, Range(0, 16)] = 2.0
     dice_weight: Annotated[float, Range(0, MAX_WEIGHT)] = 1.0
+    lovasz_weight: Annotated[float, Range(0, MAX_WEIGHT)] = 1.0
     impl: Annotated[str | None, Choices(AVAILABLE_KERNELS)] = None
 
     def __post_init__(self) -> None:
@@ -139,6 +154,26 @@ def sum_labels(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Tens
     return None if label_sums is None else label_sums(labels, dtype, options)
 
 
+def resolve_class_weights(options: LossOptions, pixels: Sequence[int]) -> LossOptions:
+    """Options with numbers where `class_weights` are "auto": ENet's 1 / ln(1.02 + share of pixels).
+
+    A class without pixels weighs 0, so that label smoothing does not favor it.
+
+    Args:
+        options: The options.
+        pixels: The number of pixels of each class for training; not all 0.
+
+    >>> weights = resolve_class_weights(LossOptions(class_weights="auto"), [97, 3, 0]).class_weights
+    >>> [round(weight, 2) for weight in weights]
+    [1.45, 20.5, 0.0]
+    """
+    if options.class_weights != "auto":
+        return options
+    shares = [count / sum(pixels) for count in pixels]
+    weights = tuple(1 / math.log(ENET_OFFSET + share) if share else 0.0 for share in shares)
+    return replace(options, class_weights=weights)
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """The mean over pixels that are not ignored, weighted by class; 0 if the weights sum to 0.
 
@@ -157,12 +192,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
 def _entropy_sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """The sum of the weighted losses of pixels, and that of their weights, float [2]."""
     _validate_shapes(logits, labels)
-    classes = logits.shape[1]
-    if len(options.class_weights) not in (0, classes):
-        raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
+    _validate_class_weights(logits, options)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     total = _pixel_losses(logits, labels, _class_weights(labels, dtype, options), options).sum()
     return torch.stack([total, _sum_weights(labels, dtype, options)])
+
+
+def _validate_class_weights(logits: Tensor, options: LossOptions) -> None:
+    classes = logits.shape[1]
+    if options.class_weights == "auto":
+        raise ValueError("class_weights are auto: resolve_class_weights makes numbers of them")
+    if len(options.class_weights) not in (0, classes):
+        raise ValueError(f"expected {classes} class_weights, got {len(options.class_weights)}")
 
 
 def _class_weights(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Tensor | None:
@@ -216,6 +257,41 @@ def _pixel_losses(
     )
 
 
+def focal(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """The mean of -w (1 - p)^gamma ln(p) over pixels that are not ignored, weighted by class.
+
+    p is the softmax at the label and w the class's weight; as for cross-entropy the sum is divided
+    by that of w, and the loss is 0 if that is 0.
+
+    Args:
+        logits: float [B, K, H, W].
+        labels: integer [B, H, W].
+        options: The options.
+
+    >>> labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    >>> float(focal(torch.zeros(1, 2, 2, 2), labels, LossOptions()))  # ln(2) / 4
+    0.1732867956161499
+    """
+    return _divide_by_weights(_focal_sums(logits, labels, options), options)
+
+
+def _focal_sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """The sum of the weighted losses of pixels, and that of their weights, float [2]."""
+    _validate_class_weights(logits, options)
+    logits, labels = _align(logits, labels)
+    counts = labels != IGNORED
+    target = labels.where(counts, 0)
+    logs = logits.log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    # Not below the rounding of 1: the slope of a root is infinite at 0.
+    wrong = (-logs.expm1()).clamp(min=torch.finfo(logs.dtype).eps)
+    losses = -(wrong**options.focal_gamma) * logs
+    weights = _class_weights(labels, logits.dtype, options)
+    if weights is not None:
+        losses = losses * weights[target]
+    total = losses.masked_fill(~counts, 0).sum()
+    return torch.stack([total, _sum_weights(labels, logits.dtype, options)])
+
+
 def dice(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """1 minus the mean over classes of the soft Dice coefficient of the batch.
 
@@ -267,19 +343,56 @@ def _validate_shapes(logits: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels must be integer [{len(logits)}, H, W], not {shape}")
 
 
-def _entropy_and_dice_sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    logits, labels = _align(logits, labels)  # once, so that gradients add in float32
-    return torch.cat([_entropy_sums(logits, labels, options), _dice_sums(logits, labels, options)])
+def _lovasz_sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """The sum of the Lovasz-Softmax losses of images, and the number of images, float [2].
+
+    Images of ignored pixels alone do not count. The loss of a batch would be no sum over its parts.
+    """
+    logits, labels = _align(logits, labels)
+    losses = lovasz_softmax(logits.softmax(1), labels)
+    return torch.stack([losses.sum(), _count_images(labels).to(losses.dtype)])
 
 
-def _entropy_and_dice_value(sums: Tensor, options: LossOptions) -> Tensor:
-    return _divide_by_weights(sums[:2], options) + options.dice_weight * _dice_value(
-        sums[2:], options
-    )
+def _lovasz_label_sums(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Tensor:
+    count = _count_images(labels).to(dtype)
+    return torch.stack([torch.zeros_like(count), count])
 
+
+def _count_images(labels: Tensor) -> Tensor:
+    """The number of images with a pixel that is not ignored, a scalar."""
+    return (labels != IGNORED).flatten(1).any(1).sum()
+
+
+def _add_losses(first: Loss, second: Loss, weight: str) -> Loss:
+    """The first loss, of two sums, plus the second times the option called `weight`."""
+
+    def sums(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+        logits, labels = _align(logits, labels)  # once, so that gradients add in float32
+        return torch.cat([loss.sums(logits, labels, options) for loss in (first, second)])
+
+    def value(sums: Tensor, options: LossOptions) -> Tensor:
+        factor: float = getattr(options, weight)
+        return first.value(sums[:2], options) + factor * second.value(sums[2:], options)
+
+    def label_sums(labels: Tensor, dtype: torch.dtype, options: LossOptions) -> Tensor:
+        known = [loss.label_sums for loss in (first, second) if loss.label_sums is not None]
+        return torch.cat([function(labels, dtype, options) for function in known])
+
+    return Loss(sums, value, label_sums if first.label_sums and second.label_sums else None)
+
+
+_ENTROPY = Loss(_entropy_sums, _divide_by_weights, _entropy_label_sums)
+_FOCAL = Loss(_focal_sums, _divide_by_weights, _entropy_label_sums)
+_DICE = Loss(_dice_sums, _dice_value)
+_LOVASZ = Loss(_lovasz_sums, _divide_by_weights, _lovasz_label_sums)
 
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(_entropy_sums, _divide_by_weights, _entropy_label_sums),
-    "dice": Loss(_dice_sums, _dice_value),
-    "cross_entropy+dice": Loss(_entropy_and_dice_sums, _entropy_and_dice_value),
+    "cross_entropy": _ENTROPY,
+    "dice": _DICE,
+    "focal": _FOCAL,
+    "lovasz": _LOVASZ,
+    "cross_entropy+dice": _add_losses(_ENTROPY, _DICE, "dice_weight"),
+    "cross_entropy+lovasz": _add_losses(_ENTROPY, _LOVASZ, "lovasz_weight"),
+    "focal+dice": _add_losses(_FOCAL, _DICE, "dice_weight"),
+    "focal+lovasz": _add_losses(_FOCAL, _LOVASZ, "lovasz_weight"),
 }

@@ -45,6 +45,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 RESNETS = {"resnet18": 1, "resnet34": 1, "resnet50": 4}  # name to expansion of the channels
 HEAD_CHANNELS = 32  # minimum number of channels of an attention head
+WRAPPERS = ("state_dict", "model")  # the keys of weights in checkpoints of others
+PREFIXES = ("module.", "backbone.", "body.")  # of names; the last in torchvision's detectors
 COUNTER = "num_batches_tracked"  # a buffer that files of older versions of torchvision lack
 MAX_CLASSES = 256  # the labels have 8 bits
 MAX_DECODER_WIDTH = 64.0
@@ -59,7 +61,8 @@ class ModelOptions:
         classes: Number of classes, K; 0 takes that of the data set.
         architecture: The architecture.
         encoder: The encoder.
-        weights: A file with a ResNet's state_dict; None initializes the encoder at random.
+        weights: A file with a ResNet's state_dict, of torchvision or within a checkpoint or another
+            model; None initializes the encoder at random.
         width: Channels of the plain encoder's first stage; they double with every stage.
         depth: Number of times that the plain encoder halves the image.
         decoder_width: Factor on the channels of a U-Net's decoder.
@@ -375,7 +378,11 @@ def _at_size(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def _load_resnet(resnet: nn.Module, path: str) -> None:
-    """Loads a state_dict of torchvision's ResNet, with or without the classifier's entries."""
+    """Loads a state_dict of torchvision's ResNet, with or without the classifier's entries.
+
+    It may be an entry of a checkpoint, and its names may follow `module.` or, in torchvision's
+    models of segmentation and detection, `backbone.`; what else such a model has is left out.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -385,5 +392,21 @@ def _load_resnet(resnet: nn.Module, path: str) -> None:
     resnet.fc = nn.Identity()  # the encoder has no classifier
     if isinstance(state, Mapping):
         counters = {k: v for k, v in resnet.state_dict().items() if k.endswith(COUNTER)}
+        state = _find_backbone(state)
         state = counters | {k: v for k, v in state.items() if not str(k).startswith("fc.")}
     load_weights(resnet, state, path)
+
+
+def _find_backbone(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The tensors of an encoder by their names in it."""
+    for key in WRAPPERS:
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    for prefix in PREFIXES:
+        if own := {k.removeprefix(prefix): v for k, v in state.items() if _starts(k, prefix)}:
+            state = own
+    return state
+
+
+def _starts(key: object, prefix: str) -> bool:
+    return isinstance(key, str) and key.startswith(prefix)

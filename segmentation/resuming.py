@@ -45,7 +45,7 @@ __all__ = ["CHANGEABLE_OPTIONS", "refuse_change", "require_same_data", "resume_s
 CHANGEABLE_OPTIONS = frozenset(
     (
         *("out", "root", "resume", "workers", "device", "tensorboard", "threads"),
-        *("max_pixels", "patience"),
+        *("max_pixels", "patience", "max_skipped", "init"),  # the content of --init is compared
     )
 )
 MOMENTS = {  # the names of what torch's optimizers store for each parameter
@@ -54,7 +54,17 @@ MOMENTS = {  # the names of what torch's optimizers store for each parameter
     "sgd": ("momentum_buffer",),
 }
 STATE_KEYS = (
-    *("data", "threads", "processes", "environment", "weights", "averaged", "optimizer", "scaler"),
+    *(
+        "files",
+        "data",
+        "threads",
+        "processes",
+        "environment",
+        "weights",
+        "averaged",
+        "optimizer",
+        "scaler",
+    ),
     *("epoch", "step", "skipped", "skipped_in_a_row", "history", "random"),
 )
 RATES = Range(0, 1000)  # of learning
@@ -146,6 +156,8 @@ def resume_state(
     _validate_progress(checkpoint, options, path, steps=steps)
     _validate_epochs(checkpoint, options, path, steps=steps)
     state = create_state(options, device)
+    if (files := parse_value(checkpoint["files"], dict[str, str], path, "files")) != state.files:
+        refuse_change("files", files, state.files, path)
     _restore_state(state, checkpoint, path, MOMENTS[options.optimization.optimizer])
     state.surveys = surveys
     return state

@@ -34,14 +34,16 @@ from upmap.segmentation.checkpoint import (
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.device import limit_threads, select_device
 from upmap.segmentation.evaluation import evaluate_model
+from upmap.segmentation.fine_tuning import InitialModel, adopt_model, read_initial
 from upmap.segmentation.history import (
     COLUMNS,
     Row,
     create_epoch_logger,
+    has_stalled,
     is_best_epoch,
     write_history,
 )
-from upmap.segmentation.losses import compute_value
+from upmap.segmentation.losses import compute_value, resolve_class_weights
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import learning_rate, resolve_precision
 from upmap.segmentation.processes import (
@@ -77,6 +79,8 @@ examples:
     %(prog)s --model.upsampling pixelshuffle --epochs 40 --out runs/shuffle
   on with a training that was stopped
     %(prog)s --config camvid.toml --root CamVid --resume
+  fine-tuning: from the model of another training, until it gets no better for 10 epochs
+    %(prog)s --dataset folder --root MY_DATA --init runs/camvid/best.pt --patience 10
   several processes
     torchrun --nproc-per-node 2 -m upmap.segmentation.train --batch-size 16
 
@@ -130,6 +134,9 @@ def _program(options: TrainOptions) -> int:
     join_processes()
     result = train_model(options, after_epoch=create_epoch_logger(options), show_progress=True)
     if rank() == 0:
+        if len(result.history) < options.epochs:
+            epochs = f"{options.patience} epochs (--patience)"
+            print(f"ended: no higher mIoU on {options.val} for {epochs}", file=sys.stderr)
         _print_scores(result, options)
     leave_processes()
     return 0
@@ -160,21 +167,24 @@ def train_model(
     device = select_device(options.device)
     splits = _open_splits(options)
     dataset, val = splits[options.train], splits[options.val]
-    options = _complete_options(options, dataset, device)
+    initial = None if options.init is None else read_initial(Path(options.init))
+    options = _complete_options(options, dataset, device, initial)
     state = resume_state(options, device, dataset) if options.resume else None
     if state is None:
         _validate_new(options)
-        state = create_state(options, device)
+        state = create_state(options, device, initial=initial, classes=dataset.classes)
     if surveys is None:
         surveys = _survey_splits(splits, options, show_progress=show_progress)
     if state.epoch:
         require_same_data(state.surveys, surveys, Path(options.out) / LAST)
     state.surveys = dict(surveys)
+    # Checkpoints have the options as they were set, steps the numbers of automatic weights.
+    stepping = _resolve_weights(options, dataset, surveys, show_progress=show_progress)
     forward = _wrap_model(state.model, options)
     # A resumed training continues after the last finished epoch.
-    for _ in range(state.epoch, options.epochs):
+    while state.epoch < options.epochs and not has_stalled(state.history, options.patience):
         began = time.perf_counter()
-        loss = _train_epoch(state, forward, dataset, options, show_progress=show_progress)
+        loss = _train_epoch(state, forward, dataset, stepping, show_progress=show_progress)
         # Each process has running statistics of its own: all must score the same model.
         broadcast_buffers(filter(None, (state.model, state.averaged)))
         scores = _evaluate(state.model_to_evaluate, val, options, show_progress=show_progress)
@@ -201,14 +211,18 @@ def _open_splits(options: TrainOptions) -> dict[str, SegmentationDataset]:
 
 
 def _complete_options(
-    options: TrainOptions, dataset: SegmentationDataset, device: torch.device
+    options: TrainOptions,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    initial: InitialModel | None,
 ) -> TrainOptions:
-    """The options with what data and device determine; refuses those that cannot work."""
+    """The options with what data, device and --init determine; refuses those that cannot work."""
     validate_class_count(options, dataset)
     precision = resolve_precision(options.optimization.precision, device)
+    model = replace(options.model, classes=len(dataset.classes))
     options = replace(
         options,
-        model=replace(options.model, classes=len(dataset.classes)),
+        model=model if initial is None else adopt_model(model, initial),
         optimization=replace(options.optimization, precision=precision),
     )
     validate_training(options, dataset)
@@ -234,7 +248,7 @@ def _survey_splits(
         # By process 0 alone: all processes read the same files.
         for name, dataset in splits.items():
             surveys[name] = survey_dataset(dataset, show_progress=show_progress)
-        classes = splits[options.train].classes
+        classes, weights = splits[options.train].classes, options.loss.class_weights
         if show_progress:
             print(format_surveys(surveys, classes), file=sys.stderr)
         validate_surveys(
@@ -242,9 +256,25 @@ def _survey_splits(
             classes,
             train=options.train,
             val=options.val,
-            class_weights=options.loss.class_weights,
+            class_weights=() if weights == "auto" else weights,
         )
     return broadcast_value(surveys)
+
+
+def _resolve_weights(
+    options: TrainOptions,
+    dataset: SegmentationDataset,
+    surveys: Mapping[str, Survey],
+    *,
+    show_progress: bool,
+) -> TrainOptions:
+    """The options that steps are taken with: with numbers for automatic class weights."""
+    loss = resolve_class_weights(options.loss, surveys[options.train].pixels)
+    if loss is not options.loss and show_progress and rank() == 0:
+        pairs = zip(dataset.classes, map(float, loss.class_weights), strict=True)
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in pairs)
+        print(f"class weights: {weights}", file=sys.stderr)
+    return replace(options, loss=loss)
 
 
 def _wrap_model(model: nn.Module, options: TrainOptions) -> nn.Module:
@@ -276,7 +306,7 @@ def _train_epoch(
             group["lr"] = rate
         take_step(state, forward, parts, options)
         state.step += 1
-        if state.skipped_in_a_row > options.patience:
+        if state.skipped_in_a_row > options.max_skipped:
             raise Diverged(_describe_divergence(state, [dataset.names[i] for i in batch]))
     if not state.epoch_sums:
         return math.nan
@@ -362,7 +392,8 @@ def _score_best_epoch(
 def _print_scores(result: TrainingResult, options: TrainOptions) -> None:
     """Prints the IoU of each class, mIoU and pixel accuracy; n/a where undefined."""
     dataset, scores = result.dataset, result.scores
-    title = f"best epoch {result.epoch}, chosen on {options.val}"
+    count = len(result.history)
+    title = f"best epoch {result.epoch} of {count}, chosen on {options.val}"
     print(f"{title}; {dataset.split}: {len(dataset)} images\n")
     values = [*zip(dataset.classes, scores.iou.tolist(), strict=True), ("mIoU", scores.mIoU)]
     values.append(("pixel accuracy", scores.pixel_accuracy))

@@ -59,8 +59,18 @@ UNUSED = (
         lambda o: "cross_entropy" in o.loss.loss,
         "it is that of cross-entropy",
     ),
-    Unused("loss.class_weights", lambda o: o.loss.loss != "dice", "Dice has one mean over classes"),
-    Unused("loss.dice_weight", lambda o: o.loss.loss.endswith("+dice"), "the loss is no sum"),
+    Unused(
+        "loss.class_weights",
+        lambda o: o.loss.loss not in ("dice", "lovasz"),
+        "the loss is a mean over classes",
+    ),
+    Unused("loss.focal_gamma", lambda o: "focal" in o.loss.loss, "the loss is not focal"),
+    Unused("loss.dice_weight", lambda o: o.loss.loss.endswith("+dice"), "the loss is no such sum"),
+    Unused(
+        "loss.lovasz_weight",
+        lambda o: o.loss.loss.endswith("+lovasz"),
+        "the loss is no such sum",
+    ),
     Unused("loss.impl", lambda o: o.loss.loss == "cross_entropy", "only cross_entropy has kernels"),
 )
 
@@ -96,7 +106,7 @@ def validate_class_count(options: TrainOptions, dataset: SegmentationDataset) ->
         InputError: Names the option.
     """
     weights, classes = options.loss.class_weights, len(dataset.classes)
-    if weights and len(weights) != classes:
+    if weights != "auto" and weights and len(weights) != classes:
         names = abbreviate_list(list(dataset.classes))
         message = f"{len(weights)} for {classes} classes; expected one for each of {names}"
         raise InputError(f"--loss.class-weights: {message}")

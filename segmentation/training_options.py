@@ -25,7 +25,11 @@ class TrainOptions:
         val: The split whose mIoU selects the best epoch.
         test: The split that the best epoch is scored on; empty scores it on the val split.
         out: A new folder for checkpoints and the history.
-        epochs: Number of passes over the training split.
+        init: A checkpoint whose model the training starts from, for fine-tuning; options of the
+            model are those of the file, classes those of the data set.
+        epochs: Maximum number of passes over the training split.
+        patience: Number of epochs without a higher mIoU on the val split after which the training
+            ends; 0 never does.
         batch_size: Images per step, over all processes and accumulated parts.
         accumulate: Parts that a batch is computed in, one after the other.
         factor: Scale of images at the model's input; scores are at the labels' size.
@@ -37,7 +41,7 @@ class TrainOptions:
         compile: Run the model through torch.compile.
         workers: Processes that load images; 0 loads them in the main process.
         threads: Maximum number of threads of each process; 0 leaves it to torch.
-        patience: Maximum number of consecutive steps skipped for a gradient that is not finite.
+        max_skipped: Maximum number of consecutive steps skipped for a gradient that is not finite.
         resume: Continue from last.pt in the folder of --out.
         tensorboard: Write the history for TensorBoard, too.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
@@ -53,7 +57,9 @@ class TrainOptions:
     val: str = "val"
     test: str = "test"
     out: Annotated[str, Flag(metavar="DIR")] = "runs/train"
+    init: Annotated[str | None, Flag(metavar="FILE")] = None
     epochs: Annotated[int, Range(1, 1_000_000)] = 20
+    patience: Annotated[int, Range(0, 1_000_000)] = 0
     batch_size: Annotated[int, Range(1, 65536)] = 8
     accumulate: Annotated[int, Range(1, 65536)] = 1
     factor: Annotated[float, Range(0, 4, above=True)] = 1.0
@@ -65,7 +71,7 @@ class TrainOptions:
     compile: bool = False
     workers: Annotated[int, Range(0, 256)] = 0
     threads: Threads = 0
-    patience: Annotated[int, Range(1, 1_000_000)] = 5
+    max_skipped: Annotated[int, Range(1, 1_000_000)] = 5
     resume: bool = False
     tensorboard: bool = False
     max_pixels: Annotated[int, Range(1, LARGEST_IMAGE)] = MAX_PIXELS

@@ -1,6 +1,7 @@
 """The state of a training: what changes from step to step, and what its checkpoints hold."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upmap.errors import InputError
 from upmap.segmentation.checkpoint import PROGRAM, SCHEMA
 from upmap.segmentation.datasets import SegmentationDataset
+from upmap.segmentation.fine_tuning import InitialModel, digest_files, load_initial_weights
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
@@ -40,6 +42,7 @@ class TrainingState:
             without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
         surveys: What the splits contain, by name.
+        files: The SHA-256 of the files that weights started from, by option.
         epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
             skipped; not in checkpoints, which are written between epochs.
     """
@@ -54,6 +57,7 @@ class TrainingState:
     skipped_in_a_row: int = 0
     history: list[Row] = field(default_factory=list)
     surveys: dict[str, Survey] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     epoch_sums: list[Tensor] = field(default_factory=list)
 
     @property
@@ -62,19 +66,34 @@ class TrainingState:
         return self.model if self.averaged is None else self.averaged.module
 
 
-def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
+def create_state(
+    options: TrainOptions,
+    device: torch.device,
+    *,
+    initial: InitialModel | None = None,
+    classes: Sequence[str] = (),
+) -> TrainingState:
     """The state in which a training starts; seeds torch's random generator.
+
+    Args:
+        options: The options, the number of classes included.
+        device: The device of the model.
+        initial: The model that weights start from; None for random ones.
+        classes: The names of the classes; only `initial` needs them.
 
     Raises:
         InputError: If there is no such model, or its file of weights cannot be read.
     """
     torch.manual_seed(options.seed)
     try:
-        model: nn.Module = build_model(options.model).to(device)
+        model: nn.Module = build_model(options.model)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"model: {error}") from None
+    if initial is not None:
+        load_initial_weights(model, initial, classes)
+    model = model.to(device)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     # use_buffers: running statistics are averaged like weights.
@@ -86,7 +105,8 @@ def create_state(options: TrainOptions, device: torch.device) -> TrainingState:
             use_buffers=True,
         )
     scaler = grad_scaler(device, options.optimization.precision)
-    return TrainingState(model, averaged, build_optimizer(model, options.optimization), scaler)
+    optimizer = build_optimizer(model, options.optimization)
+    return TrainingState(model, averaged, optimizer, scaler, files=digest_files(options))
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
@@ -104,9 +124,10 @@ def collect_checkpoint(
 ) -> dict[str, Any]:
     """What a checkpoint holds: the state, and all else that the result depends on.
 
-    That is torch's random state, the options, the classes, what the splits contain, the number of
-    threads, with which sums on a CPU are rounded in another order, that of processes, among which
-    batch normalization divides a batch, and the environment.
+    That is torch's random state, the options, the classes, digests of the files that weights
+    started from, what the splits contain, the number of threads, with which sums on a CPU are
+    rounded in another order, that of processes, among which batch normalization divides a batch,
+    and the environment.
 
     Args:
         state: The state after an epoch.
@@ -119,6 +140,7 @@ def collect_checkpoint(
         "options": msgspec.to_builtins(options),
         "classes": list(dataset.classes),
         "palette": dataset.palette.tolist(),
+        "files": dict(state.files),
         "data": msgspec.to_builtins(state.surveys),
         "threads": torch.get_num_threads(),
         "processes": world_size(),

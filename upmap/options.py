@@ -421,8 +421,13 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def _choices(hint: Any, markers: Iterable[object]) -> list[str] | None:
     if (choices := _marker(markers, Choices)) is not None:
         return choices.list_names()
+    return list(_words(hint)) if len(_alternatives(hint)) == 1 and _words(hint) else None
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """The names in a Literal, which may stand beside other types, as in int | Literal["auto"]."""
     literals = [kind for kind in _alternatives(hint) if get_origin(kind) is Literal]
-    return list(get_args(literals[0])) if literals else None
+    return get_args(literals[0]) if literals else ()
 
 
 def _describe_default(value: Any) -> str:
@@ -549,14 +554,19 @@ def _convert_option(
 def _convert(hint: Any, value: Any) -> Any:
     """A value of TOML as an instance of `hint`; what it may be besides is not looked at."""
     kinds = _alternatives(hint)
+    if len(kinds) > 1 and isinstance(value, str) and value in _words(hint):
+        return value
     for kind in kinds:
+        if len(kinds) > 1 and get_origin(kind) is Literal:
+            continue
         try:
             return _convert_to(kind, value)
         except ValueError:
             if len(kinds) == 1:
                 raise
     origins = [get_origin(kind) or kind for kind in kinds]
-    expected = " or ".join(DESCRIPTIONS[kind] for kind in origins if kind in DESCRIPTIONS)
+    described = [DESCRIPTIONS[kind] for kind in origins if kind in DESCRIPTIONS]
+    expected = " or ".join([*described, *_words(hint)])
     raise ValueError(f"expected {expected}, got {describe_value(value)}")
 
 
@@ -601,7 +611,9 @@ def _validate(value: Any, hint: Any, markers: Iterable[object]) -> None:
     for item in items:
         if isinstance(item, str | Path) and "\0" in str(item):
             raise ValueError("has a NUL character")
-        if limits is not None and item not in limits:
+        if isinstance(item, str) and item in _words(hint):
+            continue
+        if limits is not None and (isinstance(item, str) or item not in limits):
             raise ValueError(f"must lie in {limits}, not {describe_value(item)}")
         if choices is not None and item not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}, not {describe_value(item)}")

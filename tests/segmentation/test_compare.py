@@ -271,7 +271,7 @@ def test_a_training_that_fails_leaves_the_others_and_can_be_repeated(
 
 def test_a_comparison_whose_baseline_diverges_says_which(tmp_path: Path) -> None:
     optimization = replace(TINY.optimization, learning_rate=1000, clip=0)
-    training = replace(TINY, batch_size=4, patience=1, optimization=optimization)
+    training = replace(TINY, batch_size=4, max_skipped=1, optimization=optimization)
     options = CompareOptions(
         operators=("bilinear",), architectures=("fcn8s",), out=str(tmp_path), training=training
     )

@@ -16,6 +16,8 @@ from upmap.segmentation.losses import (
     compute_loss,
     cross_entropy,
     dice,
+    focal,
+    resolve_class_weights,
 )
 
 K = 5
@@ -110,11 +112,113 @@ def test_the_gradient_is_right_in_float64(name: str) -> None:
     )
 
 
-def test_the_sum_is_the_sum() -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if "+" in name])
+def test_the_sum_is_the_sum(name: str) -> None:
     logits, labels = batch()
-    options = LossOptions(loss="cross_entropy+dice", class_weights=WEIGHTS, dice_weight=0.25)
-    expected = cross_entropy(logits, labels, options) + 0.25 * dice(logits, labels, options)
-    assert torch.equal(compute_loss(logits, labels, options), expected)
+    options = LossOptions(class_weights=WEIGHTS, dice_weight=0.25, lovasz_weight=0.5)
+    first, second = (
+        compute_loss(logits, labels, replace(options, loss=part)) for part in name.split("+")
+    )
+    weight = 0.25 if name.endswith("dice") else 0.5
+    expected = first + weight * second
+    assert torch.equal(compute_loss(logits, labels, replace(options, loss=name)), expected)
+
+
+def focal_by_loops(logits: Tensor, labels: Tensor, gamma: float) -> float:
+    """The paper's equation 5, a pixel at a time, with WEIGHTS as alpha."""
+    losses = weights = 0.0
+    for image, row, column in torch.cartesian_prod(*map(torch.arange, labels.shape)).tolist():
+        pixel = int(labels[image, row, column])
+        if pixel == IGNORED:
+            continue
+        powers = [math.exp(logit) for logit in logits[image, :, row, column].tolist()]
+        probability = powers[pixel] / sum(powers)
+        losses -= WEIGHTS[pixel] * (1 - probability) ** gamma * math.log(probability)
+        weights += WEIGHTS[pixel]
+    return losses / weights
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_loss_equals_the_written_out_formula(gamma: float) -> None:
+    logits, labels = batch()
+    options = LossOptions(class_weights=WEIGHTS, focal_gamma=gamma)
+    loss = float(focal(logits, labels, options))
+    # float64; 1 - p loses digits where p is close to 1
+    assert loss == pytest.approx(focal_by_loops(logits, labels, gamma), rel=1e-10)
+
+
+def test_focal_loss_without_gamma_is_cross_entropy() -> None:
+    logits, labels = batch()
+    options = LossOptions(class_weights=WEIGHTS, focal_gamma=0.0)
+    expected = cross_entropy(logits, labels, options)
+    torch.testing.assert_close(focal(logits, labels, options), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 1.0, 16.0])
+def test_the_gradient_of_the_focal_loss_is_finite_where_pixels_are_certain(gamma: float) -> None:
+    labels = torch.tensor([[[0, 1]]])
+    logits = torch.tensor([[[[1e4, 1e4]], [[-1e4, -1e4]]]])  # right, and wrong
+    options = LossOptions(loss="focal", focal_gamma=gamma)
+    assert gradient(logits, labels, options).isfinite().all()
+
+
+def lovasz_by_sets(logits: Tensor, labels: Tensor) -> float:
+    """Equation 8 with the sets of wrong pixels themselves, an image and a class at a time."""
+    losses = []
+    for image, label in zip(logits.softmax(1), labels, strict=True):
+        pixels = (label != IGNORED).nonzero().tolist()
+        classes = []
+        for k in {int(label[row, column]) for row, column in pixels}:
+            mask = {(r, c) for r, c in pixels if int(label[r, c]) == k}
+            errors = {(r, c): abs(((r, c) in mask) - float(image[k, r, c])) for r, c in pixels}
+            wrong: set[tuple[int, int]] = set()
+            loss = before = 0.0
+            for pixel in sorted(errors, key=errors.__getitem__, reverse=True):
+                wrong.add(pixel)
+                now = 1 - len(mask - wrong) / len(mask | wrong)  # 1 - IoU with these mistakes
+                loss += errors[pixel] * (now - before)
+                before = now
+            classes.append(loss)
+        losses.append(sum(classes) / len(classes))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_lovasz_equals_the_written_out_formula(ignored: bool) -> None:
+    logits, labels = batch(ignored=ignored)
+    labels[1][labels[1] == 3] = 2  # a class that one image has, and the other not
+    loss = float(compute_loss(logits, labels, LossOptions(loss="lovasz")))
+    assert loss == pytest.approx(lovasz_by_sets(logits, labels), rel=1e-12)  # float64, ~50 sums
+
+
+def test_lovasz_of_certain_predictions_is_1_minus_the_mean_iou_of_present_classes() -> None:
+    labels = torch.tensor([[[0, 0, 0, 1, 1]]])
+    predicted = torch.tensor([[[0, 0, 1, 1, 2]]])
+    logits = 1e4 * functional.one_hot(predicted, 3).permute(0, 3, 1, 2).double()
+    loss = float(compute_loss(logits, labels, LossOptions(loss="lovasz")))
+    assert loss == pytest.approx(1 - (2 / 3 + 1 / 3) / 2, rel=1e-12)  # float64
+
+
+def test_images_of_ignored_pixels_do_not_count_in_lovasz() -> None:
+    logits, labels = batch()
+    options = LossOptions(loss="lovasz")
+    loss = compute_loss(logits[:1], labels[:1], options)
+    labels[1] = IGNORED
+    assert torch.equal(compute_loss(logits, labels, options), loss)
+
+
+def test_automatic_class_weights_give_rare_classes_more() -> None:
+    options = resolve_class_weights(LossOptions(class_weights="auto"), [900, 90, 10, 0])
+    expected = [1 / math.log(1.02 + share) for share in (0.9, 0.09, 0.01)]
+    assert options.class_weights == (*expected, 0.0)
+    same = LossOptions(class_weights=(1.0, 2.0))
+    assert resolve_class_weights(same, [5, 5]) is same
+
+
+def test_automatic_class_weights_are_no_numbers_yet() -> None:
+    logits, labels = batch()
+    with pytest.raises(ValueError, match="class_weights are auto: resolve_class_weights"):
+        compute_loss(logits, labels, LossOptions(class_weights="auto"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -210,14 +314,16 @@ def test_the_order_of_images_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "focal"}, "loss must be one of cross_entropy, dice, .*, not 'focal'"),
+        ({"loss": "hinge"}, "loss must be one of cross_entropy, dice, .*, not 'hinge'"),
         ({"label_smoothing": 1.5}, r"label_smoothing must lie in \[0, 1\], not 1.5"),
         ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
         ({"label_smoothing": math.nan}, "label_smoothing must lie in"),
         ({"class_weights": (1.0, -2.0)}, "class_weights must lie in .*, not -2.0"),
         ({"class_weights": (1.0, math.nan)}, "class_weights must lie in .*, not nan"),
         ({"class_weights": (1.0, math.inf)}, "class_weights must lie in .*, not inf"),
+        ({"class_weights": "median"}, "class_weights must lie in .*, not 'median'"),
         ({"dice_weight": -1.0}, "dice_weight must lie in .*, not -1.0"),
+        ({"focal_gamma": -1.0}, "focal_gamma must lie in .*, not -1.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -225,7 +331,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
         LossOptions(**options)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy+dice"])
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy+dice", "focal", "focal+lovasz"])
 def test_class_weights_must_be_one_for_each_class(name: str) -> None:
     logits, labels = batch()
     options = LossOptions(loss=name, class_weights=(1.0, 2.0))

@@ -1,6 +1,7 @@
 """Tests of models with every operator and odd sizes, and of their costs."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,22 @@ def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
     images = torch.rand(1, 3, 32, 32)
     expected = resnet.eval().layer1(resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images)))))
     assert torch.equal(unet.encoder(images)[0][1], expected)
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+    lambda state: {"model": state, "epoch": 3},
+    lambda state: {f"backbone.{k}": v for k, v in state.items()} | {"aux.0": torch.zeros(2)},
+    lambda state: {f"backbone.body.{key}": value for key, value in state.items()},
+])  # fmt: skip
+def test_resnet_weights_may_be_in_a_checkpoint_or_another_model(
+    wrap: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    resnet = torchvision.models.resnet18(weights=None)
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(resnet.state_dict()), path)
+    encoder = build(encoder="resnet18", weights=str(path)).encoder
+    assert torch.equal(encoder.stages[4][1].conv2.weight, resnet.layer4[1].conv2.weight)
 
 
 @pytest.mark.parametrize(

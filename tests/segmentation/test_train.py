@@ -262,7 +262,7 @@ def test_gradients_that_stay_infinite_stop_it_with_what_was_in_the_batch(
     monkeypatch.setattr(
         training_step, "compute_sums", lambda logits, *_: logits.sum() * torch.ones(2) * torch.inf
     )
-    assert main(words(squares, tmp_path, "--patience", "2")) == 1
+    assert main(words(squares, tmp_path, "--max-skipped", "2")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: loss or gradient not finite in 3 steps in a row, up to step 3")
     assert "last batch: train" in error

@@ -108,7 +108,10 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--full-labels",), "--full-labels has no effect: at --factor 1"),
         (("--loss.loss", "dice", "--loss.class-weights", "1,2"), "--loss.class-weights has no eff"),
         (("--loss.loss", "dice", "--loss.label-smoothing", "0.1"), "--loss.label-smoothing has no"),
-        (("--loss.dice-weight", "2"), "--loss.dice-weight has no effect: the loss is no sum"),
+        (("--loss.dice-weight", "2"), "--loss.dice-weight has no effect: the loss is no such sum"),
+        (("--loss.focal-gamma", "3"), "--loss.focal-gamma has no effect: the loss is not focal"),
+        (("--loss.class-weights", "median"), "--loss.class-weights: expected a list of values or"),
+        (("--init", "no.pt"), "no.pt: no such file or folder"),
     ],
     ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, tuple) else "",
 )  # fmt: skip
@@ -145,6 +148,7 @@ def test_every_row_is_of_an_option_that_has_an_effect_with_others(row: Any) -> N
         replace(options, model=ModelOptions(encoder="resnet18", architecture="fcn8s")),
         replace(options, loss=replace(options.loss, loss="cross_entropy+dice")),
         replace(options, loss=replace(options.loss, loss="dice")),
+        replace(options, loss=replace(options.loss, loss="focal+lovasz")),
         replace(options, model=ModelOptions(architecture="fcn8s", depth=3)),
         options,
     ]
