@@ -54,11 +54,27 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
+    page = None
+    if options.html is not None:
+        from upmap.metrics.reports.page.evaluation import Evaluated, make_evaluation_page
+
+        page = make_evaluation_page(
+            Evaluated(
+                options=options,
+                ground_truth=ground_truth,
+                detections=detections,
+                evaluations=evaluations,
+                uncertainties=uncertainties,
+                inputs=inputs,
+                notes=notes,
+            )
+        )
     write_reports(
         options,
         inputs,
         evaluations,
         checks,
+        page=page,
         uncertainties=uncertainties,
         findings=findings,
         notes=notes,
@@ -198,16 +214,20 @@ def write_reports(
     uncertainties: Sequence["Uncertainty"] = (),
     findings: Sequence["Findings"] = (),
     notes: Sequence[InputWarning] = (),
+    page: bytes | None = None,
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
-    reports = []
+    reports: list[tuple[Path, bytes]] = []
     if options.json is not None:
         sections = [part.records for part in findings]
         text = as_json(evaluations, inputs, checks, notes, uncertainties, sections=sections)
-        reports.append((options.json, text))
+        reports.append((options.json, _encode(text)))
     if options.csv is not None:
-        reports.append((options.csv, as_csv(evaluations, [part.columns for part in findings])))
+        text = as_csv(evaluations, [part.columns for part in findings])
+        reports.append((options.csv, _encode(text)))
+    if options.html is not None and page is not None:
+        reports.append((options.html, page))
     if not any(is_stdout(path) for path, _ in reports):
         if is_sample:
             print(
@@ -217,10 +237,14 @@ def write_reports(
         tables += [part.text for part in findings]
         # Flushed, so that it is printed even if writing a report fails.
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
-    for path, text in reports:
-        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    for path, report in reports:
+        write_bytes(path, report)
     if options.tables is not None:
         write_tables(options.tables, evaluations, findings)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_tables(

@@ -1,0 +1,1 @@
+"""Reports as one HTML file: no network, no dependency, the same bytes for the same input."""
