@@ -54,21 +54,8 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
-    page = None
-    if options.html is not None:
-        from upmap.metrics.reports.page.evaluation import Evaluated, make_evaluation_page
-
-        page = make_evaluation_page(
-            Evaluated(
-                options=options,
-                ground_truth=ground_truth,
-                detections=detections,
-                evaluations=evaluations,
-                uncertainties=uncertainties,
-                inputs=inputs,
-                notes=notes,
-            )
-        )
+    subject = (ground_truth, detections, evaluations)
+    page = draw_page(options, *subject, inputs=inputs, notes=notes, uncertainties=uncertainties)
     write_reports(
         options,
         inputs,
@@ -133,6 +120,34 @@ def analyze_all(
     from upmap.metrics.analyses import analyze
 
     return analyze(options, ground_truth, detections, evaluations)
+
+
+def draw_page(
+    options: "Options",
+    ground_truth: GroundTruth,
+    detections: Detections,
+    evaluations: Sequence[Evaluation],
+    *,
+    inputs: Mapping[str, str | int | None],
+    notes: Sequence[InputWarning],
+    uncertainties: Sequence["Uncertainty"],
+) -> bytes | None:
+    """The page of --html; None without it."""
+    if options.html is None:
+        return None
+    from upmap.metrics.reports.page.evaluation import Evaluated, make_evaluation_page
+
+    return make_evaluation_page(
+        Evaluated(
+            options=options,
+            ground_truth=ground_truth,
+            detections=detections,
+            evaluations=evaluations,
+            uncertainties=uncertainties,
+            inputs=inputs,
+            notes=notes,
+        )
+    )
 
 
 def compare_all(

@@ -322,7 +322,8 @@ def parse_size(name: str, text: str) -> int:
     """
     size = SIZE.fullmatch(text.strip().lower())
     if size is None:
-        raise ValueError(f"{name}: expected a size such as 900kB or 5MB, got {describe_value(text)}")
+        expected = "expected a size such as 900kB or 5MB"
+        raise ValueError(f"{name}: {expected}, got {describe_value(text)}")
     return int(float(size[1]) * UNITS[size[2] or "b"])
 
 

@@ -145,6 +145,7 @@ class CountCurve:
 
     @classmethod
     def of(cls, rows: CountedRows, k: int) -> "CountCurve":
+        """The curve of class `k`."""
         part = rows.of_class(k)
         ends = np.flatnonzero(rows.is_last_of_ties[part])
         true = np.cumsum(rows.is_true[part], dtype=np.int64)
@@ -152,6 +153,7 @@ class CountCurve:
 
     @property
     def F1(self) -> Floats:
+        """F1 at each score, float64 [n]."""
         return 2 * self.true / (self.reported + self.positives)
 
     def point(self, place: int) -> OperatingPoint:
@@ -167,15 +169,18 @@ class CountCurve:
         return int(np.searchsorted(-self.score, -threshold, side="right")) - 1
 
     def best_F1(self) -> int:
+        """The first place of the largest F1; -1 if nothing true is reported."""
         if not self.positives or not self.true.any():
             return -1
         return int(np.argmax(self.F1))
 
     def last_with_precision(self, target: float) -> int:
+        """The last place with at least that precision; -1 for none."""
         places = np.flatnonzero(self.true >= target * self.reported)
         return int(places[-1]) if self.positives and len(places) else -1
 
     def first_with_recall(self, target: float) -> int:
+        """The first place with at least that recall; -1 for none."""
         places = np.flatnonzero(self.true >= target * self.positives)
         return int(places[0]) if self.positives and len(places) else -1
 

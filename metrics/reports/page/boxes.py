@@ -1,7 +1,7 @@
 """The boxes of the images that cost most: what is found, reported wrongly and missed there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,7 @@ class _Boxes:
         rows = np.flatnonzero(np.isin(self.image, images))
         score = np.nan_to_num(self.score[rows], nan=0.0)
         rows = rows[np.lexsort((-score, -self.kind[rows], self.image[rows]))]
-        columns = (self.image, self.kind, self.error, self.label, self.score, self.box)
-        return _Boxes(*(column[rows] for column in columns))
+        return _Boxes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def records(self, part: slice) -> list[list[Any]]:
         """The boxes of a part as rows, at most MAX_BOXES."""
@@ -96,9 +95,7 @@ def _collect(pairs: Pairs, table: MatchTable, threshold: float) -> _Boxes:
     """All detections from the threshold on, and the counted objects that none of them claims."""
     status = table.status[0, 0]
     errors = classify_errors(pairs, table, status == FALSE_POSITIVE)
-    is_shown = (table.score >= threshold) & (
-        (status == TRUE_POSITIVE) | (status == FALSE_POSITIVE)
-    )
+    is_shown = (table.score >= threshold) & ((status == TRUE_POSITIVE) | (status == FALSE_POSITIVE))
     rows = np.flatnonzero(is_shown)
     is_true = status[rows] == TRUE_POSITIVE
     claimed = pairs.truth[rows[is_true]]

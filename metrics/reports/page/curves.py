@@ -38,7 +38,7 @@ def describe_curves(table: MatchTable, points: OperatingPoints) -> dict[str, Any
         "edges": edges.tolist(),
         "all": _describe_all(rows, curves, edges, points.threshold),
         "classes": [
-            _thin(curve, _named_places(curve, name, points)) | _histogram(rows, edges, k)
+            _thin(curve, _places_of_buttons(curve, name, points)) | _histogram(rows, edges, k)
             for k, (name, curve) in enumerate(zip(table.classes, curves, strict=True))
         ],
     }
@@ -82,7 +82,7 @@ def _mean_F1(curves: Sequence[CountCurve], thresholds: NDArray[np.float64]) -> l
     return means
 
 
-def _named_places(curve: CountCurve, name: str, points: OperatingPoints) -> list[int]:
+def _places_of_buttons(curve: CountCurve, name: str, points: OperatingPoints) -> list[int]:
     """The places on the curve of a class that the page's buttons lead to."""
     kinds = (points.common, points.best_F1, points.precision_90, points.recall_90)
     return [curve.end_of(kind[name].threshold) for kind in kinds]

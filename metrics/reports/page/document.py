@@ -1,5 +1,4 @@
-"""One HTML file from its data: the page that draws it, and the data as JSON that no parser takes
-for markup.
+"""One HTML file: the page that draws data, and the data as JSON that no parser takes for markup.
 
 The file has a content security policy that forbids it every request, and draws names from files as
 text alone.
@@ -13,9 +12,8 @@ from typing import Any
 
 from upmap.errors import InputError
 
-__all__ = ["BEGINNING", "compose_document", "fit_document", "round_numbers"]
+__all__ = ["compose_document", "fit_document", "round_numbers"]
 
-BEGINNING = b'<!doctype html>\n<html lang="en" data-made-by="upmap">'
 FOLDER = Path(__file__).parent
 DIGITS = 6  # significant ones of what is drawn
 # Within a script element, "<" could end it and "&" begin an entity where the file is read as XML;
@@ -54,9 +52,7 @@ def compose_document(data: Mapping[str, Any], kind: str) -> bytes:
     return (page + template).encode("utf-8", "backslashreplace")
 
 
-def fit_document(
-    data: Data, kind: str, *, limit: int, reductions: Sequence[Reduction]
-) -> bytes:
+def fit_document(data: Data, kind: str, *, limit: int, reductions: Sequence[Reduction]) -> bytes:
     """The HTML file that draws `data`, in at most `limit` bytes.
 
     Args:

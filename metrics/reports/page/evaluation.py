@@ -199,9 +199,7 @@ def _with_fewer_images(data: Data) -> Data:
 def _with_fewer_curves(data: Data) -> Data:
     """The curves of the classes with most objects; the others keep their numbers."""
     curves = data["view"]["curves"]
-    order = sorted(
-        range(len(curves["classes"])), key=lambda k: -curves["classes"][k]["positives"]
-    )
+    order = sorted(range(len(curves["classes"])), key=lambda k: -curves["classes"][k]["positives"])
     kept = set(order[:WITH_CURVES])
     classes = [curve if k in kept else None for k, curve in enumerate(curves["classes"])]
     return _with_view(data, curves=curves | {"classes": classes})

@@ -65,10 +65,14 @@ def _flag_words(flag: str, value: Any, *, is_repeatable: bool) -> list[str]:
         return [flag if value else flag.replace("--", "--no-", 1)]
     if isinstance(value, tuple):
         items = list(map(str, value))
-        return [word for item in items for word in (flag, item)] if is_repeatable else [
-            flag,
-            ",".join(items),
-        ]
+        return (
+            [word for item in items for word in (flag, item)]
+            if is_repeatable
+            else [
+                flag,
+                ",".join(items),
+            ]
+        )
     return [flag, str(value)]
 
 

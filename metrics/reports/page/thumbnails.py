@@ -13,9 +13,7 @@ __all__ = ["make_thumbnails"]
 SIDE, QUALITY = 320, 70  # px of the longer side; of JPEG
 
 
-def make_thumbnails(
-    folder: Path, catalog: Catalog, images: Sequence[ImageId]
-) -> list[str | None]:
+def make_thumbnails(folder: Path, catalog: Catalog, images: Sequence[ImageId]) -> list[str | None]:
     """A JPEG of each image as a data URL; None where its file is not there or cannot be read.
 
     Args:
