@@ -223,7 +223,7 @@ function showOperatingPoint() {
     });
     rows.push(["F1", number(F1), ""]);
     if (curve.mean_F1 && curve.mean_F1.length && at >= 0) rows.push(["mean F1 of classes", number(curve.mean_F1[at]), ""]);
-    numbers.replaceChildren(table("At this threshold", [{ name: "", head: true }, { name: "Value", number: true }, { name: "95 % (Wilson)", number: true }], rows));
+    numbers.replaceChildren(table("At this threshold", [{ name: "Quantity", head: true }, { name: "Value", number: true }, { name: "95 % (Wilson)", number: true }], rows));
     charts.replaceChildren(precisionRecall(curve, at), histogram(curve, threshold));
   }
   slider.addEventListener("input", () => {
@@ -314,7 +314,9 @@ function showConfusions() {
       rectangle(330, i * 24 + 5, x(value), 14, "fill-b", `${names[row]} taken for ${names[column]}: ${value}`),
       label(336 + x(value), i * 24 + 16, `${count(value)}  ${percent(value / sums.true[row])}`),
     ]);
-    pairs.replaceChildren(chart(740, listed.length * 24 + 4, "The most frequent confusions", bars),
+    const figure = chart(740, listed.length * 24 + 4, "The most frequent confusions", bars);
+    figure.style.maxWidth = "740px";
+    pairs.replaceChildren(figure,
       tableBehind("Confusions", [{ name: "Object", head: true }, { name: "Taken for" }, { name: "Number", number: true }, { name: "Of its objects", number: true }],
         listed.map(([row, column, value]) => [names[row], names[column], count(value), percent(value / sums.true[row])])));
   }
@@ -384,7 +386,7 @@ function showSlices() {
   const slices = result.slices.slices;
   const rows = slices.map((row) => ({ ...row, low: isKnown(row.standard_error) ? Math.max(0, row.value - 1.959964 * row.standard_error) : null, high: isKnown(row.standard_error) ? Math.min(1, row.value + 1.959964 * row.standard_error) : null }));
   const [low, high] = extent(rows);
-  const columns = [{ name: "Slice", head: true }, { name: `${result.slices.metric}, 95 %` }, { name: "Value", number: true }, { name: "Objects", number: true }, { name: "Images", number: true }, { name: "Difference to the others", number: true }, { name: "p (Holm)", number: true }, { name: "" }];
+  const columns = [{ name: "Slice", head: true }, { name: `${result.slices.metric}, 95 %` }, { name: "Value", number: true }, { name: "Objects", number: true }, { name: "Images", number: true }, { name: "Difference to the others", number: true }, { name: "p (Holm)", number: true }, { name: "Verdict" }];
   const verdict = (row) => row.has_few_positives ? "few objects" : !isKnown(row.p_holm) ? "" : row.p_holm < 0.05 ? "differs" : "may be chance";
   panel("slices", "Parts of the data", "the line is the number on all data",
     rows.length ? scrolling("Parts of the data", table("The headline number on parts of the data", columns, rows.map((row) => [
@@ -408,7 +410,7 @@ function showCalibration() {
   for (const bin of bins) parts.push(dot(x(bin.score), y(bin.precision), (3 + 5 * Math.log10(1 + bin.count) / Math.log10(1 + most)).toFixed(1), "dot", `score ${number(bin.score)}: ${percent(bin.precision)} of ${count(bin.count)} true`));
   panel("calibration", "Are scores probabilities?", `at IoU ${calibration.iou}; on the dashed line they are`,
     make("div", { class: "two" }, make("figure", {}, chart(490, 372, "The share of true detections against their score", parts)),
-      make("div", {}, table("Calibration errors", [{ name: "", head: true }, { name: "Value", number: true }], [
+      make("div", {}, table("Calibration errors", [{ name: "Error", head: true }, { name: "Value", number: true }], [
         ["D-ECE, all detections", number(calibration.D_ECE)], [`D-ECE, score from ${number(calibration.threshold)}`, number(calibration.D_ECE_above)], ["LaECE", number(calibration.LaECE)],
       ]), make("p", { class: "note" }, "The larger a point, the more detections. Nearly all detections have scores near 0 and rule the first number."))),
     tableBehind("Bins", [{ name: "Score", head: true }, { name: "Detections", number: true }, { name: "Mean score", number: true }, { name: "True", number: true }],
@@ -422,7 +424,7 @@ function showProvenance() {
   panel("made", "How this was made", `upmap ${provenance.upmap}, numpy ${provenance.numpy}`,
     make("div", { class: "bar" }, button("Download all numbers (JSON)", () => download("report.json", JSON.stringify(report, null, 1) + "\n", "application/json"), { id: "download" }), command.copy),
     command.area,
-    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "SHA-256 of" }, { name: "" }],
+    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
       provenance.inputs.map((row) => [row.name.replace("_", " "), row.path, row.of, make("code", {}, row.sha256)]))),
     make("details", {}, make("summary", {}, `The protocol ${result.protocol}`), scrolling("Protocol", table("The protocol", [{ name: "Setting", head: true }, { name: "Value" }], settings))));
   main.append(make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."));
