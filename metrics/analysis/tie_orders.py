@@ -324,7 +324,7 @@ def _list_orders(contests: Contests) -> Iterator[Places]:
     generator = np.random.default_rng(SEED)
     for trial in range(int(contests.orders.max())):
         units = int(np.searchsorted(-contests.orders, -trial, side="left"))
-        keys = _sampled_keys(len(movable), trial, generator)
+        keys = _draw_keys(len(movable), trial, generator)
         for places, ranks in tables:
             keys[places] = ranks[min(trial, len(ranks) - 1)]
         source = np.arange(len(contests.row))
@@ -332,7 +332,7 @@ def _list_orders(contests: Contests) -> Iterator[Places]:
         yield source[: end[units - 1]]
 
 
-def _sampled_keys(count: int, trial: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def _draw_keys(count: int, trial: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """By what movable rows are sorted: as they stand, reversed, then at random."""
     if trial > 1:
         return generator.random(count)

@@ -138,7 +138,7 @@ def find_tie_ranges(
     return TieRanges(
         metrics=metrics,
         per_class={name: last.of_class(name) for name in table.classes},
-        tied=_count_tied(table),
+        tied=_count_equal_scores(table),
         contested=max(ends.contested for ends in by_cap.values()),
         sampled=max(ends.sampled for ends in by_cap.values()),
     )
@@ -169,7 +169,7 @@ def _arrange_class(status: Statuses, first: NDArray[np.int64], *, is_best: bool)
     counts = [
         np.add.reduceat(status == state, first, axis=0, dtype=np.int32) for state in (before, after)
     ]
-    is_mixed = ((counts[0] > 0) & (counts[1] > 0)).any(axis=1)
+    is_mixed: NDArray[np.bool_] = np.any((counts[0] > 0) & (counts[1] > 0), axis=1)
     size = np.diff(first, append=len(status))
     group = np.repeat(np.arange(len(first)), size)
     row = np.flatnonzero(is_mixed[group])
@@ -187,15 +187,15 @@ class _EndsOfCap:
     """The evaluation under one cap at both ends, and what is exact.
 
     Attributes:
-        given: The evaluation as it stands.
-        low: That of the worst order; `given` where no order changes anything.
+        plain: The evaluation as it stands.
+        low: That of the worst order; `plain` where no order changes anything.
         high: That of the best.
         bases: For classes that are not exact, what they are.
         contested: Pairs of an image and a class.
         sampled: Those that were tried in a sample of orders.
     """
 
-    given: Evaluation
+    plain: Evaluation
     low: Evaluation
     high: Evaluation
     bases: Mapping[str, Basis]
@@ -203,12 +203,12 @@ class _EndsOfCap:
     sampled: int
 
     def metric(self, name: str) -> TieRange:
-        ends = (self.low.metrics[name], self.given.metrics[name], self.high.metrics[name])
+        ends = (self.low.metrics[name], self.plain.metrics[name], self.high.metrics[name])
         basis = max(self.bases.values(), key=BASES.index, default=BASES[0])
         return TieRange(min(ends), max(ends), basis)
 
     def of_class(self, name: str) -> TieRange:
-        ends = [part.per_class[name].AP for part in (self.low, self.given, self.high)]
+        ends = [part.per_class[name].AP for part in (self.low, self.plain, self.high)]
         return TieRange(min(ends), max(ends), self.bases.get(name, BASES[0]))
 
 
@@ -230,7 +230,7 @@ def _evaluate_ends(
         tables = _tables_of_ends(table, contests, pairs, cap, settings)
     ends = [evaluation if part is table else _evaluate(part, settings) for part in tables]
     return _EndsOfCap(
-        given=evaluation,
+        plain=evaluation,
         low=ends[0],
         high=ends[1],
         bases=_find_bases(table, ties, contests, cap),
@@ -303,6 +303,6 @@ def _find_bases(
     return bases
 
 
-def _count_tied(table: MatchTable) -> int:
+def _count_equal_scores(table: MatchTable) -> int:
     is_equal = (np.diff(table.label) == 0) & (np.diff(table.score) == 0)
     return int((np.append(is_equal, False) | np.append(False, is_equal)).sum())
