@@ -84,6 +84,7 @@ class Options(InputFlags):
         slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
             border.
         attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
+        ties: Also print the range of each number over all orders of equal scores.
         worst: Also list the N images that cost most.
         labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
         html: Write a page with all of these analyses as one HTML file, which needs no network
@@ -120,6 +121,7 @@ class Options(InputFlags):
     tidecv: Annotated[bool, Flag(group=OUTPUT)] = False
     slices: Annotated[bool, Flag(group=OUTPUT)] = False
     attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
+    ties: Annotated[bool, Flag(group=OUTPUT)] = False
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
     labels: Annotated[bool, Flag(group=OUTPUT)] = False
     tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
@@ -138,7 +140,9 @@ class Options(InputFlags):
         if self.attributes is not None:
             object.__setattr__(self, "slices", True)
         if self.tables is not None and not self.has_analyses:
-            raise ValueError("tables: name what to write: --explain, --slices, --worst N, --labels")
+            raise ValueError(
+                "tables: name what to write: --explain, --slices, --ties, --worst N ..."
+            )
         parse_size("html_size", self.html_size)
 
     @property
@@ -149,7 +153,7 @@ class Options(InputFlags):
     @property
     def has_analyses(self) -> bool:
         """Whether any analysis beyond the numbers is asked for."""
-        flags = (self.explain, self.tidecv, self.slices, self.labels)
+        flags = (self.explain, self.tidecv, self.slices, self.ties, self.labels)
         return any(flags) or self.worst is not None
 
 
