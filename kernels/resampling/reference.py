@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from upmap.kernels.resampling.contract import (
         Floats,
         InfluenceArrays,
+        InfluenceSumArrays,
         Outcomes,
         Quantities,
         Weights,
     )
 
-__all__ = ["influence", "resample"]
+__all__ = ["influence", "resample", "sum_influence"]
 
 
 def resample(
@@ -70,6 +71,24 @@ def influence(outcomes: Outcomes, quantities: Quantities, threads: int = 0) -> I
     image = np.concatenate([np.zeros(0, np.int64), *images]).astype(np.int32)
     ones = np.ones((1, outcomes.images), np.uint8)
     return start, image, value, resample(outcomes, ones, quantities, None)[:, :, 0]
+
+
+def sum_influence(
+    outcomes: Outcomes, quantities: Quantities, threads: int = 0
+) -> InfluenceSumArrays:
+    """See `upmap.kernels.resampling.sum_influence`; `threads` is not used."""
+    start, image, value, number = influence(outcomes, quantities)
+    Q, K = number.shape
+    of_classes, positive_images = np.zeros((Q, K)), np.zeros((Q, K), np.int64)
+    by_image = np.zeros((Q, outcomes.images))
+    for q, k in product(range(Q), range(K)):
+        area = int(quantities.area[q])
+        positive_images[q, k] = len(np.unique(_positive_images(outcomes, k, area)))
+        if positive_images[q, k]:
+            own = slice(start[k], start[k + 1])
+            of_classes[q, k] = np.square(value[q, own]).sum()
+            by_image[q, image[own]] += value[q, own]
+    return np.square(by_image).sum(axis=1), of_classes, number, positive_images
 
 
 def _positive_images(outcomes: Outcomes, k: int, area: int) -> NDArray[np.int32]:
