@@ -116,63 +116,49 @@ struct InfluenceRow {
     int32_t place, rank, pattern, event;
 };
 
-// A row of a curve from which on no precision is larger: N and S there, and for the true rows from
-// the peak before on, precision / P + A; `step` is how much B gains here.
-struct Peak {
-    int32_t n, s;
-    double gain, step;
+// A true row of a curve: S there, and the place of its event.
+struct TrueRow {
+    int32_t s, event;
 };
 
-// A curve: its peaks, the highest precision first, and where the walk is.
-struct PeakCurve {
-    std::vector<Peak> peaks;
-    size_t peaks_left = 0;  // not yet passed by the walk back
-    int32_t n = 0;          // true rows up to the walk
-    double gain = 0, b = 0;
+// A row of a curve from which on no precision is larger. For the true rows from the peak before on,
+// `gain` is precision / P + A; `step` is how much B gains here. `next` is another peak of the same
+// row, on another curve, -1 for none.
+struct Peak {
+    double gain, step;
+    int32_t curve, next;
+};
 
-    void clear() {
-        peaks.clear();
-        n = 0;
-        gain = b = 0;
+// The sums of the first j values of one area range at its thresholds, j = 0 .. T. Few rows are true
+// at thresholds that are no run, and values change at peaks alone.
+class RunningSums {
+  public:
+    void clear(size_t T) {
+        values_.assign(T, 0.0);
+        sums_.assign(T + 1, 0.0);
     }
-
-    // Precondition: s > 0. Of equal precisions the first one is the peak of the rows up to it, and
-    // those behind it have the next.
-    void add_true(int32_t s) {
-        ++n;
-        while (!peaks.empty() && int64_t{peaks.back().n} * s < int64_t{n} * peaks.back().s)
-            peaks.pop_back();
-        peaks.push_back({n, s, 0, 0});
+    double value(int32_t t) const { return values_[static_cast<size_t>(t)]; }
+    void set(int32_t t, double value) {
+        values_[static_cast<size_t>(t)] = value;
+        for (auto j = static_cast<size_t>(t); j < values_.size(); ++j)
+            sums_[j + 1] = sums_[j] + values_[j];
     }
-
-    // Computes the peaks' values, and puts the walk at the end; returns AP. `share` is 1 / P.
-    double finish(double share) {
-        double average = 0, a_sum = 0;
-        for (size_t i = peaks.size(); i-- > 0;) {
-            Peak& peak = peaks[i];
-            const double n_here = peak.n, s = peak.s;
-            const double c = (peak.n - (i ? peaks[i - 1].n : 0)) * share;
-            a_sum += c / s;
-            average += c * (n_here / s);
-            peak.gain = n_here / s * share + a_sum;
-            peak.step = c * n_here / (s * s);
+    // The sum of the values at some thresholds. Precondition: there is one.
+    double sum(uint64_t thresholds) const {
+        const int32_t first = lowest_bit(thresholds);
+        const uint64_t run = thresholds >> first;
+        if (run == 1) return value(first);
+        if (run & (run + 1)) {
+            double sum = 0;
+            for_each_bit(thresholds, [&](int32_t t) { sum += value(t); });
+            return sum;
         }
-        peaks_left = peaks.size();
-        return average;
+        const int32_t end = run == ~uint64_t{0} ? 64 : first + lowest_bit(run + 1);
+        return sums_[static_cast<size_t>(end)] - sums_[static_cast<size_t>(first)];
     }
 
-    // Takes one true row off; returns how much B gains.
-    double remove_true() {
-        double step = 0;
-        if (peaks_left > 0 && peaks[peaks_left - 1].n == n) {
-            const Peak& peak = peaks[--peaks_left];
-            gain = peak.gain;
-            step = peak.step;
-            b += step;
-        }
-        --n;
-        return step;
-    }
+  private:
+    std::vector<double> values_, sums_;
 };
 
 // All quantities of one class: their values for each of its images, before the division by the
@@ -185,6 +171,8 @@ class ClassInfluence {
           share_(outcomes.A()),
           curves_(outcomes.A() * outcomes.T()),
           deviation_(curves_.size()),
+          gains_(outcomes.A()),
+          b_(outcomes.A()),
           total_(plan.width()) {}
 
     // Precondition: `images` has collected the images of class k.
@@ -222,12 +210,15 @@ class ClassInfluence {
     std::vector<Event> events_;       // [.][A]
     std::vector<uint64_t> patterns_;  // sets of area ranges in which a row counts
     std::vector<int32_t> counted_;    // rows so far of each pattern
-    std::vector<PeakCurve> curves_;   // [A, T]
+    std::vector<std::vector<TrueRow>> curves_;  // [A, T]
     std::vector<int32_t> deviation_;  // [A, T], to add to the rows that count, at a threshold
+    std::vector<Peak> peaks_;
+    std::vector<int32_t> first_peak_;  // of each event, -1 for none
+    std::vector<RunningSums> gains_, b_;  // [A], for the true rows and B where the walk back is
     std::vector<double> b_sums_;      // [patterns, width of the pass], see `walk_back`
     std::vector<double> total_, values_;
 
-    PeakCurve& curve(size_t a, int32_t t) {
+    std::vector<TrueRow>& curve(size_t a, int32_t t) {
         return curves_[a * outcomes_.T() + static_cast<size_t>(t)];
     }
     double* values_of(int32_t place) {
@@ -280,6 +271,7 @@ class ClassInfluence {
             patterns_.push_back(summary.counted);
             return static_cast<int32_t>(patterns_.size() - 1);
         }
+        if (!summary.has_event) std::fill(events.begin(), events.end(), Event{0, 0, 0});
         for_each_bit(summary.counted, [&](int32_t a) {
             Event& event = events[static_cast<size_t>(a)];
             event.added = plan_.thresholds[static_cast<size_t>(a)] & ~event.removed;
@@ -306,30 +298,58 @@ class ClassInfluence {
 
     void add_pass(const SlotPass& pass) {
         walk_forward(pass);
+        peaks_.clear();
+        first_peak_.assign(events_.size() / outcomes_.A(), -1);
         for (size_t a = 0; a < outcomes_.A(); ++a)
             for_each_bit(pass.thresholds[a], [&](int32_t t) {
-                const double average = curve(a, t).finish(share_[a]);
+                const double average = find_peaks(a, t);
                 for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s)
                     if (plan_.slots[s].thresholds >> t & 1) total_[s] += average;
             });
         walk_back(pass);
     }
 
-    // Finds the peaks of every curve.
+    // Finds the peaks of a curve, the last one first; returns AP. Of equal precisions the first one
+    // is the peak of the rows up to it, and those behind it have the next.
+    double find_peaks(size_t a, int32_t t) {
+        const std::vector<TrueRow>& rows = curve(a, t);
+        double average = 0, a_sum = 0;
+        size_t end = rows.size();  // N at the peak
+        while (end > 0) {
+            const TrueRow& row = rows[end - 1];
+            const auto n = static_cast<int64_t>(end);
+            // Back to the next true row whose precision is as large.
+            size_t before = end - 1;
+            while (before > 0 && static_cast<int64_t>(before) * row.s < n * rows[before - 1].s)
+                --before;
+            const double c = static_cast<double>(end - before) * share_[a], s = row.s;
+            const double precision = static_cast<double>(n) / s;
+            a_sum += c / s;
+            average += c * precision;
+            int32_t& first = first_peak_[static_cast<size_t>(row.event)];
+            const auto place = static_cast<int32_t>(a * outcomes_.T()) + t;
+            peaks_.push_back({precision * share_[a] + a_sum, c * precision / s, place, first});
+            first = static_cast<int32_t>(peaks_.size()) - 1;
+            end = before;
+        }
+        return average;
+    }
+
+    // Finds S of every true row of every curve.
     void walk_forward(const SlotPass& pass) {
         counted_.assign(patterns_.size(), 0);
         std::fill(deviation_.begin(), deviation_.end(), 0);
-        for (PeakCurve& curve : curves_) curve.clear();
+        for (std::vector<TrueRow>& curve : curves_) curve.clear();
         for (const InfluenceRow& row : rows_) {
             if (row.rank >= pass.cap) continue;
             ++counted_[static_cast<size_t>(row.pattern)];
             if (row.event < 0) continue;
             const Event* events = events_of(row);
-            for (size_t a = 0; a < outcomes_.A(); ++a) count_event(events[a], a, pass);
+            for (size_t a = 0; a < outcomes_.A(); ++a) count_event(events[a], row.event, a, pass);
         }
     }
 
-    void count_event(const Event& event, size_t a, const SlotPass& pass) {
+    void count_event(const Event& event, int32_t place, size_t a, const SlotPass& pass) {
         int32_t* deviation = deviation_.data() + a * outcomes_.T();
         for_each_bit(event.added, [&](int32_t t) { ++deviation[t]; });
         for_each_bit(event.removed, [&](int32_t t) { --deviation[t]; });
@@ -338,7 +358,9 @@ class ClassInfluence {
         int32_t counted = 0;
         for (size_t i = 0; i < patterns_.size(); ++i)
             counted += static_cast<int32_t>(patterns_[i] >> a & 1) * counted_[i];
-        for_each_bit(is_true, [&](int32_t t) { curve(a, t).add_true(counted + deviation[t]); });
+        for_each_bit(is_true, [&](int32_t t) {
+            curve(a, t).push_back({counted + deviation[t], place});
+        });
     }
 
     // Adds what each row does to its image. A false row subtracts the sum of B over thresholds from
@@ -346,27 +368,33 @@ class ClassInfluence {
     // pattern.
     void walk_back(const SlotPass& pass) {
         b_sums_.assign(patterns_.size() * pass.width, 0.0);
+        for (RunningSums& sums : gains_) sums.clear(outcomes_.T());
+        for (RunningSums& sums : b_) sums.clear(outcomes_.T());
         for (size_t i = rows_.size(); i-- > 0;) {
             const InfluenceRow& row = rows_[i];
             if (row.rank >= pass.cap) continue;
-            if (row.event >= 0) pass_true(events_of(row), pass);
+            if (row.event >= 0) pass_peaks(row.event, pass);
             double* values = values_of(row.place) + pass.first;
             const double* sums = b_sums_.data() + static_cast<size_t>(row.pattern) * pass.width;
             for (size_t s = 0; s < pass.width; s += 2) {
                 values[s] -= sums[s];
                 values[s + 1] -= sums[s + 1];
             }
-            if (row.event >= 0) add_event(events_of(row), row.place, pass);
+            if (row.event >= 0) add_event(events_of(row), values - pass.first, pass);
         }
     }
 
-    // Takes the row itself into A and B of the curves where it is true.
-    void pass_true(const Event* events, const SlotPass& pass) {
-        for (size_t a = 0; a < outcomes_.A(); ++a)
-            for_each_bit(events[a].is_true & pass.thresholds[a], [&](int32_t t) {
-                const double step = curve(a, t).remove_true();
-                if (step > 0) raise_b(a, t, step, pass);
-            });
+    // Takes a row into A and B of the curves of which it is a peak.
+    void pass_peaks(int32_t event, const SlotPass& pass) {
+        for (int32_t i = first_peak_[static_cast<size_t>(event)]; i >= 0;) {
+            const Peak& peak = peaks_[static_cast<size_t>(i)];
+            const size_t a = static_cast<size_t>(peak.curve) / outcomes_.T();
+            const int32_t t = peak.curve - static_cast<int32_t>(a * outcomes_.T());
+            gains_[a].set(t, peak.gain);
+            b_[a].set(t, b_[a].value(t) + peak.step);
+            raise_b(a, t, peak.step, pass);
+            i = peak.next;
+        }
     }
 
     void raise_b(size_t a, int32_t t, double step, const SlotPass& pass) {
@@ -378,18 +406,18 @@ class ClassInfluence {
     }
 
     // What a row adds at thresholds where it is true, or counts otherwise than at most.
-    void add_event(const Event* events, int32_t place, const SlotPass& pass) {
+    void add_event(const Event* events, double* values, const SlotPass& pass) {
         for (size_t a = 0; a < outcomes_.A(); ++a) {
             const Event& event = events[a];
             if (!(event.is_true | event.added | event.removed)) continue;
             for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s) {
                 const uint64_t thresholds = plan_.slots[s].thresholds;
-                double sum = 0;
-                for_each_bit(event.is_true & thresholds,
-                             [&](int32_t t) { sum += curve(a, t).gain; });
-                for_each_bit(event.added & thresholds, [&](int32_t t) { sum -= curve(a, t).b; });
-                for_each_bit(event.removed & thresholds, [&](int32_t t) { sum += curve(a, t).b; });
-                values_of(place)[s] += sum;
+                const uint64_t is_true = event.is_true & thresholds;
+                const uint64_t added = event.added & thresholds;
+                const uint64_t removed = event.removed & thresholds;
+                if (is_true) values[s] += gains_[a].sum(is_true);
+                if (added) values[s] -= b_[a].sum(added);
+                if (removed) values[s] += b_[a].sum(removed);
             }
         }
     }

@@ -339,7 +339,7 @@ struct SumsOutput {
 // for all images, so there are not many more than rows for an image; their number does not depend
 // on that of threads, or the last bit of a sum would.
 std::vector<size_t> divide_classes(const Outcomes& outcomes) {
-    constexpr size_t kMaxRuns = 16;
+    constexpr size_t kMaxRuns = 8;
     const size_t K = outcomes.K(), rows = outcomes.rank.size() + outcomes.positive_image.size();
     const size_t runs =
         std::clamp<size_t>(rows / std::max<size_t>(outcomes.images, 1), 1, kMaxRuns);

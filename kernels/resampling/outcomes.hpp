@@ -160,10 +160,23 @@ struct RowSummary {
     bool has_event = false;
 };
 
+// Whether a row is false or ignored in each area range alike at all thresholds, as most are: then
+// there is no event, and `counted` says it all.
+inline bool describe_plain_row(const uint8_t* status, size_t T,
+                               const std::vector<uint64_t>& needed, RowSummary& summary) {
+    for (size_t a = 0; a < needed.size(); ++a, status += T) {
+        if (*status == kTruePositive || !is_uniform(status, T)) return false;
+        summary.counted |= static_cast<uint64_t>(*status == kFalsePositive && needed[a]) << a;
+    }
+    return true;
+}
+
 // Finds the events of a row, [A], at the thresholds needed in each area range, [A].
 inline RowSummary describe_row(const uint8_t* status, size_t T, const std::vector<uint64_t>& needed,
                                Event* events) {
     RowSummary summary;
+    if (describe_plain_row(status, T, needed, summary)) return summary;
+    summary.counted = 0;
     for (size_t a = 0; a < needed.size(); ++a) {
         StatusBits bits;
         if (needed[a]) bits = status_bits(status + a * T, T);

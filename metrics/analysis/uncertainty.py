@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation
-from upmap.kernels.resampling import Outcomes, Quantities, influence, regroup, resample
+from upmap.kernels.resampling import (
+    Outcomes,
+    Quantities,
+    influence,
+    regroup,
+    resample,
+    sum_influence,
+)
 from upmap.kernels.resampling.weights import draw_counts, hash_counts
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
 from upmap.metrics.match_table import MatchTable
@@ -253,25 +260,59 @@ def mean_standard_error(classes: ClassInfluence) -> float:
     Args:
         classes: The influence on the number.
     """
-    is_defined = ~np.isnan(classes.number)
-    K = int(is_defined.sum())
-    if K == 0 or classes.images < 2:
-        return math.nan
     by_image = np.bincount(classes.image, weights=classes.value, minlength=classes.images)
-    m = classes.positive_images[is_defined]
-    squares = _squares(classes)[is_defined] / np.maximum(1, m - 1)
-    number = classes.number[is_defined]
+    return _mean_error(
+        float(np.square(by_image).sum()),
+        _squares(classes),
+        classes.number,
+        classes.positive_images,
+        classes.images,
+    )
+
+
+def _mean_error(
+    of_images: float,
+    of_classes: Floats,
+    number: Floats,
+    positive_images: NDArray[np.int64],
+    images: int,
+) -> float:
+    """See `mean_standard_error`.
+
+    Args:
+        of_images: The sum over images of the square of (the sum over classes of U_ki).
+        of_classes: float64 [K], the sum over images of the square of U_ki.
+        number: float64 [K].
+        positive_images: int64 [K], m_k.
+        images: How many there are.
+    """
+    is_defined = ~np.isnan(number)
+    K = int(is_defined.sum())
+    if K == 0 or images < 2:
+        return math.nan
+    m = positive_images[is_defined]
+    squares = of_classes[is_defined] / np.maximum(1, m - 1)
+    number = number[is_defined]
     absent = np.exp(-m.astype(np.float64))
     by_class = squares + absent * (1 - absent) * (number - number.mean()) ** 2
-    return math.sqrt(float(np.square(by_image).sum() + by_class.sum()) / K**2)
+    return math.sqrt(of_images + float(by_class.sum())) / K
 
 
 def class_standard_errors(classes: ClassInfluence) -> Floats:
     """The standard error of the number of each class, float64 [K]; NaN as for the mean of one."""
-    factors = 1 + 1 / np.maximum(1, classes.positive_images - 1)
-    errors = np.sqrt(_squares(classes) * factors)
-    is_undefined = np.isnan(classes.number) | (classes.images < 2)
-    return np.where(is_undefined, np.nan, errors)
+    return _class_errors(
+        _squares(classes), classes.number, classes.positive_images, classes.images
+    )
+
+
+def _class_errors(
+    of_classes: Floats, number: Floats, positive_images: NDArray[np.int64], images: int
+) -> Floats:
+    factors = 1 + 1 / np.maximum(1, positive_images - 1)
+    errors: Floats = np.where(
+        np.isnan(number) | (images < 2), np.nan, np.sqrt(of_classes * factors)
+    )
+    return errors
 
 
 def bootstrap_numbers(
@@ -340,14 +381,13 @@ def plan_quantities(protocol: Protocol) -> tuple[dict[str, int | None], Quantiti
     The last of the quantities is the AP of a class.
     """
     area_names = [limits.name for limits in protocol.area_ranges]
-    rows: list[tuple[bool, int, int, int]] = []
-    places: dict[str, int | None] = {}
-    for name, metric in protocol.summary.items():
-        row = _quantity(metric, protocol, area_names)
-        if row is not None and row not in rows:
-            rows.append(row)
-        places[name] = None if row is None else rows.index(row)
-    rows.append((False, 0, _cap(protocol, -1), 2 ** len(protocol.iou_thresholds) - 1))
+    of_class = (False, 0, _cap(protocol, -1), 2 ** len(protocol.iou_thresholds) - 1)
+    of_metrics = {
+        name: _quantity(metric, protocol, area_names) for name, metric in protocol.summary.items()
+    }
+    rows = [row for row in dict.fromkeys(of_metrics.values()) if row is not None and row != of_class]
+    rows.append(of_class)
+    places = {name: None if row is None else rows.index(row) for name, row in of_metrics.items()}
     is_recall, area, cap, thresholds = zip(*rows, strict=True)
     return places, Quantities(
         is_recall=np.array(is_recall, bool),
@@ -431,11 +471,14 @@ def _influence_errors(
 ) -> tuple[Floats, Floats]:
     """The standard errors of the metrics and of the classes' AP, by influence."""
     places, quantities = plan_quantities(protocol)
-    by_quantity = compute_influence(outcomes, quantities, threads=threads, impl=impl)
-    errors = [
-        math.nan if q is None else mean_standard_error(by_quantity[q]) for q in places.values()
-    ]
-    return np.array(errors), class_standard_errors(by_quantity[-1])
+    sums = sum_influence(outcomes, quantities, threads=threads, impl=impl)
+    columns = zip(
+        sums.of_images.tolist(), sums.of_classes, sums.number, sums.positive_images, strict=True
+    )
+    errors = [_mean_error(*column, outcomes.images) for column in columns]
+    of_class = (sums.of_classes[-1], sums.number[-1], sums.positive_images[-1])
+    metric_errors = [math.nan if q is None else errors[q] for q in places.values()]
+    return np.array(metric_errors), _class_errors(*of_class, outcomes.images)
 
 
 def _estimate_metrics(
