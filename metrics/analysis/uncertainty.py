@@ -8,9 +8,8 @@ and the infinitesimal jackknife; E. B. Wilson (1927) for the interval of a class
 """
 
 import math
-import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +40,6 @@ __all__ = [
     "deviation",
     "draw_weights",
     "estimate_uncertainty",
-    "group_by_pattern",
     "group_outcomes",
     "mean_standard_error",
     "plan_quantities",
@@ -103,6 +101,25 @@ class Uncertainty:
     rare_classes: tuple[str, ...]
     all_perfect: bool
 
+    def half_width(self, estimate: Estimate) -> float:
+        """How far the interval of a metric reaches to each side, before it is cut at 0 and 1."""
+        return two_sided_quantile(self.level, self.groups) * estimate.standard_error
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON: the estimates of metrics and of classes by name, and how they were made."""
+        return {
+            "method": self.method,
+            "level": self.level,
+            "groups": self.groups,
+            "replicates": None if self.method == "influence" else len(self.replicates),
+            "weights": self.weights,
+            "seed": self.seed,
+            "metrics": {name: asdict(number) for name, number in self.metrics.items()},
+            "per_class": {name: asdict(number) for name, number in self.per_class.items()},
+            "rare_classes": list(self.rare_classes),
+            "all_perfect": self.all_perfect,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassInfluence:
@@ -163,6 +180,7 @@ def estimate_uncertainty(
     names, outcomes = group_outcomes(table, groups)
     count = None if groups is None else len(names)
     quantile = two_sided_quantile(level, count)
+    places, quantities = plan_quantities(table.protocol)
     if method == "influence":
         metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads, impl)
         samples = np.zeros((0, len(evaluation.metrics)))
@@ -172,6 +190,7 @@ def estimate_uncertainty(
             table.protocol, outcomes, chunks, threads=threads, impl=impl
         )
         metric_errors = deviation(samples)
+    metric_errors = _drop_errors_of_one_image(metric_errors, places.values(), quantities, outcomes)
     AP = np.array([scores.AP for scores in evaluation.per_class.values()])
     return Uncertainty(
         metrics=_estimate_metrics(evaluation, metric_errors, quantile),
@@ -185,32 +204,6 @@ def estimate_uncertainty(
         rare_classes=_rare_classes(table, outcomes),
         all_perfect=bool((AP[~np.isnan(AP)] == 1).all()) and not bool(np.isnan(AP).all()),
     )
-
-
-def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashable]:
-    """For each image id its group: what a regular expression matches in it.
-
-    Args:
-        images: Ids, or names.
-        pattern: Searched in each; the group is what its parentheses match, else the whole match.
-
-    Raises:
-        ValueError: If the pattern is not a regular expression, or is not in an image's id.
-
-    >>> group_by_pattern(["a_001", "a_002", "b_001"], r"^(.*)_")
-    {'a_001': ('a',), 'a_002': ('a',), 'b_001': ('b',)}
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    groups: dict[Any, Hashable] = {}
-    for image in images:
-        match = expression.search(str(image))
-        if match is None:
-            raise ValueError(f"the pattern {pattern!r} is not in the image id {str(image)[:60]!r}")
-        groups[image] = match.groups() or (match.group(),)
-    return groups
 
 
 def compute_influence(
@@ -300,9 +293,7 @@ def _mean_error(
 
 def class_standard_errors(classes: ClassInfluence) -> Floats:
     """The standard error of the number of each class, float64 [K]; NaN as for the mean of one."""
-    return _class_errors(
-        _squares(classes), classes.number, classes.positive_images, classes.images
-    )
+    return _class_errors(_squares(classes), classes.number, classes.positive_images, classes.images)
 
 
 def _class_errors(
@@ -385,8 +376,8 @@ def plan_quantities(protocol: Protocol) -> tuple[dict[str, int | None], Quantiti
     of_metrics = {
         name: _quantity(metric, protocol, area_names) for name, metric in protocol.summary.items()
     }
-    rows = [row for row in dict.fromkeys(of_metrics.values()) if row is not None and row != of_class]
-    rows.append(of_class)
+    different = dict.fromkeys(row for row in of_metrics.values() if row is not None)
+    rows = [*(row for row in different if row != of_class), of_class]
     places = {name: None if row is None else rows.index(row) for name, row in of_metrics.items()}
     is_recall, area, cap, thresholds = zip(*rows, strict=True)
     return places, Quantities(
@@ -512,11 +503,33 @@ def _rare_classes(table: MatchTable, outcomes: Outcomes) -> tuple[str, ...]:
 
 def _positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
     """The number of images with a positive of each class in an area range, int64 [K]."""
-    is_inside = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1) == 1
-    label = outcomes.positive_label[is_inside].astype(np.int64)
-    pairs = np.unique(label * outcomes.images + outcomes.positive_image[is_inside])
-    K = len(outcomes.start) - 1
-    return np.bincount(pairs // max(1, outcomes.images), minlength=K)
+    is_inside = _is_inside(outcomes, area)
+    label, image = outcomes.positive_label[is_inside], outcomes.positive_image[is_inside]
+    pairs = label.astype(np.int64) * outcomes.images + image
+    if (np.diff(pairs) < 0).any():  # of groups
+        order = np.argsort(pairs)
+        label, pairs = label[order], pairs[order]
+    is_first = np.diff(pairs, prepend=-1) > 0
+    return np.bincount(label[is_first], minlength=len(outcomes.start) - 1)
+
+
+def _is_inside(outcomes: Outcomes, area: int) -> NDArray[np.bool_]:
+    """Which positives count in an area range, bool [G]."""
+    inside: NDArray[np.bool_] = outcomes.positive_areas & np.uint64(1 << area) != 0
+    return inside
+
+
+def _drop_errors_of_one_image(
+    errors: Floats, places: Iterable[int | None], quantities: Quantities, outcomes: Outcomes
+) -> Floats:
+    """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
+    rests_on_one = {}
+    for area in np.unique(quantities.area).tolist():
+        is_used = np.zeros(outcomes.images, bool)
+        is_used[outcomes.positive_image[_is_inside(outcomes, area)]] = True
+        rests_on_one[area] = np.count_nonzero(is_used) < 2
+    areas = [None if q is None else int(quantities.area[q]) for q in places]
+    return np.where([a is None or rests_on_one[a] for a in areas], np.nan, errors)
 
 
 def _squares(classes: ClassInfluence) -> Floats:
