@@ -52,11 +52,12 @@ class Options(InputFlags):
         ground_truth: A file or a folder.
         detections: Two detectors or more, a file or folder each.
         protocol: The protocol; default: voc2010 for VOC ground truth, else coco.
-        bootstrap: Resample the images of all detectors alike, so many times, in place of standard
-            errors by influence, which need no random numbers.
+        bootstrap: Resample the images of all detectors alike, N times, in place of standard errors
+            by influence, which need no random numbers; N is 1000 where no number follows.
         seed: Of the bootstrap, and of permutations, which test classes with few objects.
-        groups: Images come in groups (videos, scenes, patients): a regular expression whose match
-            in an image's id is its group, such as '^[^_]*'.
+        groups: Images come in groups (videos, scenes, patients) that are alike: a CSV file of
+            columns `image` and `group`, or a regular expression whose match in a file name is its
+            group, such as '^[^_]*'.
         level: The probability that an interval covers.
         correction: How the p of classes are adjusted: holm bounds any false alarm, bh the share of
             false ones among those shown.
@@ -71,9 +72,11 @@ class Options(InputFlags):
     protocol: Annotated[
         str | None, Choices(_list_protocols), Flag(metavar="NAME", group=PROTOCOL)
     ] = None
-    bootstrap: Annotated[int | None, Range(2, 100_000), Flag(metavar="N", group=TEST)] = None
+    bootstrap: Annotated[
+        int | None, Range(2, 100_000), Flag(metavar="N", group=TEST, implied="1000")
+    ] = None
     seed: Annotated[int, Range(0, 2**32 - 1), Flag(group=TEST)] = 0
-    groups: Annotated[str | None, Flag(metavar="REGEX", group=TEST)] = None
+    groups: Annotated[str | None, Flag(metavar="FILE|REGEX", group=TEST)] = None
     level: Annotated[float, Range(0, 1, above=True, below=True), Flag(group=TEST)] = 0.95
     correction: Annotated[Literal["holm", "bh"], Flag(group=TEST)] = "holm"
     fail_under: Annotated[float | None, Range(0, 1), Flag(group=TEST)] = None
@@ -107,6 +110,8 @@ def program(options: Options) -> int:
         if path is not None
     }
     inputs = [Path(str(options.ground_truth)), *options.detections]
+    if options.groups is not None:
+        inputs.append(Path(options.groups))
     check_outputs(outputs, inputs, BEGINNINGS)
     from upmap.metrics.compare_steps import compare_detectors
 

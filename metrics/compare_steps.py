@@ -4,14 +4,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upmap.console import collect_notes
 from upmap.detection.formats import open_source, read
+from upmap.detection.tables import Catalog
 from upmap.errors import InputWarning
 from upmap.files import is_stdout, write_bytes
 from upmap.metrics.analysis.comparison import DetectorComparison, compare
-from upmap.metrics.analysis.uncertainty import Uncertainty, estimate_uncertainty, group_by_pattern
+from upmap.metrics.analysis.groups import note_frames, select_groups
+from upmap.metrics.analysis.uncertainty import Groups, Uncertainty, estimate_uncertainty
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.matching import match
 from upmap.metrics.protocols import PROTOCOLS, Protocol
@@ -50,8 +53,9 @@ def compare_detectors(options: "Options") -> int:
     """Compares and prints; returns the exit status."""
     with collect_notes(strict=options.strict) as notes:
         protocol = _select_protocol(options)
-        tables = [_match(options, path, protocol) for path in options.detections]
-    settings = _settings(options, tables[0])
+        matched = [_match(options, path, protocol) for path in options.detections]
+        tables = [table for table, _ in matched]
+        settings = _settings(options, matched[0][1])
     contest = Contest(
         protocol=protocol,
         names=tuple(map(str, options.detections)),
@@ -76,7 +80,8 @@ def _select_protocol(options: "Options") -> Protocol:
     return PROTOCOLS["voc2010" if source.format == "voc" else "coco"]
 
 
-def _match(options: "Options", detections: Any, protocol: Protocol) -> MatchTable:
+def _match(options: "Options", detections: Any, protocol: Protocol) -> tuple[MatchTable, Catalog]:
+    """The match table of a detector, and the images it speaks of."""
     tables = read(
         options.ground_truth,
         detections,
@@ -84,14 +89,16 @@ def _match(options: "Options", detections: Any, protocol: Protocol) -> MatchTabl
         detections_format=options.dt_format or options.format,
         **options.read_arguments(),
     )
-    return match(*tables, protocol, threads=options.threads)
+    return match(*tables, protocol, threads=options.threads), tables[0].catalog
 
 
-def _settings(options: "Options", table: MatchTable) -> dict[str, Any]:
+def _settings(options: "Options", catalog: Catalog) -> dict[str, Any]:
     """What `compare` and `estimate_uncertainty` take alike."""
-    groups = None
+    groups: Groups | None = None
     if options.groups is not None:
-        groups = group_by_pattern(table.images, options.groups)
+        groups = select_groups(options.groups, catalog)
+    else:
+        note_frames(catalog, Path(str(options.ground_truth)))
     settings: dict[str, Any] = {
         "seed": options.seed,
         "groups": groups,

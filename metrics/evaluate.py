@@ -43,6 +43,7 @@ examples:
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
   %(prog)s VOCdevkit/VOC2007 results/ --explain
   %(prog)s VOCdevkit/VOC2007 results/ --html report.html
+  %(prog)s videos.json detections.json --groups '^[^/]*' --bootstrap 2000
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a COCO instances file, YOLO's
@@ -54,6 +55,7 @@ exit status: 0 good; 1 --cross-check found a difference; 2 misused or unreadable
 
 DATA, CHOICE = "what is evaluated", "how it is evaluated"  # headings of the help
 OUTPUT = "what is written"
+SURENESS = "how sure the numbers are"
 
 
 def _list_protocols() -> Iterable[str]:
@@ -92,7 +94,15 @@ class Options(InputFlags):
         html_size: The largest size of that page, such as 900kB or 5MB: to fit, it leaves out
             thumbnails first, and says so.
         tables: Write the tables of these analyses as CSV files to this new folder.
-        uncertainty: Also print the standard error and 95 % interval of each number of the summary.
+        uncertainty: Print beside each number how far its interval reaches, from the influence of
+            each image; of classes the interval.
+        bootstrap: Take it from N random replicates of the images instead; N is 1000 where no number
+            follows.
+        seed: Of the bootstrap.
+        groups: Images come in groups (videos, scenes, patients) that are alike: a CSV file of
+            columns `image` and `group`, or a regular expression whose match in a file name is its
+            group, such as '^[^_]*'.
+        level: The probability that an interval covers.
         cross_check: Compare with pycocotools, for VOC step by step.
     """
 
@@ -125,8 +135,14 @@ class Options(InputFlags):
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
     labels: Annotated[bool, Flag(group=OUTPUT)] = False
     tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
-    uncertainty: Annotated[bool, Flag(group=OUTPUT)] = False
     cross_check: Annotated[bool, Flag(group=OUTPUT)] = False
+    uncertainty: Annotated[bool, Flag(group=SURENESS)] = True
+    bootstrap: Annotated[
+        int | None, Range(2, 100_000), Flag(metavar="N", group=SURENESS, implied="1000")
+    ] = None
+    seed: Annotated[int, Range(0, 2**32 - 1), Flag(group=SURENESS)] = 0
+    groups: Annotated[str | None, Flag(metavar="FILE|REGEX", group=SURENESS)] = None
+    level: Annotated[float, Range(0, 1, above=True, below=True), Flag(group=SURENESS)] = 0.95
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -143,6 +159,10 @@ class Options(InputFlags):
             raise ValueError(
                 "tables: name what to write: --explain, --slices, --ties, --worst N ..."
             )
+        if not self.uncertainty and (self.bootstrap is not None or self.groups is not None):
+            raise ValueError("uncertainty: --bootstrap and --groups need it")
+        if self.seed and self.bootstrap is None:
+            raise ValueError("seed: only the bootstrap has one: add --bootstrap")
         parse_size("html_size", self.html_size)
 
     @property
@@ -183,7 +203,8 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]
+    named = (*named, options.attributes, options.groups)
+    inputs = [Path(str(name)) for name in named if name is not None]
     if options.tables is not None:
         check_new_folder(options.tables)
         if not options.tables.exists():

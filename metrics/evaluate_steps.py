@@ -4,11 +4,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upmap.console import collect_notes
 from upmap.detection.formats import coco_files, open_sources, read, recognize_format
-from upmap.detection.tables import Detections, GroundTruth, with_classes
+from upmap.detection.tables import Catalog, Detections, GroundTruth, with_classes
 from upmap.errors import InputError, InputWarning, abbreviate_list
 from upmap.files import create_folder, is_stdout, write_bytes
 from upmap.kernels import matching, select_implementation
@@ -21,7 +21,7 @@ from upmap.metrics.scores import Evaluation, evaluate_matches
 
 if TYPE_CHECKING:
     from upmap.metrics.analyses import Findings
-    from upmap.metrics.analysis import Uncertainty
+    from upmap.metrics.analysis.uncertainty import Groups, Uncertainty
     from upmap.metrics.cross_check import Comparison
     from upmap.metrics.evaluate import Options
 
@@ -42,6 +42,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
         options = settle_inputs(options)
         protocols = select_protocols(options)
         ground_truth, detections = read_tables(options)
+        groups = find_groups(options, ground_truth.catalog)
     if options.impl is None and matching.native is None:
         print(
             "note: without the native kernels this is slow: python -m upmap.kernels",
@@ -50,7 +51,7 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     evaluations = [
         evaluate_protocol(ground_truth, detections, protocol, options) for protocol in protocols
     ]
-    uncertainties = estimate_all(options, evaluations)
+    uncertainties = estimate_all(options, evaluations, groups)
     findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
@@ -91,18 +92,38 @@ def evaluate_protocol(
     return evaluate_matches(table, threads=threads, impl=impl)
 
 
-def estimate_all(options: "Options", evaluations: Sequence[Evaluation]) -> list["Uncertainty"]:
-    """The uncertainty of each evaluation; empty without --uncertainty."""
+def find_groups(options: "Options", catalog: Catalog) -> "Groups | None":
+    """The group of each image, if --groups says it; else looks whether the images are frames."""
+    if not options.uncertainty:
+        return None
+    from upmap.metrics.analysis.groups import note_frames, select_groups
+
+    if options.groups is not None:
+        return select_groups(options.groups, catalog)
+    note_frames(catalog, Path(str(options.ground_truth)))
+    return None
+
+
+def estimate_all(
+    options: "Options", evaluations: Sequence[Evaluation], groups: "Groups | None"
+) -> list["Uncertainty"]:
+    """The uncertainty of each evaluation; empty with --no-uncertainty."""
     if not options.uncertainty:
         return []
-    from upmap.metrics.analysis import estimate_uncertainty
+    from upmap.metrics.analysis.uncertainty import estimate_uncertainty
 
+    settings: dict[str, Any] = {}
+    if options.bootstrap is not None:
+        settings = {"method": "bootstrap", "replicates": options.bootstrap, "seed": options.seed}
     return [
         estimate_uncertainty(
             evaluation.match_table,
             evaluation=evaluation,
+            groups=groups,
+            level=options.level,
             threads=options.threads,
             impl=options.impl,
+            **settings,
         )
         for evaluation in evaluations
     ]
@@ -239,8 +260,8 @@ def write_reports(
         text = as_json(evaluations, inputs, checks, notes, uncertainties, sections=sections)
         reports.append((options.json, _encode(text)))
     if options.csv is not None:
-        text = as_csv(evaluations, [part.columns for part in findings])
-        reports.append((options.csv, _encode(text)))
+        columns = [part.columns for part in findings]
+        reports.append((options.csv, _encode(as_csv(evaluations, columns, uncertainties))))
     if options.html is not None and page is not None:
         reports.append((options.html, page))
     if not any(is_stdout(path) for path, _ in reports):

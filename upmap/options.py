@@ -128,12 +128,14 @@ class Flag(NamedTuple):
         group: The heading in the help that the flag stands under.
         is_repeatable: Whether each item of a tuple has a flag of its own, as in `--set A --set B`;
             otherwise commas separate them.
+        implied: What a flag of a number means that no number follows; None where one must follow.
     """
 
     name: str | None = None
     metavar: str | None = None
     group: str | None = None
     is_repeatable: bool = False
+    implied: str | None = None
 
 
 Threads = Annotated[int, Range(0, 65536)]  # of `threads`, which most programs have
@@ -193,6 +195,8 @@ class Option(NamedTuple):
     @property
     def metavar(self) -> str:
         """The name of the value in the help."""
+        if self.settings.implied is not None:
+            return f"[{self.settings.metavar or METAVARS[self.kind]}]"
         if (marker := self.positional or self.settings).metavar is not None:
             return marker.metavar
         is_list = self.kind is tuple
@@ -274,6 +278,7 @@ def parse_options(
     words = list(sys.argv[1:] if words is None else words)
     options = list_options(kind)
     _refuse_old_spellings(parser, options, words)
+    words = _add_implied_values(words, options)
     # Flags may stand between positionals; argparse then passes over "--".
     is_mixed = "--" not in words
     parse = parser.parse_known_intermixed_args if is_mixed else parser.parse_known_args
@@ -482,6 +487,20 @@ def _add_argument(place: argparse._ActionsContainer, option: Option) -> None:
         settings |= {"action": "append" if option.settings.is_repeatable else "store"}
         action = place.add_argument(option.flag, dest=option.name, **settings)
     describe_later(action, lambda: option.help)
+
+
+def _add_implied_values(words: Sequence[str], options: Sequence[Option]) -> list[str]:
+    """The command line with `--flag=value` for a flag without a number that implies one."""
+    implied = {o.flag: o.settings.implied for o in options if o.settings.implied is not None}
+    end = words.index("--") if "--" in words else len(words)
+    return [
+        f"{word}={implied[word]}" if word in implied and not _is_number(following) else word
+        for word, following in zip_longest(words[:end], words[1:end], fillvalue="")
+    ] + list(words[end:])
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip("-+").replace(".", "", 1).isdecimal()
 
 
 def _refuse_old_spellings(

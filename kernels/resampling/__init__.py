@@ -30,6 +30,9 @@ from upmap.kernels.resampling.contract import (
     Influence,
     InfluenceArrays,
     InfluenceFunction,
+    InfluenceSumArrays,
+    InfluenceSummer,
+    InfluenceSums,
     Outcomes,
     Quantities,
     Resampler,
@@ -45,11 +48,13 @@ __all__ = [
     "IMPLEMENTATIONS",
     "MAX_COPIES",
     "Influence",
+    "InfluenceSums",
     "Outcomes",
     "Quantities",
     "influence",
     "regroup",
     "resample",
+    "sum_influence",
 ]
 
 MAX_IMAGES = 2**31 - 1  # indices of images are int32
@@ -72,6 +77,12 @@ def _native_influence(outcomes: Outcomes, quantities: Quantities, threads: int) 
     return native.influence(outcomes, _by_detection(outcomes), quantities, threads)
 
 
+def _native_sum_influence(
+    outcomes: Outcomes, quantities: Quantities, threads: int
+) -> InfluenceSumArrays:
+    return native.sum_influence(outcomes, _by_detection(outcomes), quantities, threads)
+
+
 def _reference_resample(
     outcomes: Outcomes,
     weights: Weights,
@@ -92,15 +103,25 @@ def _reference_influence(
     return reference.influence(outcomes, quantities)
 
 
+def _reference_sum_influence(
+    outcomes: Outcomes, quantities: Quantities, threads: int
+) -> InfluenceSumArrays:
+    from upmap.kernels.resampling import reference
+
+    return reference.sum_influence(outcomes, quantities)
+
+
 def _by_detection(outcomes: Outcomes) -> NDArray[np.uint8]:
     """The status as [N, A, T], as matching makes it: no copy."""
     return np.ascontiguousarray(np.moveaxis(outcomes.status, 2, 0))
 
 
-# For each implementation, how it resamples and how it computes influence.
-IMPLEMENTATIONS: Mapping[str, tuple[Resampler, InfluenceFunction] | None] = {
-    "native": None if native is None else (_native_resample, _native_influence),
-    "reference": (_reference_resample, _reference_influence),
+# For each implementation, how it resamples, computes influence and sums it.
+IMPLEMENTATIONS: Mapping[str, tuple[Resampler, InfluenceFunction, InfluenceSummer] | None] = {
+    "native": None
+    if native is None
+    else (_native_resample, _native_influence, _native_sum_influence),
+    "reference": (_reference_resample, _reference_influence, _reference_sum_influence),
 }
 Implementation = Literal["native", "reference"]
 
@@ -173,6 +194,32 @@ def influence(
     outcomes = _validate_outcomes(outcomes)
     quantities = _validate_quantities(quantities, outcomes)
     return Influence(*function(outcomes, quantities, validate_threads(threads)))
+
+
+def sum_influence(
+    outcomes: Outcomes,
+    quantities: Quantities,
+    *,
+    threads: int = 0,
+    impl: Implementation | None = None,
+) -> InfluenceSums:
+    """What standard errors need of the influence of images, without the influence of each.
+
+    Args:
+        outcomes: Matched detections and positives.
+        quantities: Q numbers of each class.
+        threads: Maximum number of threads; 0 uses all cores. The result does not depend on it.
+        impl: A key of IMPLEMENTATIONS; None selects the fastest available.
+
+    Raises:
+        TypeError: If a column does not hold numbers.
+        ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
+            not built.
+    """
+    function = select_implementation(IMPLEMENTATIONS, impl, "resampling")[2]
+    outcomes = _validate_outcomes(outcomes)
+    quantities = _validate_quantities(quantities, outcomes)
+    return InfluenceSums(*function(outcomes, quantities, validate_threads(threads)))
 
 
 def regroup(outcomes: Outcomes, group: ArrayLike, groups: int) -> Outcomes:

@@ -10,6 +10,7 @@ __all__ = [
     "MAX_AREAS",
     "MAX_COPIES",
     "Influence",
+    "InfluenceSums",
     "Outcomes",
     "Quantities",
 ]
@@ -81,9 +82,30 @@ class Influence:
     number: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InfluenceSums:
+    """What standard errors need of `Influence`: U_ki is the influence of image i on class k.
+
+    Classes without positives in the area range, whose influence is undefined, add 0.
+
+    Attributes:
+        of_images: float64 [Q], the sum over images of the square of (sum over classes of U_ki).
+        of_classes: float64 [Q, K], the sum over images of the square of U_ki.
+        number: float64 [Q, K], as in `Influence`.
+        positive_images: int64 [Q, K], the images with a positive in the quantity's area range.
+    """
+
+    of_images: NDArray[np.float64]
+    of_classes: NDArray[np.float64]
+    number: NDArray[np.float64]
+    positive_images: NDArray[np.int64]
+
+
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
 InfluenceArrays = tuple[NDArray[np.int64], NDArray[np.int32], Floats, Floats]
+InfluenceSumArrays = tuple[Floats, Floats, Floats, NDArray[np.int64]]
 # (outcomes, weights, quantities, recall points or none, threads) -> [Q, K, B]
 Resampler = Callable[[Outcomes, Weights, Quantities, Floats | None, int], Floats]
 InfluenceFunction = Callable[[Outcomes, Quantities, int], InfluenceArrays]
+InfluenceSummer = Callable[[Outcomes, Quantities, int], InfluenceSumArrays]

@@ -264,10 +264,21 @@ struct InfluenceOutput {
     upmap::Buffer<double> number;              // [K, Q]
 };
 
+// Writes the value of each quantity, [Q], from sums over thresholds, [width].
+void write_means(const upmap::SlotPlan& plan, const upmap::ClassInfluence& of_class,
+                 const double* sums, double* means) {
+    for (size_t s = 0; s < plan.width(); ++s) {
+        const upmap::Slot& slot = plan.slots[s];
+        if (!slot.thresholds) continue;
+        means[slot.quantity] =
+            of_class.is_defined(s) ? sums[s] / upmap::count_bits(slot.thresholds) : kUndefined;
+    }
+}
+
 InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& quantities,
                                   int threads) {
     const size_t K = outcomes.K(), Q = quantities.Q();
-    const std::vector<Pass> passes = upmap::plan_passes(quantities, outcomes.A());
+    const upmap::SlotPlan plan(quantities, outcomes.A());
     InfluenceOutput out{std::vector<std::vector<int32_t>>(K),
                         upmap::Buffer<int64_t>(K + 1),
                         {},
@@ -275,7 +286,8 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
                         upmap::Buffer<double>(K * Q)};
     upmap::parallel_workers(K, threads, [&] {
         return [&, images = upmap::ClassImages(outcomes.images)](size_t k) mutable {
-            out.images[k] = images.collect(outcomes, k);
+            images.collect(outcomes, k);
+            out.images[k] = images.list();
         };
     });
     out.start[0] = 0;
@@ -286,13 +298,15 @@ InfluenceOutput compute_influence(const Outcomes& outcomes, const Quantities& qu
     out.value = upmap::Buffer<double>(E * Q);
     upmap::parallel_workers(K, threads, [&] {
         return [&, images = upmap::ClassImages(outcomes.images),
-                of_class = upmap::ClassInfluence(outcomes, quantities, passes)](size_t k) mutable {
-            const std::vector<int32_t>& own = out.images[k];
+                of_class = upmap::ClassInfluence(outcomes, plan)](size_t k) mutable {
+            images.collect(outcomes, k);
+            of_class.compute(k, images);
             const auto first = static_cast<size_t>(out.start[k]);
-            std::copy(own.begin(), own.end(), out.image.data() + first);
-            images.index(own.data(), own.size());
-            of_class.compute(k, images, own.size(), out.value.data() + first * Q);
-            of_class.write_numbers(out.number.data() + k * Q);
+            std::copy(images.list().begin(), images.list().end(), out.image.data() + first);
+            for (size_t i = 0; i < images.list().size(); ++i)
+                write_means(plan, of_class, of_class.values() + i * plan.width(),
+                            out.value.data() + (first + i) * Q);
+            write_means(plan, of_class, of_class.totals().data(), out.number.data() + k * Q);
         };
     });
     return out;
@@ -314,6 +328,107 @@ nb::tuple influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle qu
         upmap::to_numpy(std::move(out.number), {Q, K}, {1, static_cast<int64_t>(Q)}));
 }
 
+struct SumsOutput {
+    upmap::Buffer<double> of_images;         // [Q]
+    upmap::Buffer<double> of_classes;        // [K, Q]
+    upmap::Buffer<double> number;            // [K, Q]
+    upmap::Buffer<int64_t> positive_images;  // [K, Q]
+};
+
+// Runs of classes with about equally many rows, as the first class of each, and K. Each needs room
+// for all images, so there are not many more than rows for an image; their number does not depend
+// on that of threads, or the last bit of a sum would.
+std::vector<size_t> divide_classes(const Outcomes& outcomes) {
+    constexpr size_t kMaxRuns = 8;
+    const size_t K = outcomes.K(), rows = outcomes.rank.size() + outcomes.positive_image.size();
+    const size_t runs =
+        std::clamp<size_t>(rows / std::max<size_t>(outcomes.images, 1), 1, kMaxRuns);
+    std::vector<size_t> first(1, 0);
+    for (size_t k = 1; k < K; ++k) {
+        const size_t before = static_cast<size_t>(outcomes.start(k)) + outcomes.positive_start[k];
+        if (before * runs > rows * first.size()) first.push_back(k);
+    }
+    first.push_back(K);
+    return first;
+}
+
+// Adds the influence on one class to `by_image`, [images][width], and writes the class's own sums.
+void add_class(const Outcomes& outcomes, const upmap::SlotPlan& plan, size_t k,
+               const std::vector<int32_t>& images, const upmap::ClassInfluence& of_class,
+               double* by_image, SumsOutput& out) {
+    const size_t width = plan.width(), Q = out.of_images.size();
+    std::vector<double> squares(width);
+    for (size_t i = 0; i < images.size(); ++i) {
+        const double* values = of_class.values() + i * width;
+        double* sums = by_image + static_cast<size_t>(images[i]) * width;
+        for (size_t s = 0; s < width; ++s) {
+            squares[s] += values[s] * values[s];
+            sums[s] += values[s];
+        }
+    }
+    write_means(plan, of_class, of_class.totals().data(), out.number.data() + k * Q);
+    std::vector<int64_t> counts;
+    for (size_t a = 0; a < outcomes.A(); ++a) counts.push_back(of_class.count_positive_images(a));
+    for (size_t s = 0; s < width; ++s) {
+        const upmap::Slot& slot = plan.slots[s];
+        if (!slot.thresholds) continue;
+        const double parts = upmap::count_bits(slot.thresholds);
+        out.of_classes[k * Q + slot.quantity] = squares[s] / (parts * parts);
+        out.positive_images[k * Q + slot.quantity] = counts[slot.area];
+    }
+}
+
+SumsOutput compute_sums(const Outcomes& outcomes, const Quantities& quantities, int threads) {
+    const size_t K = outcomes.K(), Q = quantities.Q();
+    const upmap::SlotPlan plan(quantities, outcomes.A());
+    SumsOutput out{upmap::Buffer<double>(Q), upmap::Buffer<double>(K * Q),
+                   upmap::Buffer<double>(K * Q), upmap::Buffer<int64_t>(K * Q)};
+    const std::vector<size_t> first = divide_classes(outcomes);
+    std::vector<std::vector<double>> by_image(first.size() - 1);  // of each run of classes
+    upmap::parallel_workers(by_image.size(), threads, [&] {
+        return [&, images = upmap::ClassImages(outcomes.images),
+                of_class = upmap::ClassInfluence(outcomes, plan)](size_t run) mutable {
+            by_image[run].assign(outcomes.images * plan.width(), 0.0);
+            for (size_t k = first[run]; k < first[run + 1]; ++k) {
+                images.collect(outcomes, k);
+                of_class.compute(k, images);
+                add_class(outcomes, plan, k, images.list(), of_class, by_image[run].data(), out);
+            }
+        };
+    });
+    std::fill(out.of_images.data(), out.of_images.data() + Q, 0.0);
+    std::vector<double> sums(plan.width());
+    for (size_t i = 0; i < outcomes.images; ++i) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (const std::vector<double>& run : by_image)
+            for (size_t s = 0; s < sums.size(); ++s) sums[s] += run[i * sums.size() + s];
+        for (size_t s = 0; s < sums.size(); ++s) {
+            const upmap::Slot& slot = plan.slots[s];
+            const double parts = upmap::count_bits(slot.thresholds);
+            if (slot.thresholds)
+                out.of_images[slot.quantity] += (sums[s] / parts) * (sums[s] / parts);
+        }
+    }
+    return out;
+}
+
+nb::tuple sum_influence(nb::handle outcomes, Input<uint8_t, 3> status, nb::handle quantities,
+                        int threads) {
+    const Outcomes columns(outcomes, status);
+    const Quantities numbers(quantities);
+    SumsOutput out;
+    {
+        nb::gil_scoped_release release;
+        out = compute_sums(columns, numbers, threads);
+    }
+    const size_t K = columns.K(), Q = numbers.Q();
+    const auto stride = static_cast<int64_t>(Q);
+    return nb::make_tuple(upmap::to_numpy(std::move(out.of_images), {Q}),
+                          upmap::to_numpy(std::move(out.of_classes), {Q, K}, {1, stride}),
+                          upmap::to_numpy(std::move(out.number), {Q, K}, {1, stride}),
+                          upmap::to_numpy(std::move(out.positive_images), {Q, K}, {1, stride}));
+}
+
 }  // namespace
 
 NB_MODULE(native, module) {
@@ -325,4 +440,8 @@ NB_MODULE(native, module) {
     module.def("influence", &influence, nb::arg("outcomes"), nb::arg("status"),
                nb::arg("quantities"), nb::arg("threads"),
                "See kernels.resampling.influence; returns (start, image, value, number).");
+    module.def("sum_influence", &sum_influence, nb::arg("outcomes"), nb::arg("status"),
+               nb::arg("quantities"), nb::arg("threads"),
+               "See kernels.resampling.sum_influence; returns (of_images, of_classes, number, "
+               "positive_images).");
 }

@@ -4,6 +4,7 @@ from numpy.typing import NDArray
 from upmap.kernels.resampling.contract import (
     Floats,
     InfluenceArrays,
+    InfluenceSumArrays,
     Outcomes,
     Quantities,
     Weights,
@@ -21,3 +22,6 @@ def resample(
 def influence(
     outcomes: Outcomes, status: NDArray[np.uint8], quantities: Quantities, threads: int
 ) -> InfluenceArrays: ...
+def sum_influence(
+    outcomes: Outcomes, status: NDArray[np.uint8], quantities: Quantities, threads: int
+) -> InfluenceSumArrays: ...

@@ -95,15 +95,48 @@ struct StatusBits {
     uint64_t is_true = 0, counts = 0;
 };
 
-// Precondition: status has T bytes, T > 0. In most rows all are alike.
+constexpr uint64_t kEachByte = 0x0101010101010101;
+
+inline uint64_t load_word(const uint8_t* bytes) {
+    uint64_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+// Whether all of T bytes are alike. Precondition: T > 0.
+inline bool is_uniform(const uint8_t* bytes, size_t T) {
+    if (T < 8) return std::all_of(bytes + 1, bytes + T, [&](uint8_t b) { return b == bytes[0]; });
+    const uint64_t alike = bytes[0] * kEachByte;
+    for (size_t t = 0; t + 8 < T; t += 8)
+        if (load_word(bytes + t) != alike) return false;
+    return load_word(bytes + T - 8) == alike;
+}
+
+// Bit i is set where byte i of the word, from the lowest, is 0.
+inline uint64_t zero_bytes(uint64_t word) {
+    constexpr uint64_t kLow = 0x7f * kEachByte;
+    const uint64_t high_bits = ~(((word & kLow) + kLow) | word | kLow);
+    // The product brings bit 8 i to bit 56 + i.
+    return ((high_bits >> 7) * 0x0102040810204080) >> 56;
+}
+
+// Precondition: status has T bytes, 0 < T <= 64. In most rows all are alike.
 inline StatusBits status_bits(const uint8_t* status, size_t T) {
     StatusBits bits;
     const uint64_t all = T == 64 ? ~uint64_t{0} : (uint64_t{1} << T) - 1;
-    if (status[0] != kTruePositive && std::memcmp(status, status + 1, T - 1) == 0) {
+    if (status[0] != kTruePositive && is_uniform(status, T)) {
         bits.counts = status[0] == kFalsePositive ? all : 0;
         return bits;
     }
-    for (size_t t = 0; t < T; ++t) {
+    static_assert(kFalsePositive == 0 && kTruePositive == 1);
+    size_t t = 0;
+    for (; t + 8 <= T; t += 8) {
+        uint64_t word = 0;  // byte i is status[t + i], whatever the order of bytes in memory
+        for (size_t i = 0; i < 8; ++i) word |= static_cast<uint64_t>(status[t + i]) << (8 * i);
+        bits.is_true |= zero_bytes(word ^ kEachByte) << t;
+        bits.counts |= zero_bytes(word & (0xfe * kEachByte)) << t;
+    }
+    for (; t < T; ++t) {
         bits.is_true |= static_cast<uint64_t>(status[t] == kTruePositive) << t;
         bits.counts |= static_cast<uint64_t>(status[t] <= kTruePositive) << t;
     }
@@ -121,25 +154,53 @@ struct ClassRows {
     }
 };
 
+// A row: the area ranges in which it counts at most thresholds, and whether the events say more.
+struct RowSummary {
+    uint64_t counted = 0;
+    bool has_event = false;
+};
+
+// Whether a row is false or ignored in each area range alike at all thresholds, as most are: then
+// there is no event, and `counted` says it all.
+inline bool describe_plain_row(const uint8_t* status, size_t T,
+                               const std::vector<uint64_t>& needed, RowSummary& summary) {
+    for (size_t a = 0; a < needed.size(); ++a, status += T) {
+        if (*status == kTruePositive || !is_uniform(status, T)) return false;
+        summary.counted |= static_cast<uint64_t>(*status == kFalsePositive && needed[a]) << a;
+    }
+    return true;
+}
+
+// Finds the events of a row, [A], at the thresholds needed in each area range, [A].
+inline RowSummary describe_row(const uint8_t* status, size_t T, const std::vector<uint64_t>& needed,
+                               Event* events) {
+    RowSummary summary;
+    if (describe_plain_row(status, T, needed, summary)) return summary;
+    summary.counted = 0;
+    for (size_t a = 0; a < needed.size(); ++a) {
+        StatusBits bits;
+        if (needed[a]) bits = status_bits(status + a * T, T);
+        const uint64_t is_true = bits.is_true & needed[a], counts = bits.counts & needed[a];
+        const uint64_t ignored = needed[a] & ~counts;
+        // Bits are counted only where they differ.
+        const bool is_counted = counts && (!ignored || count_bits(counts) >= count_bits(ignored));
+        events[a] = {is_true, is_counted ? 0 : counts, is_counted ? ignored : 0};
+        summary.counted |= static_cast<uint64_t>(is_counted) << a;
+        summary.has_event |= (is_true | events[a].added | events[a].removed) != 0;
+    }
+    return summary;
+}
+
 // Appends a row, and its event if it has one. `events` is room for [A].
 inline void append_row(const Outcomes& outcomes, int64_t row, const Pass& pass, Event* events,
                        ClassRows& out) {
-    const size_t A = outcomes.A(), T = outcomes.T();
-    uint64_t counted = 0, any = 0;
-    for (size_t a = 0; a < A; ++a) {
-        const uint64_t needed = pass.thresholds[a];
-        StatusBits bits;
-        if (needed) bits = status_bits(outcomes.row_status(row) + a * T, T);
-        const uint64_t is_true = bits.is_true & needed, counts = bits.counts & needed;
-        const bool is_counted = counts && 2 * count_bits(counts) >= count_bits(needed);
-        events[a] = {is_true, is_counted ? 0 : counts, is_counted ? needed & ~counts : 0};
-        counted |= static_cast<uint64_t>(is_counted) << a;
-        any |= is_true | events[a].added | events[a].removed;
-    }
-    if (!counted && !any) return;
-    const auto place = static_cast<int32_t>(any ? out.events.size() / A : 0);
-    out.rows.push_back({counted, outcomes.image(static_cast<size_t>(row)), any ? place : -1});
-    if (any) out.events.insert(out.events.end(), events, events + A);
+    const size_t A = outcomes.A();
+    const RowSummary summary =
+        describe_row(outcomes.row_status(row), outcomes.T(), pass.thresholds, events);
+    if (!summary.counted && !summary.has_event) return;
+    const int32_t place = summary.has_event ? static_cast<int32_t>(out.events.size() / A) : -1;
+    out.rows.push_back({summary.counted, outcomes.image(static_cast<size_t>(row)), place});
+    if (summary.has_event) out.events.insert(out.events.end(), events, events + A);
 }
 
 inline ClassRows encode_rows(const Outcomes& outcomes, size_t k, const Pass& pass) {

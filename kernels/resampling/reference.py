@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from upmap.kernels.resampling.contract import (
         Floats,
         InfluenceArrays,
+        InfluenceSumArrays,
         Outcomes,
         Quantities,
         Weights,
     )
 
-__all__ = ["influence", "resample"]
+__all__ = ["influence", "resample", "sum_influence"]
 
 
 def resample(
@@ -72,6 +73,24 @@ def influence(outcomes: Outcomes, quantities: Quantities, threads: int = 0) -> I
     return start, image, value, resample(outcomes, ones, quantities, None)[:, :, 0]
 
 
+def sum_influence(
+    outcomes: Outcomes, quantities: Quantities, threads: int = 0
+) -> InfluenceSumArrays:
+    """See `upmap.kernels.resampling.sum_influence`; `threads` is not used."""
+    start, image, value, number = influence(outcomes, quantities)
+    Q, K = number.shape
+    of_classes, positive_images = np.zeros((Q, K)), np.zeros((Q, K), np.int64)
+    by_image = np.zeros((Q, outcomes.images))
+    for q, k in product(range(Q), range(K)):
+        area = int(quantities.area[q])
+        positive_images[q, k] = len(np.unique(_positive_images(outcomes, k, area)))
+        if positive_images[q, k]:
+            own = slice(start[k], start[k + 1])
+            of_classes[q, k] = np.square(value[q, own]).sum()
+            by_image[q, image[own]] += value[q, own]
+    return np.square(by_image).sum(axis=1), of_classes, number, positive_images
+
+
 def _positive_images(outcomes: Outcomes, k: int, area: int) -> NDArray[np.int32]:
     """The image of each positive of a class in an area range."""
     counts = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1)
@@ -117,30 +136,40 @@ def _curve_influence(
     """The influence of every image on one curve, [I], with the symbols N, S and P of the formula.
 
     AP = sum over true rows j of max over i >= j of N_i / S_i, over P; N_i true and S_i counted rows
-    up to row i. Its derivative holds the row that attains each maximum.
+    up to row i. Its derivative holds the row m(j) that attains each maximum: with c_m the part of
+    the true rows, of P, whose row is m, a row r adds, with the sums over m >= r,
+
+        [r is true] (N_m(r) / S_m(r) / P + sum of c_m / S_m) - sum of c_m N_m / S_m^2
     """
     area = int(quantities.area[q])
     images = _positive_images(outcomes, k, area)
     P = len(images)
     if P == 0:
         return np.full(outcomes.images, np.nan)
-    by_image = np.zeros(outcomes.images)
     rows = _rows_below_cap(outcomes, quantities, q, k)
     rows = rows[outcomes.status[area, t, rows] <= TRUE_POSITIVE]
     is_true = outcomes.status[area, t, rows] == TRUE_POSITIVE
-    N, S = np.cumsum(is_true), np.arange(1, len(rows) + 1)
-    number = 0.0
-    for j in np.flatnonzero(is_true):
-        if quantities.is_recall[q]:
-            number += 1 / P
-            by_image[outcomes.image[rows[j]]] += 1 / P
-            continue
-        # Rows from j on of which the precision is largest: the first of equal ones.
-        peak = j + int(np.argmax(np.where(is_true[j:], N[j:] / S[j:], -1)))
-        number += N[peak] / S[peak] / P
-        by_image[outcomes.image[rows[j]]] += N[peak] / S[peak] / P
-        for row in range(peak + 1):
-            slope = is_true[row] / S[peak] - N[peak] / S[peak] ** 2
-            by_image[outcomes.image[rows[row]]] += slope / P
+    if quantities.is_recall[q]:
+        number, by_row = float(is_true.sum()) / P, is_true / P
+    else:
+        number, by_row = _row_influence(is_true, P)
+    by_image = np.bincount(outcomes.image[rows], weights=by_row, minlength=outcomes.images)
     np.subtract.at(by_image, images, number / P)
     return by_image
+
+
+def _row_influence(is_true: NDArray[np.bool_], P: int) -> tuple[float, NDArray[np.float64]]:
+    """The area under all points, and its derivative with respect to the weight of each row."""
+    N, S = np.cumsum(is_true), np.arange(1, len(is_true) + 1)
+    precision = np.where(is_true, N / S, 0.0)
+    # At a true row, the row from there on of which the precision is largest: of equal ones the
+    # first. It is the next one that no later row exceeds.
+    highest = np.maximum.accumulate(precision[::-1])[::-1]
+    peaks = np.flatnonzero(is_true & (precision == highest))
+    true = np.flatnonzero(is_true)
+    peak = peaks[np.searchsorted(peaks, true)]
+    parts = np.bincount(peak, minlength=len(is_true)) / P
+    A = np.cumsum((parts / S)[::-1])[::-1]
+    B = np.cumsum((parts * N / S**2)[::-1])[::-1]
+    by_row = np.where(is_true, highest / P + A, 0.0) - B
+    return float((parts * precision).sum()), by_row

@@ -5,7 +5,6 @@ G. L. Steele Jr., D. Lea and C. H. Flood, "Fast splittable pseudorandom number g
 for the hash, splitmix64; RFC 7693 for BLAKE2b.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -91,7 +90,7 @@ def hash_counts(
     """
     replicates = validate_count("replicates", replicates, MAX_REPLICATES)
     seed = validate_count("seed", seed, MAX_UINT64)
-    keys = np.array([_hash_name(name) for name in names], np.uint64)
+    keys = _hash_names(names)
     state = _mix(keys ^ _mix(np.array([seed], np.uint64)))
     counts = np.zeros((replicates, len(keys)), np.uint8)
     for b, row in enumerate(counts):
@@ -102,9 +101,12 @@ def hash_counts(
     return counts
 
 
-def _hash_name(name: object) -> int:
-    digest = hashlib.blake2b(str(name).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+def _hash_names(names: Iterable[object]) -> NDArray[np.uint64]:
+    from hashlib import blake2b  # only here, for it loads OpenSSL
+
+    encoded = (str(name).encode("utf-8", "surrogatepass") for name in names)
+    digests = b"".join(blake2b(name, digest_size=8).digest() for name in encoded)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,7 +11,7 @@ from upmap.detection.tables import Catalog, images_by_name
 from upmap.errors import InputError
 from upmap.files import read_text
 
-__all__ = ["MAX_VALUES", "bin_values", "read_attributes"]
+__all__ = ["MAX_VALUES", "bin_values", "read_attributes", "read_columns"]
 
 MAX_VALUES = 20  # different values of an attribute, beyond which numbers are binned
 BINS = 4
@@ -32,8 +32,25 @@ def read_attributes(path: Path, catalog: Catalog) -> dict[str, list[str | None]]
         Attribute to the value of each image of the catalog.
 
     Raises:
-        InputError: If a row has another number of cells than the first, an image is unknown or
-            stands twice, or text has more than MAX_VALUES different values; names the line.
+        InputError: See `read_columns`; or if text has more than MAX_VALUES different values.
+    """
+    columns = read_columns(path, catalog)
+    return {name: _bin_column(name, values, path) for name, values in columns.items()}
+
+
+def read_columns(
+    path: Path, catalog: Catalog, *, allow_others: bool = False
+) -> dict[str, list[str | None]]:
+    """The columns of a CSV file of images as they stand, without `image`.
+
+    Args:
+        path: See `read_attributes`.
+        catalog: The images.
+        allow_others: Whether rows of images that the catalog does not have are passed over.
+
+    Raises:
+        InputError: If a row has another number of cells than the first, or an image is unknown or
+            stands twice; names the line.
     """
     rows = _read_rows(path)
     _, header = next(rows, (1, []))
@@ -50,14 +67,20 @@ def read_attributes(path: Path, catalog: Catalog) -> dict[str, list[str | None]]
         if len(cells) != len(names):
             message = f"expected {len(names)} cells, got {len(cells)}"
             raise InputError(message, path, str(line))
-        place = _find_image(cells[key].strip(), places, path, line)
+        place = _find_image(cells[key].strip(), places)
+        if place is None:
+            if allow_others:
+                continue
+            raise InputError(
+                f"no image {cells[key].strip()!r} in the ground truth", path, str(line)
+            )
         if place in seen:
             raise InputError(f"image {cells[key].strip()!r} stands twice", path, str(line))
         seen.add(place)
         for name, cell in zip(names, cells, strict=True):
             if name != "image":
                 columns[name][place] = cell.strip() or None
-    return {name: _bin_column(name, values, path) for name, values in columns.items()}
+    return columns
 
 
 def bin_values(values: Sequence[str | None]) -> list[str | None] | None:
@@ -97,12 +120,9 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"not CSV: {error}", path, str(reader.line_num)) from None
 
 
-def _find_image(name: str, places: dict[str, int], path: Path, line: int) -> int:
+def _find_image(name: str, places: dict[str, int]) -> int | None:
     stem = name.rpartition("/")[2].rpartition(".")[0]
-    place = places.get(name, places.get(stem))
-    if place is None:
-        raise InputError(f"no image {name!r} in the ground truth", path, str(line))
-    return place
+    return places.get(name, places.get(stem))
 
 
 def _bin_column(name: str, values: list[str | None], path: Path) -> list[str | None]:

@@ -8,16 +8,22 @@ and the infinitesimal jackknife; E. B. Wilson (1927) for the interval of a class
 """
 
 import math
-import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation
-from upmap.kernels.resampling import Outcomes, Quantities, influence, regroup, resample
+from upmap.kernels.resampling import (
+    Outcomes,
+    Quantities,
+    influence,
+    regroup,
+    resample,
+    sum_influence,
+)
 from upmap.kernels.resampling.weights import draw_counts, hash_counts
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
 from upmap.metrics.match_table import MatchTable
@@ -34,7 +40,6 @@ __all__ = [
     "deviation",
     "draw_weights",
     "estimate_uncertainty",
-    "group_by_pattern",
     "group_outcomes",
     "mean_standard_error",
     "plan_quantities",
@@ -96,6 +101,25 @@ class Uncertainty:
     rare_classes: tuple[str, ...]
     all_perfect: bool
 
+    def half_width(self, estimate: Estimate) -> float:
+        """How far the interval of a metric reaches to each side, before it is cut at 0 and 1."""
+        return two_sided_quantile(self.level, self.groups) * estimate.standard_error
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON: the estimates of metrics and of classes by name, and how they were made."""
+        return {
+            "method": self.method,
+            "level": self.level,
+            "groups": self.groups,
+            "replicates": None if self.method == "influence" else len(self.replicates),
+            "weights": self.weights,
+            "seed": self.seed,
+            "metrics": {name: asdict(number) for name, number in self.metrics.items()},
+            "per_class": {name: asdict(number) for name, number in self.per_class.items()},
+            "rare_classes": list(self.rare_classes),
+            "all_perfect": self.all_perfect,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassInfluence:
@@ -156,6 +180,7 @@ def estimate_uncertainty(
     names, outcomes = group_outcomes(table, groups)
     count = None if groups is None else len(names)
     quantile = two_sided_quantile(level, count)
+    places, quantities = plan_quantities(table.protocol)
     if method == "influence":
         metric_errors, class_errors = _influence_errors(table.protocol, outcomes, threads, impl)
         samples = np.zeros((0, len(evaluation.metrics)))
@@ -165,6 +190,7 @@ def estimate_uncertainty(
             table.protocol, outcomes, chunks, threads=threads, impl=impl
         )
         metric_errors = deviation(samples)
+    metric_errors = _drop_errors_of_one_image(metric_errors, places.values(), quantities, outcomes)
     AP = np.array([scores.AP for scores in evaluation.per_class.values()])
     return Uncertainty(
         metrics=_estimate_metrics(evaluation, metric_errors, quantile),
@@ -178,32 +204,6 @@ def estimate_uncertainty(
         rare_classes=_rare_classes(table, outcomes),
         all_perfect=bool((AP[~np.isnan(AP)] == 1).all()) and not bool(np.isnan(AP).all()),
     )
-
-
-def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashable]:
-    """For each image id its group: what a regular expression matches in it.
-
-    Args:
-        images: Ids, or names.
-        pattern: Searched in each; the group is what its parentheses match, else the whole match.
-
-    Raises:
-        ValueError: If the pattern is not a regular expression, or is not in an image's id.
-
-    >>> group_by_pattern(["a_001", "a_002", "b_001"], r"^(.*)_")
-    {'a_001': ('a',), 'a_002': ('a',), 'b_001': ('b',)}
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    groups: dict[Any, Hashable] = {}
-    for image in images:
-        match = expression.search(str(image))
-        if match is None:
-            raise ValueError(f"the pattern {pattern!r} is not in the image id {str(image)[:60]!r}")
-        groups[image] = match.groups() or (match.group(),)
-    return groups
 
 
 def compute_influence(
@@ -253,25 +253,57 @@ def mean_standard_error(classes: ClassInfluence) -> float:
     Args:
         classes: The influence on the number.
     """
-    is_defined = ~np.isnan(classes.number)
-    K = int(is_defined.sum())
-    if K == 0 or classes.images < 2:
-        return math.nan
     by_image = np.bincount(classes.image, weights=classes.value, minlength=classes.images)
-    m = classes.positive_images[is_defined]
-    squares = _squares(classes)[is_defined] / np.maximum(1, m - 1)
-    number = classes.number[is_defined]
+    return _mean_error(
+        float(np.square(by_image).sum()),
+        _squares(classes),
+        classes.number,
+        classes.positive_images,
+        classes.images,
+    )
+
+
+def _mean_error(
+    of_images: float,
+    of_classes: Floats,
+    number: Floats,
+    positive_images: NDArray[np.int64],
+    images: int,
+) -> float:
+    """See `mean_standard_error`.
+
+    Args:
+        of_images: The sum over images of the square of (the sum over classes of U_ki).
+        of_classes: float64 [K], the sum over images of the square of U_ki.
+        number: float64 [K].
+        positive_images: int64 [K], m_k.
+        images: How many there are.
+    """
+    is_defined = ~np.isnan(number)
+    K = int(is_defined.sum())
+    if K == 0 or images < 2:
+        return math.nan
+    m = positive_images[is_defined]
+    squares = of_classes[is_defined] / np.maximum(1, m - 1)
+    number = number[is_defined]
     absent = np.exp(-m.astype(np.float64))
     by_class = squares + absent * (1 - absent) * (number - number.mean()) ** 2
-    return math.sqrt(float(np.square(by_image).sum() + by_class.sum()) / K**2)
+    return math.sqrt(of_images + float(by_class.sum())) / K
 
 
 def class_standard_errors(classes: ClassInfluence) -> Floats:
     """The standard error of the number of each class, float64 [K]; NaN as for the mean of one."""
-    factors = 1 + 1 / np.maximum(1, classes.positive_images - 1)
-    errors = np.sqrt(_squares(classes) * factors)
-    is_undefined = np.isnan(classes.number) | (classes.images < 2)
-    return np.where(is_undefined, np.nan, errors)
+    return _class_errors(_squares(classes), classes.number, classes.positive_images, classes.images)
+
+
+def _class_errors(
+    of_classes: Floats, number: Floats, positive_images: NDArray[np.int64], images: int
+) -> Floats:
+    factors = 1 + 1 / np.maximum(1, positive_images - 1)
+    errors: Floats = np.where(
+        np.isnan(number) | (images < 2), np.nan, np.sqrt(of_classes * factors)
+    )
+    return errors
 
 
 def bootstrap_numbers(
@@ -340,14 +372,13 @@ def plan_quantities(protocol: Protocol) -> tuple[dict[str, int | None], Quantiti
     The last of the quantities is the AP of a class.
     """
     area_names = [limits.name for limits in protocol.area_ranges]
-    rows: list[tuple[bool, int, int, int]] = []
-    places: dict[str, int | None] = {}
-    for name, metric in protocol.summary.items():
-        row = _quantity(metric, protocol, area_names)
-        if row is not None and row not in rows:
-            rows.append(row)
-        places[name] = None if row is None else rows.index(row)
-    rows.append((False, 0, _cap(protocol, -1), 2 ** len(protocol.iou_thresholds) - 1))
+    of_class = (False, 0, _cap(protocol, -1), 2 ** len(protocol.iou_thresholds) - 1)
+    of_metrics = {
+        name: _quantity(metric, protocol, area_names) for name, metric in protocol.summary.items()
+    }
+    different = dict.fromkeys(row for row in of_metrics.values() if row is not None)
+    rows = [*(row for row in different if row != of_class), of_class]
+    places = {name: None if row is None else rows.index(row) for name, row in of_metrics.items()}
     is_recall, area, cap, thresholds = zip(*rows, strict=True)
     return places, Quantities(
         is_recall=np.array(is_recall, bool),
@@ -431,11 +462,14 @@ def _influence_errors(
 ) -> tuple[Floats, Floats]:
     """The standard errors of the metrics and of the classes' AP, by influence."""
     places, quantities = plan_quantities(protocol)
-    by_quantity = compute_influence(outcomes, quantities, threads=threads, impl=impl)
-    errors = [
-        math.nan if q is None else mean_standard_error(by_quantity[q]) for q in places.values()
-    ]
-    return np.array(errors), class_standard_errors(by_quantity[-1])
+    sums = sum_influence(outcomes, quantities, threads=threads, impl=impl)
+    columns = zip(
+        sums.of_images.tolist(), sums.of_classes, sums.number, sums.positive_images, strict=True
+    )
+    errors = [_mean_error(*column, outcomes.images) for column in columns]
+    of_class = (sums.of_classes[-1], sums.number[-1], sums.positive_images[-1])
+    metric_errors = [math.nan if q is None else errors[q] for q in places.values()]
+    return np.array(metric_errors), _class_errors(*of_class, outcomes.images)
 
 
 def _estimate_metrics(
@@ -469,11 +503,33 @@ def _rare_classes(table: MatchTable, outcomes: Outcomes) -> tuple[str, ...]:
 
 def _positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
     """The number of images with a positive of each class in an area range, int64 [K]."""
-    is_inside = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1) == 1
-    label = outcomes.positive_label[is_inside].astype(np.int64)
-    pairs = np.unique(label * outcomes.images + outcomes.positive_image[is_inside])
-    K = len(outcomes.start) - 1
-    return np.bincount(pairs // max(1, outcomes.images), minlength=K)
+    is_inside = _is_inside(outcomes, area)
+    label, image = outcomes.positive_label[is_inside], outcomes.positive_image[is_inside]
+    pairs = label.astype(np.int64) * outcomes.images + image
+    if (np.diff(pairs) < 0).any():  # of groups
+        order = np.argsort(pairs)
+        label, pairs = label[order], pairs[order]
+    is_first = np.diff(pairs, prepend=-1) > 0
+    return np.bincount(label[is_first], minlength=len(outcomes.start) - 1)
+
+
+def _is_inside(outcomes: Outcomes, area: int) -> NDArray[np.bool_]:
+    """Which positives count in an area range, bool [G]."""
+    inside: NDArray[np.bool_] = outcomes.positive_areas & np.uint64(1 << area) != 0
+    return inside
+
+
+def _drop_errors_of_one_image(
+    errors: Floats, places: Iterable[int | None], quantities: Quantities, outcomes: Outcomes
+) -> Floats:
+    """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
+    rests_on_one = {}
+    for area in np.unique(quantities.area).tolist():
+        is_used = np.zeros(outcomes.images, bool)
+        is_used[outcomes.positive_image[_is_inside(outcomes, area)]] = True
+        rests_on_one[area] = np.count_nonzero(is_used) < 2
+    areas = [None if q is None else int(quantities.area[q]) for q in places]
+    return np.where([a is None or rests_on_one[a] for a in areas], np.nan, errors)
 
 
 def _squares(classes: ClassInfluence) -> Floats:

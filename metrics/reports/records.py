@@ -18,6 +18,7 @@ __all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json"]
 
 SCHEMA = 1  # of the JSON report; a change that breaks readers adds one
 CSV_COLUMNS = ("protocol", "name", "positives", "detections", "AP", "AP50", "AP75", "recall")
+UNCERTAINTY_COLUMNS = ("AP_standard_error", "AP_low", "AP_high")
 # How the reports begin, by which an earlier one is known and may be overwritten.
 BEGINNINGS = (
     b'{\n "schema"',
@@ -59,7 +60,7 @@ def as_json(
     for result, rows in zip(results, checks, strict=False):
         result["cross_check"] = [asdict(row) for row in rows]
     for result, uncertainty in zip(results, uncertainties, strict=False):
-        result["uncertainty"] = _uncertainty_record(uncertainty)
+        result["uncertainty"] = uncertainty.to_record()
     for result, records in zip(results, sections, strict=False):
         result.update(records)
     report = {
@@ -76,25 +77,31 @@ def as_json(
 def as_csv(
     evaluations: Sequence[Evaluation],
     columns: Sequence[Mapping[str, Mapping[str, float]]] = (),
+    uncertainties: Sequence[Uncertainty] = (),
 ) -> str:
     """The per-class scores as CSV, one row per protocol and class; undefined is empty.
 
     Args:
         evaluations: Of the same data under different protocols.
         columns: For each evaluation, further columns by class and name; empty for none.
+        uncertainties: For each evaluation its uncertainty, for columns of AP's standard error and
+            interval; empty for none.
     """
     import csv
     import io
 
     names = dict.fromkeys(n for part in columns for values in part.values() for n in values)
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [*CSV_COLUMNS, *names], lineterminator="\n", extrasaction="ignore"
-    )
+    own = (*CSV_COLUMNS, *UNCERTAINTY_COLUMNS) if uncertainties else CSV_COLUMNS
+    writer = csv.DictWriter(text, [*own, *names], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for i, evaluation in enumerate(evaluations):
         for scores in evaluation.per_class.values():
             record = {"protocol": evaluation.protocol.name} | _class_record(scores)
+            if uncertainties:
+                estimate = uncertainties[i].per_class[scores.name]
+                ends = (estimate.standard_error, estimate.low, estimate.high)
+                record |= dict(zip(UNCERTAINTY_COLUMNS, ends, strict=True))
             if columns:
                 record |= columns[i][scores.name]
             undefined = {key: "" for key, value in record.items() if value != value}
@@ -113,16 +120,6 @@ def _settings(protocol: Protocol) -> dict[str, Any]:
     settings["area_ranges"] = {name: limits for name, *limits in protocol.area_ranges}
     del settings["name"], settings["metrics"]
     return settings
-
-
-def _uncertainty_record(uncertainty: Uncertainty) -> dict[str, Any]:
-    return {
-        "method": uncertainty.method,
-        "level": uncertainty.level,
-        "metrics": {name: asdict(number) for name, number in uncertainty.metrics.items()},
-        "per_class": {name: asdict(number) for name, number in uncertainty.per_class.items()},
-        "rare_classes": uncertainty.rare_classes,
-    }
 
 
 def _class_record(scores: ClassScores) -> dict[str, Any]:

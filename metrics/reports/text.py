@@ -31,12 +31,11 @@ def as_text(evaluations: Sequence[Evaluation], uncertainties: Sequence["Uncertai
         evaluations: Of the same data under different protocols; at least one.
         uncertainties: For each evaluation its uncertainty; empty leaves it out.
     """
-    parts = [
-        align_columns(_class_table(evaluations), left=1),
-        align_columns(
-            _summary_table(evaluations, uncertainties), left=5
-        ),  # all but the values are words
-    ]
+    # All but the values of a summary are words.
+    summary = align_columns(_summary_table(evaluations, uncertainties), left=5)
+    if uncertainties:
+        summary += _uncertainty_text(uncertainties[0])
+    parts = [align_columns(_class_table(evaluations, uncertainties), left=1), summary]
     undefined = {name for evaluation in evaluations for name in evaluation.undefined_classes}
     if undefined:
         names = printable(abbreviate_list(sorted(undefined), MAX_SHOWN))
@@ -93,24 +92,44 @@ def score_text(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.6f}"
 
 
-def _class_table(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+def _class_table(
+    evaluations: Sequence[Evaluation], uncertainties: Sequence["Uncertainty"]
+) -> list[list[str]]:
     """Header and rows; there is one column of positives if all protocols count the same."""
-    columns = [
-        (evaluation, *metric)
-        for evaluation in evaluations
-        for metric in _class_metrics(evaluation.protocol)
-    ]
     counts = [[scores.positives for scores in e.per_class.values()] for e in evaluations]
     is_same = all(count == counts[0] for count in counts)
     counted = evaluations[:1] if is_same else evaluations
     heads = ["positives"] if is_same else [f"{e.protocol.name} positives" for e in evaluations]
-    names = [f"{evaluation.protocol.name} {name}" for evaluation, name, _ in columns]
-    rows = [["class", "detections", *heads, *names]]
+    columns = [
+        column
+        for i, evaluation in enumerate(evaluations)
+        for column in _score_columns(evaluation, uncertainties[i] if uncertainties else None)
+    ]
+    rows = [["class", "detections", *heads, *(head for head, _ in columns)]]
     for name, scores in evaluations[0].per_class.items():
         positives = [str(evaluation.per_class[name].positives) for evaluation in counted]
-        values = [e.per_class[name].average_precision(iou) for e, _, iou in columns]
-        rows.append([name, str(scores.detections), *positives, *map(score_text, values)])
+        cells = [column[name] for _, column in columns]
+        rows.append([name, str(scores.detections), *positives, *cells])
     return rows
+
+
+def _score_columns(
+    evaluation: Evaluation, uncertainty: "Uncertainty | None"
+) -> list[tuple[str, dict[str, str]]]:
+    """The columns of an evaluation: the head, and the cell of each class."""
+    columns = []
+    for metric, iou in _class_metrics(evaluation.protocol):
+        cells = {
+            name: score_text(scores.average_precision(iou))
+            for name, scores in evaluation.per_class.items()
+        }
+        columns.append((f"{evaluation.protocol.name} {metric}", cells))
+        if uncertainty is not None and iou is None:
+            intervals = {
+                name: _interval(e.low, e.high) for name, e in uncertainty.per_class.items()
+            }
+            columns.append((f"{_percent(uncertainty)} interval", intervals))
+    return columns
 
 
 def _class_metrics(protocol: Protocol) -> list[tuple[str, float | None]]:
@@ -128,8 +147,7 @@ def _summary_table(
 ) -> list[list[str]]:
     rows = [["protocol", "metric", "IoU", "area", "max dets", "value"]]
     if uncertainties:
-        level = f"{100 * uncertainties[0].level:g} %"
-        rows[0] += ["standard error", f"{level} from", "to"]
+        rows[0].append(f"+- {_percent(uncertainties[0])}")
     for i, evaluation in enumerate(evaluations):
         protocol = evaluation.protocol
         for name, metric in protocol.summary.items():
@@ -138,10 +156,29 @@ def _summary_table(
             iou = _iou_text(protocol, metric)
             rows.append([protocol.name, name, iou, metric.area, cap, value])
             if uncertainties:
-                number = uncertainties[i].metrics[name]
-                ends = (number.standard_error, number.low, number.high)
-                rows[-1] += map(score_text, ends)
+                estimate = uncertainties[i].metrics[name]
+                rows[-1].append(score_text(uncertainties[i].half_width(estimate)))
     return rows
+
+
+def _uncertainty_text(uncertainty: "Uncertainty") -> str:
+    """What the intervals are, in a sentence."""
+    units = "images" if uncertainty.groups is None else f"{uncertainty.groups:,} groups of images"
+    source = f"the influence of {units}"
+    if uncertainty.method == "bootstrap":
+        source = f"{len(uncertainty.replicates):,} bootstrap replicates of {units}"
+    return (
+        f"+-: to both ends of the {_percent(uncertainty)} interval of the mean over test sets of "
+        f"this size,\nby {source}; a class has Wilson's interval\n"
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return "n/a" if math.isnan(low) else f"{low:.4f} .. {high:.4f}"
+
+
+def _percent(uncertainty: "Uncertainty") -> str:
+    return f"{100 * uncertainty.level:g} %"
 
 
 def _iou_text(protocol: Protocol, metric: Metric) -> str:

@@ -1,6 +1,7 @@
 """`python -m metrics.evaluate`, run as its users run it."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from upmap.kernels import accumulation, coco_json, matching, voc_files
+from upmap.detection.formats import read_ground_truth
+from upmap.kernels import accumulation, coco_json, matching, resampling, voc_files
 from upmap.metrics import COCO, VOC2007, mean_average_precision
+from upmap.metrics.analysis.intervals import two_sided_quantile
 from upmap.metrics.evaluate import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +94,7 @@ def test_several_protocols_stand_side_by_side(voc: list[str]) -> None:
     columns = [word.strip() for word in head if word.strip()]
     assert columns == [
         *("class", "detections", "positives"),
-        *("voc2007 AP", "coco AP", "coco AP50", "coco AP75"),
+        *("voc2007 AP", "95 % interval", "coco AP", "95 % interval", "coco AP50", "coco AP75"),
     ]
 
 
@@ -180,19 +183,111 @@ def test_cross_check_prints_both_columns_and_agrees(coco: list[str], voc: list[s
 def test_uncertainty_stands_beside_each_number_and_in_the_json(
     voc: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*voc, "--uncertainty"]
-    (first, second) = read_report(capsys, *arguments)["results"]
+    (first, second) = read_report(capsys, *voc)["results"]
     for result in (first, second):
         number = result["uncertainty"]["metrics"]["mAP"]
         assert number["value"] == result["metrics"]["mAP"]
         assert 0 < number["low"] < number["value"] < number["high"] < 1
         names = [scores["name"] for scores in result["per_class"]]
         assert [*result["uncertainty"]["per_class"]] == names
-    assert main(arguments) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "voc2007   mAP" in line)
+    assert main(voc) == 0
+    text = capsys.readouterr().out
+    (line,) = (line for line in text.splitlines() if "voc2007   mAP" in line)
     number = first["uncertainty"]["metrics"]["mAP"]
-    assert line.split()[-3:] == [f"{number[key]:.6f}" for key in ("standard_error", "low", "high")]
-    assert "uncertainty" not in read_report(capsys, *voc)["results"][0]
+    assert line.split()[-1] == f"{number['high'] - number['value']:.6f}"
+    assert "max dets     value   +- 95 %" in text
+    name, estimate = next(iter(first["uncertainty"]["per_class"].items()))
+    (line,) = (line for line in text.splitlines() if line.startswith(name))
+    assert f"{estimate['value']:.6f}  {estimate['low']:.4f} .. {estimate['high']:.4f}" in line
+    assert main([*voc, "--csv", "-"]) == 0
+    row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    for key in ("standard_error", "low", "high"):
+        assert float(row[f"AP_{key}"]) == estimate[key]
+
+
+def test_without_uncertainty_nothing_speaks_of_it(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*voc, "--no-uncertainty"]
+    assert "uncertainty" not in read_report(capsys, *arguments)["results"][0]
+    for more in ((), ("--csv", "-")):
+        assert main([*arguments, *more]) == 0
+        text = capsys.readouterr().out
+        assert not any(word in text for word in ("+-", "interval", "AP_low"))
+    for more, message in (
+        (["--bootstrap", "9"], "--bootstrap and --groups need it"),
+        (["--groups", "x"], "--bootstrap and --groups need it"),
+    ):
+        assert main([*arguments, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*voc, "--seed", "1"]) == 2
+    assert "seed: only the bootstrap has one" in capsys.readouterr().err
+
+
+def test_the_bootstrap_has_a_seed_and_implies_a_number_of_replicates(
+    voc: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def estimate(*more: str) -> dict[str, Any]:
+        record: dict[str, Any] = read_report(capsys, *more)["results"][0]["uncertainty"]
+        return record
+
+    first = estimate("--bootstrap", *voc, "--level", "0.9")  # no number follows the flag
+    assert (first["method"], first["replicates"], first["seed"]) == ("bootstrap", 1000, 0)
+    assert first["level"] == 0.9
+    assert estimate("--bootstrap", "1000", *voc, "--level", "0.9") == first
+    other = estimate(*voc, "--bootstrap", "200", "--seed", "5")
+    assert (other["replicates"], other["seed"]) == (200, 5)
+    influence = estimate(*voc)
+    assert (influence["method"], influence["replicates"], influence["seed"]) == (
+        *("influence", None, None),
+    )
+    errors = [part["metrics"]["mAP"]["standard_error"] for part in (first, other, influence)]
+    assert len(set(errors)) == 3
+    assert max(errors) < 1.3 * min(errors)
+
+
+def test_groups_come_from_a_file_or_a_pattern(
+    voc: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = read_ground_truth(Path(voc[0]), image_set="test").catalog.images
+    path = tmp_path / "groups.csv"
+    rows = [f"{image},{str(image)[-1]}" for image in images]
+    path.write_text("\n".join(["image,group", *rows, "unknown,7"]))
+    of_file, of_pattern = (
+        read_report(capsys, *voc, "--groups", groups)["results"][0]["uncertainty"]
+        for groups in (str(path), r"\d(?=\.|$)")
+    )
+    assert of_file == of_pattern
+    assert of_file["groups"] == len({str(image)[-1] for image in images}) < 20
+    number = of_file["metrics"]["mAP"]
+    quantile = two_sided_quantile(0.95, of_file["groups"])  # Student's
+    half = number["high"] - number["value"]
+    assert half == pytest.approx(quantile * number["standard_error"])
+    assert main([*voc, "--groups", str(path)]) == 0
+    assert f"the influence of {of_file['groups']} groups of images" in capsys.readouterr().out
+
+
+def test_wrong_groups_are_refused_with_the_place(
+    voc: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "groups.csv"
+    for text, message in (
+        ("image,group\n", f"{path}: no group for 48 images: "),
+        ("image\n", f"{path}:1: expected different columns, one of them `image`"),
+        ("image,a,b\n", f"{path}:1: expected a column `group`, got 'a, b'"),
+        ("image,group\nx\n", f"{path}:2: expected 2 cells, got 1"),
+    ):
+        path.write_text(text)
+        assert main([*voc, "--groups", str(path)]) == 2
+        assert message in capsys.readouterr().err
+    for pattern, message in (
+        ("gruops.csv", "the pattern 'gruops.csv' is not in the image "),
+        ("(", "'(' is not a regular expression"),
+    ):
+        assert main([*voc, "--groups", pattern]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "and there is no such file" in error
 
 
 def test_a_cross_check_goes_into_the_json_too(
@@ -270,9 +365,26 @@ def test_the_environment_may_ask_for_the_references_and_gets_the_same_numbers(
     arguments = request.getfixturevalue(files)
     native = read_report(capsys, *arguments)
     monkeypatch.setenv("UPMAP_IMPL", "reference")
-    for kernel in (coco_json, matching, accumulation, voc_files):
+    for kernel in (coco_json, matching, accumulation, resampling, voc_files):
         monkeypatch.setitem(kernel.IMPLEMENTATIONS, "native", None)  # would fail if it were called
-    assert read_report(capsys, *arguments) == native
+    reference = read_report(capsys, *arguments)
+    # Standard errors are sums of many terms, in another order: the last digits differ.
+    first, second = (pop_estimates(report) for report in (native, reference))
+    assert [*first] == [*second]
+    assert [*first.values()] == pytest.approx([*second.values()], rel=1e-9, abs=1e-12)
+    assert reference == native
+
+
+def pop_estimates(report: dict[str, Any]) -> dict[tuple[str, ...], float]:
+    """The standard errors and ends of intervals, -1 for null, which are taken out of the report."""
+    estimates = {}
+    for result in report["results"]:
+        uncertainty = result.pop("uncertainty")
+        for kind in ("metrics", "per_class"):
+            for name, numbers in uncertainty.pop(kind).items():
+                for key, value in numbers.items():
+                    estimates[kind, name, key] = -1.0 if value is None else value
+    return estimates
 
 
 def test_an_unknown_name_in_the_environment_is_refused(
