@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation
+from upmap.kernels.accumulation import TieOrder
 from upmap.metrics.analysis.pairs import Pairs
 from upmap.metrics.analysis.tie_orders import (
     Contests,
@@ -38,6 +39,7 @@ __all__ = ["TieRange", "TieRanges", "find_tie_ranges"]
 # scores of one image overlap the same object, so the ends need not be reached. "partial": an order
 # may leave it, since an image has too many to try all of them, or none was tried.
 Basis = Literal["exact", "bound", "partial"]
+ENDS: tuple[TieOrder, TieOrder] = ("false_first", "true_first")  # the worst and the best
 BASES: tuple[Basis, ...] = ("exact", "bound", "partial")  # from sure to unsure
 
 
@@ -189,7 +191,7 @@ def _evaluate_ends(
     if contests or (_count_equal_scores(table) and _has_curve(table.protocol, place)):
         ends = [
             evaluate_matches(part, ties=order, threads=settings["threads"], impl=settings["impl"])
-            for part, order in zip(tables, ("false_first", "true_first"), strict=True)
+            for part, order in zip(tables, ENDS, strict=True)
         ]
     return _EndsOfCap(
         plain=evaluation,
