@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation, accumulation
-from upmap.kernels.accumulation import Accumulated
+from upmap.kernels.accumulation import Accumulated, TieOrder
 from upmap.kernels.matching import FALSE_POSITIVE, MAX_DETECTIONS, TRUE_POSITIVE, Matches
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.protocols import Protocol
@@ -68,6 +68,7 @@ def accumulate(
     caps: Sequence[int] | None = None,
     classes: NDArray[np.int64] | None = None,
     with_scores: bool = False,
+    ties: TieOrder = "kept",
     threads: int = 0,
     impl: Implementation | None = None,
 ) -> Accumulated:
@@ -79,6 +80,7 @@ def accumulate(
             computed, ascending; None for all M. Recall is computed under all.
         classes: The places of the K classes that are computed, ascending; None for all.
         with_scores: Whether to return the scores at which recalls are reached.
+        ties: How detections of one class and equal score stand, see `kernels.accumulation`.
         threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
     """
@@ -91,6 +93,7 @@ def accumulate(
         epsilon=protocol.epsilon,
         with_areas=protocol.recall_points is None,
         with_scores=with_scores,
+        ties=ties,
         threads=threads,
         impl=impl,
     )

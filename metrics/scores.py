@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation
-from upmap.kernels.accumulation import Accumulated
+from upmap.kernels.accumulation import Accumulated, TieOrder
 from upmap.metrics.curves import Curve, accumulate, precision_recall_curve, precision_samples
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.means import mean_without_nan
@@ -126,18 +126,26 @@ class Evaluation:
 
 
 def evaluate_matches(
-    table: MatchTable, *, threads: int = 0, impl: Implementation | None = None
+    table: MatchTable,
+    *,
+    ties: TieOrder = "kept",
+    threads: int = 0,
+    impl: Implementation | None = None,
 ) -> Evaluation:
     """Computes the scores of a match table.
 
     Args:
         table: The match table, possibly that of several tables (`concatenate`).
+        ties: How detections of one class and equal score stand: "kept" as the table has them;
+            "true_first" and "false_first" among their equals give the largest and the smallest AP.
         threads: Maximum number of threads; 0 uses all cores.
         impl: "native" or "reference"; None selects the fastest available.
     """
     protocol = table.protocol
     caps, classes = _curve_caps(protocol), _classes_to_average(table)
-    accumulated = accumulate(table, caps=caps, classes=classes, threads=threads, impl=impl)
+    accumulated = accumulate(
+        table, caps=caps, classes=classes, ties=ties, threads=threads, impl=impl
+    )
     precision, recall = precision_samples(accumulated), accumulated.recall[:, np.newaxis]
     metrics = {}
     # Under a cap, precision is [T, R, K, A]; recall is the same with R = 1.

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from upmap.kernels import Implementation, import_native, select_implementation
-from upmap.kernels.accumulation.contract import MAX_ENTRIES, Accumulated, Caps, Floats, Settings
+from upmap.kernels.accumulation.contract import (
+    MAX_ENTRIES,
+    TIE_ORDERS,
+    Accumulated,
+    Caps,
+    Floats,
+    Settings,
+    TieOrder,
+)
 from upmap.kernels.columns import (
     Column,
     exact_array,
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 else:
     native = import_native("accumulation")
 
-__all__ = ["IMPLEMENTATIONS", "Accumulated", "accumulate"]
+__all__ = ["IMPLEMENTATIONS", "Accumulated", "TieOrder", "accumulate"]
 
 MATCH_COLUMNS = {
     "rank": Column(np.int32, ("N",)),
@@ -49,6 +57,7 @@ def accumulate(
     curve_caps: Caps | None = None,
     with_areas: bool = True,
     with_scores: bool = False,
+    ties: TieOrder = "kept",
     threads: SupportsIndex = 0,
     impl: Implementation | None = None,
 ) -> Accumulated:
@@ -64,6 +73,9 @@ def accumulate(
             and scores are computed. None for all, C = M. Recall alone takes a fraction of the time.
         with_areas: Whether to return all_points too.
         with_scores: Whether to return the scores too.
+        ties: How detections of one class and equal score stand: "kept" as they are; "true_first" or
+            "false_first" among their equals, for each area range and threshold on its own, which
+            gives the largest and the smallest precision that any order of them has at each recall.
         threads: Maximum number of threads; 0 uses all cores.
         impl: A key of IMPLEMENTATIONS; None selects the fastest available.
 
@@ -81,6 +93,7 @@ def accumulate(
         epsilon=float(epsilon),
         with_areas=bool(with_areas),
         with_scores=bool(with_scores),
+        ties=ties,
     )
     _validate_settings(settings, matches)
     return accumulator(matches, settings, validate_threads(threads))
@@ -127,6 +140,8 @@ def _validate_settings(settings: Settings, matches: Matches) -> None:
         raise ValueError("recall_points must ascend")
     if not 0 <= settings.epsilon < math.inf:
         raise ValueError(f"epsilon must be finite and at least 0, not {settings.epsilon}")
+    if settings.ties not in TIE_ORDERS:
+        raise ValueError(f"ties must be one of {', '.join(TIE_ORDERS)}, not {settings.ties!r}")
     curves = matches.status.shape[1] * matches.positives.size * len(settings.max_dets)
     entries = curves * (len(points) + 1)
     if entries > MAX_ENTRIES:
@@ -144,6 +159,7 @@ def _accumulate_natively(matches: Matches, settings: Settings, threads: int) -> 
         settings.epsilon,
         settings.with_areas,
         settings.with_scores,
+        TIE_ORDERS.index(settings.ties),
         threads,
     )
     if len(settings.curve_caps) < len(settings.max_dets):

@@ -4,13 +4,19 @@ Sources: COCOeval.accumulate of pycocotools 2.0.11; VOCap.m of the VOC2012 devel
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_ENTRIES", "Accumulated", "Caps", "Floats", "Settings"]
+__all__ = ["MAX_ENTRIES", "TIE_ORDERS", "Accumulated", "Caps", "Floats", "Settings", "TieOrder"]
 
 MAX_ENTRIES = 2**44  # of an array, 128 TB: beyond any memory, and no size overflows
+
+# How detections of one class and equal score stand: as the matches have them; or, for each area
+# range and threshold on its own, the true ones before or after the others.
+TieOrder = Literal["kept", "true_first", "false_first"]
+TIE_ORDERS: tuple[TieOrder, ...] = get_args(TieOrder)
 
 Floats = NDArray[np.float64]
 Caps = NDArray[np.int64]
@@ -27,6 +33,7 @@ class Settings:
         epsilon: Added to the denominator of the precision; finite and at least 0.
         with_areas: Whether all_points is computed.
         with_scores: Whether scores are computed.
+        ties: How detections of equal score stand.
     """
 
     recall_points: Floats
@@ -35,6 +42,7 @@ class Settings:
     epsilon: float
     with_areas: bool
     with_scores: bool
+    ties: TieOrder
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -58,11 +58,15 @@ struct Ranked {
     const uint8_t* status_of(size_t row) const { return status.data() + row * A * T; }
 };
 
+// How detections of equal score stand; see kernels.accumulation.contract.TIE_ORDERS.
+enum class TieOrder { kKept, kTrueFirst, kFalseFirst };
+
 struct Options {
     Input<double, 1> recall_points;  // [R], ascending
     Input<int64_t, 1> max_dets;      // [M]
     double epsilon;
     bool with_areas, with_scores;
+    TieOrder ties;
 };
 
 // Where [t, k, a, m] and [t, r, k, a, m] lie in memory: as [A, M, T, K] and [A, M, T, R, K], so
@@ -113,6 +117,8 @@ class ClassCurves {
           curves_(curves),
           false_positives_(ranked.A * ranked.T),
           false_before_(false_positives_.size()),
+          group_false_(false_positives_.size()),
+          group_true_(false_positives_.size()),
           true_positive_rows_(options.with_scores ? false_positives_.size() : 0) {}
 
     // Writes the curves under cap m.
@@ -136,6 +142,8 @@ class ClassCurves {
     Curves& curves_;
     std::vector<uint32_t> false_positives_;                // [A, T], so far
     std::vector<std::vector<uint32_t>> false_before_;      // [A, T], of each true positive
+    std::vector<uint32_t> group_false_;                    // [A, T], before the equal scores
+    std::vector<size_t> group_true_;                       // [A, T], likewise
     std::vector<std::vector<size_t>> true_positive_rows_;  // [A, T], where scores are asked for
     std::vector<double> precision_;  // at each true positive; then the largest from there on
     std::vector<size_t> needed_;     // [R], the true positives before the one that reaches a recall
@@ -149,12 +157,19 @@ class ClassCurves {
         std::fill(false_positives_.begin(), false_positives_.end(), 0);
         for (auto& curve : false_before_) curve.clear();
         for (auto& curve : true_positive_rows_) curve.clear();
+        std::fill(group_false_.begin(), group_false_.end(), 0);
+        std::fill(group_true_.begin(), group_true_.end(), 0);
         has_detections_ = false;
         const size_t width = false_positives_.size();
+        double score = kNaN;
         for (size_t row = ranked_.begin(k_); row < ranked_.end(k_); ++row) {
             if (ranked_.rank(row) >= options_.max_dets(m)) continue;
             if (!has_detections_) first_row_ = row;
             has_detections_ = true;
+            if (options_.ties != TieOrder::kKept && ranked_.score(row) != score) {
+                end_equal_scores();
+                score = ranked_.score(row);
+            }
             const uint8_t* status = ranked_.status_of(row);
             bool has_true_positive = false;
             for (size_t j = 0; j < width; ++j) {
@@ -162,6 +177,19 @@ class ClassCurves {
                 has_true_positive |= status[j] == upmap::kTruePositive;
             }
             if (has_true_positive) keep(row, status);
+        }
+        if (options_.ties != TieOrder::kKept) end_equal_scores();
+    }
+
+    // Puts the true positives since the last call before or after the false ones since then.
+    void end_equal_scores() {
+        const bool is_before = options_.ties == TieOrder::kTrueFirst;
+        for (size_t j = 0; j < false_positives_.size(); ++j) {
+            const uint32_t count = is_before ? group_false_[j] : false_positives_[j];
+            const auto first = false_before_[j].begin() + static_cast<ptrdiff_t>(group_true_[j]);
+            std::fill(first, false_before_[j].end(), count);
+            group_false_[j] = false_positives_[j];
+            group_true_[j] = false_before_[j].size();
         }
     }
 
@@ -263,9 +291,12 @@ Curves accumulate_all(const Ranked& ranked, const Options& options, const Layout
 
 nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double, 1> recall_points,
                      Input<int64_t, 1> max_dets, double epsilon, bool with_areas, bool with_scores,
-                     int threads) {
+                     int ties, int threads) {
     const Ranked ranked(columns, status);
-    const Options options{recall_points, max_dets, epsilon, with_areas, with_scores};
+    if (ties < 0 || ties > static_cast<int>(TieOrder::kFalseFirst))
+        throw nb::value_error("ties must be the place of a tie order");
+    const Options options{recall_points, max_dets, epsilon, with_areas, with_scores,
+                          static_cast<TieOrder>(ties)};
     const Layout layout{ranked.T, recall_points.size(), ranked.K, ranked.A, max_dets.size()};
     Curves curves;
     {
@@ -338,7 +369,7 @@ NB_MODULE(native, module) {
     module.def(
         "accumulate", &accumulate, nb::arg("ranked"), nb::arg("status"), nb::arg("recall_points"),
         nb::arg("max_dets"), nb::arg("epsilon"), nb::arg("with_areas"), nb::arg("with_scores"),
-        nb::arg("threads"),
+        nb::arg("ties"), nb::arg("threads"),
         "See kernels.accumulation.accumulate; returns (precision, recall, all_points, scores).");
     module.def("recalls", &recalls, nb::arg("ranked"), nb::arg("status"), nb::arg("max_dets"),
                nb::arg("threads"), "See kernels.accumulation.recalls.");

@@ -12,6 +12,7 @@ def accumulate(
     epsilon: float,
     with_areas: bool,
     with_scores: bool,
+    ties: int,
     threads: int,
 ) -> tuple[Floats, Floats, Floats | None, Floats | None]: ...
 def recalls(ranked: Matches, status: NDArray[np.uint8], max_dets: Caps, threads: int) -> Floats: ...

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.kernels.accumulation.contract import Accumulated, Floats, Settings
+from upmap.kernels.accumulation.contract import Accumulated, Floats, Settings, TieOrder
 from upmap.kernels.matching.contract import FALSE_POSITIVE, TRUE_POSITIVE, Matches
 
 __all__ = ["accumulate"]
@@ -28,7 +28,8 @@ def accumulate(matches: Matches, settings: Settings) -> Accumulated:
         rows = np.arange(matches.start[k], matches.start[k + 1])
         rows = rows[matches.rank[rows] < caps[m]]
         for t in range(T):
-            recalls, precisions = _curve(matches.status[a, t, rows], positives, settings.epsilon)
+            status = _arrange(matches.status[a, t, rows], matches.score[rows], settings.ties)
+            recalls, precisions = _curve(status, positives, settings.epsilon)
             recall[t, k, a, m] = recalls[-1] if len(rows) else 0
             all_points[t, k, a, m] = _area(recalls, precisions)
             at = np.searchsorted(recalls, points, side="left")
@@ -42,6 +43,14 @@ def accumulate(matches: Matches, settings: Settings) -> Accumulated:
         all_points=all_points[..., settings.curve_caps] if settings.with_areas else None,
         scores=scores[..., settings.curve_caps] if settings.with_scores else None,
     )
+
+
+def _arrange(status: NDArray[np.uint8], score: Floats, ties: TieOrder) -> NDArray[np.uint8]:
+    """The statuses with those in front that are to stand before others of equal score."""
+    if ties == "kept":
+        return status
+    first = TRUE_POSITIVE if ties == "true_first" else FALSE_POSITIVE
+    return status[np.lexsort((status != first, -score))]
 
 
 def _curve(status: NDArray[np.uint8], positives: int, epsilon: float) -> tuple[Floats, Floats]:

@@ -109,9 +109,7 @@ def find_ties(table: MatchTable) -> Ties:
     return Ties(row=row, group=group, first=np.searchsorted(group, np.arange(groups)))
 
 
-def find_contests(
-    table: MatchTable, ties: Ties, pairs: Pairs, cap: float, *, counts_false: bool
-) -> Contests:
+def find_contests(table: MatchTable, ties: Ties, pairs: Pairs, cap: float) -> Contests:
     """The images and classes in which the order of equal scores decides who claims what.
 
     Args:
@@ -119,11 +117,9 @@ def find_contests(
         ties: See `find_ties`.
         pairs: The pairs of the match table.
         cap: Detections of this rank or beyond are left out.
-        counts_false: Whether it matters which of several detections without an object it leaves
-            out: of those that are false, some may lie outside an area range.
     """
     is_near = _overlaps_object(table, ties, pairs)
-    is_movable = _is_divided(table, ties, is_near, cap, counts_false=counts_false)
+    is_movable = _is_divided(table, ties, is_near, cap)
     is_movable |= _competes(table, ties, pairs, cap)
     return _collect(table, ties.row[is_movable])
 
@@ -242,9 +238,7 @@ def _overlaps(table: MatchTable, ties: Ties, pairs: Pairs) -> tuple[Places, Plac
     return entry[is_listed], place[is_listed]
 
 
-def _is_divided(
-    table: MatchTable, ties: Ties, is_near: Flags, cap: float, *, counts_false: bool
-) -> Flags:
+def _is_divided(table: MatchTable, ties: Ties, is_near: Flags, cap: float) -> Flags:
     """Whether a cap leaves out some of the detection's equals, and it matters which."""
     if not len(ties):
         return np.zeros(0, bool)
@@ -252,8 +246,8 @@ def _is_divided(
     last = np.append(ties.first[1:], len(ties)) - 1
     is_divided = (rank[ties.first] < cap) & (rank[last] >= cap)
     matters = np.logical_or.reduceat(is_near, ties.first)
-    if counts_false:
-        matters |= table.status.shape[0] > 1
+    # Of false ones, too: in some area ranges those of another size are ignored.
+    matters |= table.status.shape[0] > 1 and cap == table.protocol.max_dets[-1]
     divided: Flags = (is_divided & matters)[ties.group]
     return divided
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upmap.kernels import Implementation
-from upmap.kernels.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
+from upmap.kernels.accumulation import TieOrder
 from upmap.metrics.analysis.pairs import Pairs
 from upmap.metrics.analysis.tie_orders import (
     Contests,
@@ -30,15 +30,16 @@ from upmap.metrics.analysis.tie_orders import (
     try_orders,
 )
 from upmap.metrics.match_table import MatchTable
+from upmap.metrics.protocols import Protocol
 from upmap.metrics.scores import Evaluation, evaluate_matches
 
-__all__ = ["TieRange", "TieRanges", "arrange_ties", "find_tie_ranges"]
+__all__ = ["TieRange", "TieRanges", "find_tie_ranges"]
 
-Statuses = NDArray[np.uint8]
 # "exact": no order leaves the range, and orders reach its ends. "bound": none leaves it, but equal
 # scores of one image overlap the same object, so the ends need not be reached. "partial": an order
 # may leave it, since an image has too many to try all of them, or none was tried.
 Basis = Literal["exact", "bound", "partial"]
+ENDS: tuple[TieOrder, TieOrder] = ("false_first", "true_first")  # the worst and the best
 BASES: tuple[Basis, ...] = ("exact", "bound", "partial")  # from sure to unsure
 
 
@@ -144,44 +145,6 @@ def find_tie_ranges(
     )
 
 
-def arrange_ties(table: MatchTable, status: Statuses, *, is_best: bool) -> Statuses:
-    """The statuses with true detections before false ones of equal score, or after them.
-
-    Each threshold and area range has an order of its own.
-
-    Args:
-        table: The match table, which says what is equal.
-        status: uint8 [N, A * T].
-        is_best: Whether true ones stand first.
-    """
-    arranged = status.copy()
-    for begin, end in zip(table.start[:-1].tolist(), table.start[1:].tolist(), strict=True):
-        score = table.score[begin:end]
-        first = np.flatnonzero(np.append(True, np.diff(score) != 0)[: len(score)])
-        if len(first) < len(score):
-            arranged[begin:end] = _arrange_class(status[begin:end], first, is_best=is_best)
-    return arranged
-
-
-def _arrange_class(status: Statuses, first: NDArray[np.int64], *, is_best: bool) -> Statuses:
-    """The statuses of one class; `first` are the first rows of equal scores."""
-    before, after = (TRUE_POSITIVE, FALSE_POSITIVE) if is_best else (FALSE_POSITIVE, TRUE_POSITIVE)
-    counts = [
-        np.add.reduceat(status == state, first, axis=0, dtype=np.int32) for state in (before, after)
-    ]
-    is_mixed: NDArray[np.bool_] = np.any((counts[0] > 0) & (counts[1] > 0), axis=1)
-    size = np.diff(first, append=len(status))
-    group = np.repeat(np.arange(len(first)), size)
-    row = np.flatnonzero(is_mixed[group])
-    group = group[row]
-    place = (row - first[group])[:, np.newaxis]
-    arranged = status.copy()
-    is_after = place < counts[0][group] + counts[1][group]
-    arranged[row] = np.where(is_after, after, IGNORED)
-    arranged[row] = np.where(place < counts[0][group], before, arranged[row])
-    return arranged
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _EndsOfCap:
     """The evaluation under one cap at both ends, and what is exact.
@@ -218,17 +181,18 @@ def _evaluate_ends(
     """The evaluations of the worst and the best order under the cap at a place of max_dets."""
     table = evaluation.match_table
     cap = table.protocol.max_dets[place]
-    has_precision = place == len(table.protocol.max_dets) - 1 or any(
-        metric.quantity == "AP" and metric.cap % len(table.protocol.max_dets) == place
-        for metric in table.protocol.summary.values()
-    )
     contests = None
     if pairs is not None:
-        contests = find_contests(table, ties, pairs, cap, counts_false=has_precision)
+        contests = find_contests(table, ties, pairs, cap)
     tables = table, table
-    if has_precision or contests:
-        tables = _tables_of_ends(table, contests, pairs, cap, settings)
-    ends = [evaluation if part is table else _evaluate(part, settings) for part in tables]
+    if contests and pairs is not None:
+        tables = _replace_rows(table, contests, try_orders(contests, table, pairs, cap, **settings))
+    ends = [evaluation, evaluation]
+    if contests or (_count_equal_scores(table) and _has_curve(table.protocol, place)):
+        ends = [
+            evaluate_matches(part, ties=order, threads=settings["threads"], impl=settings["impl"])
+            for part, order in zip(tables, ENDS, strict=True)
+        ]
     return _EndsOfCap(
         plain=evaluation,
         low=ends[0],
@@ -239,46 +203,26 @@ def _evaluate_ends(
     )
 
 
-def _evaluate(table: MatchTable, settings: dict[str, Any]) -> Evaluation:
-    return evaluate_matches(table, threads=settings["threads"], impl=settings["impl"])
+def _has_curve(protocol: Protocol, place: int) -> bool:
+    """Whether a number is an area under curves with the cap at a place of max_dets."""
+    caps = len(protocol.max_dets)
+    return place == caps - 1 or any(
+        metric.quantity == "AP" and metric.cap % caps == place
+        for metric in protocol.summary.values()
+    )
 
 
-def _tables_of_ends(
-    table: MatchTable,
-    contests: Contests | None,
-    pairs: Pairs | None,
-    cap: float,
-    settings: dict[str, Any],
+def _replace_rows(
+    table: MatchTable, contests: Contests, ends: Ends
 ) -> tuple[MatchTable, MatchTable]:
-    """The match tables of the worst and of the best order; `table` where they are the same.
-
-    What the cap leaves out is ignored in them, and their ranks do not matter any more.
-    """
+    """The match table with the statuses of both ends in the rows of contests."""
     A, T, N = table.status.shape
-    status = np.ascontiguousarray(np.moveaxis(table.status, 2, 0)).reshape(N, A * T)
-    if (is_beyond := table.rank >= cap).any():
-        status = np.where(is_beyond[:, np.newaxis], np.uint8(IGNORED), status)
-    worst = best = status
-    if contests and pairs is not None:
-        ends = try_orders(contests, table, pairs, cap, **settings)
-        worst, best = _replace_rows(status, contests, ends)
-    worst, best = (
-        arrange_ties(table, part, is_best=is_best)
-        for part, is_best in ((worst, False), (best, True))
-    )
-    if np.array_equal(worst, best):
-        return table, table
-    rank = np.zeros_like(table.rank)
-    return (
-        replace(table, rank=rank, status=np.moveaxis(worst.reshape(N, A, T), 0, 2)),
-        replace(table, rank=rank, status=np.moveaxis(best.reshape(N, A, T), 0, 2)),
-    )
-
-
-def _replace_rows(status: Statuses, contests: Contests, ends: Ends) -> tuple[Statuses, Statuses]:
-    worst, best = status.copy(), status.copy()
+    worst = np.ascontiguousarray(np.moveaxis(table.status, 2, 0)).reshape(N, A * T).copy()
+    best = worst.copy()
     worst[contests.row], best[contests.row] = ends.worst, ends.best
-    return worst, best
+    by_end = (np.moveaxis(status.reshape(N, A, T), 0, 2) for status in (worst, best))
+    first, second = (replace(table, status=status) for status in by_end)
+    return first, second
 
 
 def _find_bases(

@@ -1,5 +1,6 @@
 """Accumulation: native against reference, bit for bit, and a curve worked by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upmap.kernels.accumulation import IMPLEMENTATIONS, accumulate
+from upmap.kernels.accumulation.contract import TIE_ORDERS
 from upmap.kernels.matching import Matches
 
 FALSE, TRUE, IGNORED = 0, 1, 2
@@ -51,7 +53,9 @@ def test_native_equals_reference_in_every_bit(seed: int, points: int) -> None:
         "max_dets": np.array([1, 3, 100]),
         "epsilon": float(rng.choice([0.0, 2.0**-52])),
         "with_scores": True,
+        "ties": str(rng.choice(TIE_ORDERS)),
     }
+    data = replace(data, score=-np.floor(np.arange(rows) / rng.integers(1, 9)))
     results = [accumulate(data, impl=impl, **options) for impl in ("native", "reference")]
     for name in ("precision", "recall", "all_points", "scores"):
         native, reference = (getattr(result, name) for result in results)
@@ -145,3 +149,38 @@ def test_columns_that_disagree_are_refused() -> None:
     data = matches([[[FALSE]]], [[1]], [0, 2])
     with pytest.raises(ValueError, match=r"matches.start must be \[2\] and ascend from 0 to 1"):
         accumulate(data, recall_points=np.zeros(1), max_dets=np.ones(1, np.int64), epsilon=0)
+
+
+def test_equal_scores_stand_as_asked_at_each_threshold_of_its_own(impl: Any) -> None:
+    # Equal scores, under two thresholds: true first is another order at each.
+    data = matches([[[FALSE, TRUE], [TRUE, FALSE]]], [[1]], [0, 2])
+    data = replace(data, score=np.zeros(2))
+    areas = {
+        ties: accumulate(
+            data,
+            recall_points=np.zeros(0),
+            max_dets=np.array([9]),
+            epsilon=0,
+            ties=ties,
+            impl=impl,
+        ).all_points
+        for ties in TIE_ORDERS
+    }
+    assert {ties: values.ravel().tolist() for ties, values in areas.items()} == {
+        "kept": [0.5, 1.0],
+        "true_first": [1.0, 1.0],
+        "false_first": [0.5, 0.5],
+    }
+
+
+def test_an_unknown_order_of_equal_scores_is_refused(impl: Any) -> None:
+    data = matches([[[TRUE]]], [[1]], [0, 1])
+    with pytest.raises(ValueError, match="ties must be one of kept, true_first, false_first"):
+        accumulate(
+            data,
+            recall_points=np.zeros(0),
+            max_dets=np.array([9]),
+            epsilon=0,
+            ties="random",  # type: ignore[arg-type]
+            impl=impl,
+        )

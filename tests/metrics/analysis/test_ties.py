@@ -22,7 +22,6 @@ from upmap.metrics import (
     match,
 )
 from upmap.metrics.analysis import TieRange, find_tie_ranges, pair_detections
-from upmap.metrics.analysis.ties import arrange_ties
 
 SMALL_COCO = replace(COCO, iou_thresholds=(0.5,), max_dets=(1, 2, 100))
 GRIDS = {
@@ -200,21 +199,6 @@ def test_scores_without_ties_have_the_number_itself_as_range(name: str) -> None:
         ends = ranges.metrics[key]
         assert (ends.low, ends.high) == (value, value) or math.isnan(value)
         assert ends.exact
-
-
-def test_arranging_keeps_the_counts_of_every_group_of_equal_scores() -> None:
-    table = match(*random_tables(2, levels=3), COCO)
-    status = np.ascontiguousarray(np.moveaxis(table.status, 2, 0)).reshape(len(table), -1)
-    key = np.stack([table.label, table.score])
-    for is_best in (False, True):
-        arranged = arrange_ties(table, status, is_best=is_best)
-        for group in np.unique(key, axis=1).T:
-            is_here = (group == key.T).all(axis=1)
-            for state in range(3):
-                counts = [
-                    (part[is_here] == state).sum(axis=0).tolist() for part in (status, arranged)
-                ]
-                assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("name", ["voc2007_test/yolov3_darknet", "coco_fakebbox100"])
