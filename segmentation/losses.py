@@ -247,6 +247,9 @@ def _pixel_losses(
             reduction="none",
             impl=options.impl,
         )
+    if logits.device.type == "cpu":
+        # log_softmax would copy logits whose channels lie together, after they were widened.
+        logits = logits.contiguous()
     return functional.cross_entropy(
         logits.to(torch.promote_types(logits.dtype, torch.float32)),
         labels.long(),
