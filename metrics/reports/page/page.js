@@ -59,9 +59,9 @@ function isKnown(value) {
   return value !== null && value !== undefined;
 }
 
-/** A panel: a section with its heading, and a link to it in the page's contents. */
-function panel(id, heading, note, ...children) {
-  contents.append(make("a", { href: "#" + id }, heading));
+/** A panel: a section with its heading, and a link of one word to it in the page's contents. */
+function panel(id, link, heading, note, ...children) {
+  contents.append(make("a", { href: "#" + id }, link));
   const section = make(
     "section", { class: "card", id, "aria-labelledby": id + "-heading" },
     make("header", {}, make("h2", { id: id + "-heading" }, heading), note ? make("p", { class: "note" }, note) : null),
