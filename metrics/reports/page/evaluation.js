@@ -27,7 +27,7 @@ function showNumber() {
   const rows = view.numbers.map((row) => {
     const place = report.results.findIndex((each) => each.protocol === row.protocol);
     const estimate = (report.results[place].uncertainty || { metrics: {} }).metrics[row.name] || {};
-    return { ...row, value: report.results[place].metrics[row.name], low: estimate.low, high: estimate.high, error: estimate.standard_error };
+    return { ...row, key: row.name, value: report.results[place].metrics[row.name], low: estimate.low, high: estimate.high, error: estimate.standard_error };
   });
   const many = report.results.length > 1;
   rows.forEach((row) => { row.name = many ? `${row.protocol} ${row.name}` : row.name; });
@@ -56,11 +56,7 @@ function showNumber() {
     ].map(([term, text]) => make("div", {}, make("dt", {}, term), make("dd", {}, text)))),
     tableBehind("Numbers", columns, cells),
   );
-  const remarks = data.omitted.length ? [...view.remarks, `To fit its size, this page has not: ${data.omitted.join("; ")}.`] : view.remarks;
-  if (remarks.length) {
-    section.after(make("section", { class: "callout", "aria-label": "Read before you quote it" },
-      make("span", { class: "strong" }, "Read before you quote it."), make("ul", {}, remarks.map((text) => make("li", {}, text)))));
-  }
+  section.after(remarkList(view.remarks));
 }
 
 /** The IoU thresholds of the first number, behind the name of the protocol. */
@@ -118,49 +114,23 @@ function showClasses() {
   });
   const [low, high] = extent(rows.map((row) => ({ ...row, value: row.AP })));
   const columns = [
-    { key: "name", name: "Class" }, { key: null, name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { key: null, name: "From, to", number: true },
+    { key: "name", name: "Class" }, { name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
     { key: "objects", name: "Objects", number: true }, { key: "detections", name: "Detections", number: true }, { key: "F1", name: "Best F1", number: true }, { key: "threshold", name: "At score", number: true },
   ];
-  let sort = { key: "AP", sign: -1 };
-  const heads = columns.map((column) => make("th", { scope: "col", class: column.number ? "number" : null },
-    column.key ? make("button", { type: "button", class: "plain", onclick: () => order(column) }, column.name) : column.name));
-  const body = make("tbody", {});
-  const lines = rows.map((row) => make("tr", { "data-class": row.k, onclick: () => change({ class: state.class === row.k ? null : row.k }) },
-    make("th", { scope: "row", class: "name" }, make("button", { type: "button", class: "plain", "aria-pressed": "false" }, row.name)),
-    make("td", {}, cellInterval({ value: row.AP, low: row.low, high: row.high }, low, high, result.metrics[view.numbers[0]?.name] )),
-    make("td", { class: "number strong" }, number(row.AP)), make("td", { class: "number" }, isKnown(row.low) ? `${number(row.low)} to ${number(row.high)}` : "n/a"),
-    make("td", { class: "number" }, count(row.objects)), make("td", { class: "number" }, count(row.detections)),
-    make("td", { class: "number" }, number(row.F1)), make("td", { class: "number" }, number(row.threshold)),
-  ));
-  const filter = make("input", { type: "search", placeholder: "Filter classes", "aria-label": "Filter classes", oninput: fill });
-  function order(column) {
-    sort = { key: column.key, sign: sort.key === column.key ? -sort.sign : column.number ? -1 : 1 };
-    fill();
-  }
-  function fill() {
-    const text = filter.value.trim().toLowerCase();
-    const shown = rows.filter((row) => row.name.toLowerCase().includes(text));
-    shown.sort((a, b) => compareValues(a[sort.key], b[sort.key], sort.sign) || a.k - b.k);
-    body.replaceChildren(...shown.map((row) => lines[row.k]));
-    columns.forEach((column, i) => {
-      if (column.key === sort.key) heads[i].setAttribute("aria-sort", sort.sign < 0 ? "descending" : "ascending");
-      else heads[i].removeAttribute("aria-sort");
-    });
-  }
-  panel("classes", "Classes", "Classes", "the line is the mean; choose a class for the panels below",
-    rows.length > 30 ? make("div", { class: "bar" }, filter) : null,
-    scrolling("Classes", make("table", {}, make("caption", { class: "hidden" }, "Scores of each class"), make("thead", {}, make("tr", {}, heads)), body), "scroll tall"));
-  fill();
-  onChange(() => lines.forEach((row, k) => {
+  const mean = result.metrics[view.numbers[0]?.name];
+  const classes = sortableTable("Scores of each class", columns, rows, {
+    sort: { key: "AP", sign: -1 },
+    choose: (k) => change({ class: state.class === k ? null : k }),
+    cells: (row) => [
+      cellInterval({ value: row.AP, low: row.low, high: row.high }, low, high, mean), make("span", { class: "strong" }, number(row.AP)),
+      isKnown(row.low) ? `${number(row.low)} to ${number(row.high)}` : "n/a", count(row.objects), count(row.detections), number(row.F1), number(row.threshold),
+    ],
+  });
+  panel("classes", "Classes", "Classes", "the line is the mean; choose a class for the panels below", classes.parts);
+  onChange(() => classes.lines.forEach((row, k) => {
     row.classList.toggle("selected", state.class === k);
     row.querySelector("button").setAttribute("aria-pressed", String(state.class === k));
   }));
-}
-
-/** Order of two values; undefined ones come last. */
-function compareValues(a, b, sign) {
-  if (!isKnown(a) || !isKnown(b)) return isKnown(a) ? -1 : isKnown(b) ? 1 : 0;
-  return sign * (typeof a === "string" ? (a < b ? -1 : a > b ? 1 : 0) : a - b);
 }
 
 /** Wilson's interval of a share of independent cases, 95 %. */
@@ -384,11 +354,6 @@ function showConfusions() {
   onChange(fillPairs);
 }
 
-function clip(text, length) {
-  const characters = Array.from(text);
-  return characters.length > length ? characters.slice(0, length - 1).join("") + "\u2026" : text;
-}
-
 function showSlices() {
   const slices = result.slices.slices;
   const rows = slices.map((row) => ({ ...row, low: isKnown(row.standard_error) ? Math.max(0, row.value - 1.959964 * row.standard_error) : null, high: isKnown(row.standard_error) ? Math.min(1, row.value + 1.959964 * row.standard_error) : null }));
@@ -424,18 +389,10 @@ function showCalibration() {
       calibration.bins.map((bin) => [`${number(bin.low, 2)} to ${number(bin.high, 2)}`, count(bin.count), number(bin.score), percent(bin.precision)])));
 }
 
-function showProvenance() {
-  const provenance = view.provenance;
+function showProtocol() {
   const settings = Object.entries(result.settings).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
-  const command = copyable("Command line", provenance.command);
-  panel("made", "Origin", "How this was made", `upmap ${provenance.upmap}, numpy ${provenance.numpy}`,
-    make("div", { class: "bar" }, button("Download all numbers (JSON)", () => download("report.json", JSON.stringify(report, null, 1) + "\n", "application/json"), { id: "download" }), command.copy),
-    command.area,
-    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
-      provenance.inputs.map((row) => [row.name.replace("_", " "), row.path, row.of, make("code", {}, row.sha256)]))),
-    make("details", {}, make("summary", {}, `The protocol ${result.protocol}`), scrolling("Protocol", table("The protocol", [{ name: "Setting", head: true }, { name: "Value" }], settings))));
-  main.append(make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."));
+  showOrigin(make("details", {}, make("summary", {}, `The protocol ${result.protocol}`), scrolling("Protocol", table("The protocol", [{ name: "Setting", head: true }, { name: "Value" }], settings))));
 }
 
 // The page is this list, in order.
-for (const show of [showNumber, showCosts, showClasses, showOperatingPoint, showConfusions, showSlices, showImages, showLabels, showCalibration, showProvenance]) show();
+for (const show of [showNumber, showCosts, showClasses, showOperatingPoint, showConfusions, showSlices, showImages, showLabels, showCalibration, showProtocol]) show();
