@@ -18,6 +18,7 @@ from upmap.options import (
     Range,
     add_flags,
     parse_options,
+    parse_size,
     validate_fields,
 )
 
@@ -30,6 +31,7 @@ examples:
   %(prog)s instances_val2017.json a.json b.json c.json --json report.json
   %(prog)s instances_val2017.json old.json new.json --not-worse 0.005
   %(prog)s annotations.csv a.csv b.csv --bootstrap 2000
+  %(prog)s VOCdevkit/VOC2007 before/ after/ --html comparison.html
 
 The interval is that of the mean over test sets of this size. Classes are tested together: their p
 is adjusted, so that a detector that is no better in any class is called better in one with 5 %%.
@@ -65,6 +67,8 @@ class Options(InputFlags):
         not_worse: Fail unless the last detector is worse than the first by less than this.
         json: Write the report as JSON (-: to stdout, in place of the table).
         csv: Write the differences as CSV (-: to stdout, in place of the table).
+        html: Write the comparison as one HTML file, which needs no network (-: to stdout).
+        html_size: The largest size of that page, such as 900kB or 5MB.
     """
 
     ground_truth: Annotated[Named, Positional("GROUND_TRUTH")]
@@ -84,11 +88,20 @@ class Options(InputFlags):
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
 
+    html: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    html_size: Annotated[str, Flag(metavar="SIZE", group=OUTPUT)] = "5MB"
+
     def __post_init__(self) -> None:
         validate_fields(self)
         self.validate_input_flags()
         if len(self.detections) < 2:
             raise ValueError("name at least two detectors behind GROUND_TRUTH")
+        parse_size("html_size", self.html_size)
+
+    @property
+    def html_bytes(self) -> int:
+        """The largest size of the page."""
+        return parse_size("html_size", self.html_size)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,11 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program(options: Options) -> int:
     """Compares and prints; returns 0, 1 or 3 as the bounds hold, do not, or are undecided."""
-    outputs = {
-        name: path
-        for name, path in (("--json", options.json), ("--csv", options.csv))
-        if path is not None
-    }
+    reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
+    outputs = {name: path for name, path in reports.items() if path is not None}
     inputs = [Path(str(options.ground_truth)), *options.detections]
     if options.groups is not None:
         inputs.append(Path(options.groups))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from upmap.console import collect_notes
 from upmap.detection.formats import open_source, read
-from upmap.detection.tables import Catalog
+from upmap.detection.tables import Catalog, Detections, GroundTruth
 from upmap.errors import InputWarning
 from upmap.files import is_stdout, write_bytes
 from upmap.metrics.analysis.comparison import DetectorComparison, compare
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Contest", "compare_detectors"]
 
 PASS, WORSE, UNDECIDED = 0, 1, 3  # exit statuses
+OUTCOMES = {PASS: "holds", WORSE: "does not hold", UNDECIDED: "undecided"}
+
+Source = tuple[GroundTruth, Detections, MatchTable]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,9 +56,9 @@ def compare_detectors(options: "Options") -> int:
     """Compares and prints; returns the exit status."""
     with collect_notes(strict=options.strict) as notes:
         protocol = _select_protocol(options)
-        matched = [_match(options, path, protocol) for path in options.detections]
-        tables = [table for table, _ in matched]
-        settings = _settings(options, matched[0][1])
+        sources = [_match(options, path, protocol) for path in options.detections]
+        settings = _settings(options, sources[0][0].catalog)
+    tables = [table for _, _, table in sources]
     contest = Contest(
         protocol=protocol,
         names=tuple(map(str, options.detections)),
@@ -67,8 +70,10 @@ def compare_detectors(options: "Options") -> int:
         correction=options.correction,
         notes=notes,
     )
-    _write(options, contest)
-    return _status(options, contest)
+    statuses = _judge_bounds(options, contest)
+    _write(options, contest, _draw_page(options, contest, sources, statuses))
+    worst_first = (WORSE, UNDECIDED, PASS)
+    return next(status for status in worst_first if status in {PASS, *statuses.values()})
 
 
 def _select_protocol(options: "Options") -> Protocol:
@@ -80,16 +85,16 @@ def _select_protocol(options: "Options") -> Protocol:
     return PROTOCOLS["voc2010" if source.format == "voc" else "coco"]
 
 
-def _match(options: "Options", detections: Any, protocol: Protocol) -> tuple[MatchTable, Catalog]:
-    """The match table of a detector, and the images it speaks of."""
-    tables = read(
+def _match(options: "Options", detections: Any, protocol: Protocol) -> Source:
+    ground_truth, detected = read(
         options.ground_truth,
         detections,
         ground_truth_format=options.gt_format or options.format,
         detections_format=options.dt_format or options.format,
         **options.read_arguments(),
     )
-    return match(*tables, protocol, threads=options.threads), tables[0].catalog
+    table = match(ground_truth, detected, protocol, threads=options.threads)
+    return ground_truth, detected, table
 
 
 def _settings(options: "Options", catalog: Catalog) -> dict[str, Any]:
@@ -110,32 +115,49 @@ def _settings(options: "Options", catalog: Catalog) -> dict[str, Any]:
     return settings
 
 
-def _write(options: "Options", contest: Contest) -> None:
+def _draw_page(
+    options: "Options", contest: Contest, sources: Sequence[Source], statuses: Mapping[str, int]
+) -> bytes | None:
+    """The page of --html; None without it."""
+    if options.html is None:
+        return None
+    from upmap.metrics.reports.page.comparison import Bound, Compared, make_comparison_page
+
+    bounds = [Bound(text, OUTCOMES[status]) for text, status in statuses.items()]
+    compared = Compared(options=options, contest=contest, tables=sources, bounds=bounds)
+    return make_comparison_page(compared)
+
+
+def _write(options: "Options", contest: Contest, page: bytes | None) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
-    reports = []
+    reports: list[tuple[Path, bytes]] = []
     if options.json is not None:
-        reports.append((options.json, as_json(contest)))
+        reports.append((options.json, as_json(contest).encode("utf-8", "backslashreplace")))
     if options.csv is not None:
-        reports.append((options.csv, as_csv(contest)))
+        reports.append((options.csv, as_csv(contest).encode("utf-8", "backslashreplace")))
+    if options.html is not None and page is not None:
+        reports.append((options.html, page))
     if not any(is_stdout(path) for path, _ in reports):
         print(as_text(contest), end="")
         sys.stdout.flush()  # it is there also if a report fails
-    for path, text in reports:
-        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    for path, report in reports:
+        write_bytes(path, report)
 
 
-def _status(options: "Options", contest: Contest) -> int:
-    """The worst of the bounds: shown to be worse, undecided, holds."""
-    statuses = {PASS}
+def _judge_bounds(options: "Options", contest: Contest) -> dict[str, int]:
+    """What is bounded, in words, and the status of each bound."""
+    statuses: dict[str, int] = {}
     name = next(iter(contest.protocol.summary))
     last = len(contest.names) - 1
     if options.fail_under is not None:
         estimate = contest.uncertainties[last].metrics[name]
-        statuses.add(_judge(estimate.low, estimate.high, options.fail_under))
+        text = f"{name} of the last detector is at least {options.fail_under:g}"
+        statuses[text] = _judge(estimate.low, estimate.high, options.fail_under)
     if options.not_worse is not None:
         difference = contest.pairs[0, last].metrics[name]
-        statuses.add(_judge(difference.low, difference.high, -options.not_worse))
-    return next(status for status in (WORSE, UNDECIDED, PASS) if status in statuses)
+        text = f"the last detector is not worse than the first by {options.not_worse:g} or more"
+        statuses[text] = _judge(difference.low, difference.high, -options.not_worse)
+    return statuses
 
 
 def _judge(low: float, high: float, bound: float) -> int:

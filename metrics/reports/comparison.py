@@ -15,21 +15,25 @@ if TYPE_CHECKING:
     from upmap.metrics.analysis.comparison import Difference
     from upmap.metrics.compare_steps import Contest
 
-__all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json", "as_text"]
+__all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json", "as_text", "shorten_names"]
 
 SCHEMA = 1
 CSV_COLUMNS = (
     *("a", "b", "name", "kind", "value_a", "value_b", "delta", "standard_error", "low", "high"),
     *("p", "p_holm", "p_bh", "positives", "test"),
 )
-BEGINNINGS = (b'{\n "schema"', b"a,b,name,kind,")  # of earlier reports, which are overwritten
+BEGINNINGS = (  # of earlier reports, which are overwritten
+    b'{\n "schema"',
+    b"a,b,name,kind,",
+    b'<!doctype html>\n<html lang="en" data-made-by="upmap">',
+)
 ALPHA = 0.05  # of "differs"
 MAX_IMAGES = 5  # that changed most, in the text
 
 
 def as_text(contest: "Contest") -> str:
     """The comparison as tables and sentences."""
-    labels = _short_names(contest.names)
+    labels = shorten_names(contest.names)
     sections = [_overview(contest, labels)]
     if len(contest.names) > 2:
         sections.append(_tiers_text(contest, labels))
@@ -200,8 +204,12 @@ def _select_changes(image_delta: Mapping[Any, float], count: int) -> list[dict[s
     ]
 
 
-def _short_names(names: tuple[str, ...]) -> list[str]:
-    """The last parts of paths that tell them apart."""
+def shorten_names(names: tuple[str, ...]) -> list[str]:
+    """The last parts of paths that tell them apart.
+
+    Args:
+        names: The paths.
+    """
     for count in range(1, 8):
         short = ["/".join(Path(name).parts[-count:]) for name in names]
         if len(set(short)) == len(short):

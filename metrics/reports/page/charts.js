@@ -33,6 +33,11 @@ function polyline(points, x, y, kind, title) {
   return draw("polyline", { points: places, class: kind }, title ? draw("title", {}, title) : null);
 }
 
+function clip(text, length) {
+  const characters = Array.from(text);
+  return characters.length > length ? characters.slice(0, length - 1).join("") + "\u2026" : text;
+}
+
 /** Round values from `low` to `high`, about `steps` of them. */
 function ticks(low, high, steps = 5) {
   const raw = (high - low) / steps || 1;
@@ -82,10 +87,10 @@ function interval(x, y, row, other = "") {
 }
 
 /** An interval in a cell of a table, on a scale that all rows share; `zero` is a line at a value. */
-function cellInterval(row, low, high, zero = null) {
+function cellInterval(row, low, high, zero = null, { kind = "", text = number } = {}) {
   const x = scale(low, high, 6, 184);
-  const text = isKnown(row.value) ? `${number(row.value)}${isKnown(row.low) ? `, ${number(row.low)} to ${number(row.high)}` : ""}` : "n/a";
-  return chart(190, 18, text, isKnown(zero) ? line(x(zero), 1, x(zero), 17, "zero") : null, interval(x, 9, row));
+  const title = isKnown(row.low) ? `${text(row.value)}, ${text(row.low)} to ${text(row.high)}` : text(row.value);
+  return chart(190, 18, title, isKnown(zero) ? line(x(zero), 1, x(zero), 17, "zero") : null, interval(x, 9, row, kind));
 }
 
 /** Where the ends of all intervals lie, a little wider. */

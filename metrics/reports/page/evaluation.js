@@ -27,7 +27,7 @@ function showNumber() {
   const rows = view.numbers.map((row) => {
     const place = report.results.findIndex((each) => each.protocol === row.protocol);
     const estimate = (report.results[place].uncertainty || { metrics: {} }).metrics[row.name] || {};
-    return { ...row, value: report.results[place].metrics[row.name], low: estimate.low, high: estimate.high, error: estimate.standard_error };
+    return { ...row, key: row.name, value: report.results[place].metrics[row.name], low: estimate.low, high: estimate.high, error: estimate.standard_error };
   });
   const many = report.results.length > 1;
   rows.forEach((row) => { row.name = many ? `${row.protocol} ${row.name}` : row.name; });
@@ -41,7 +41,7 @@ function showNumber() {
   const columns = [{ name: "Number", head: true }, { name: "Value", number: true }, { name: "Standard error", number: true }, { name: "From", number: true }, { name: "To", number: true }];
   const cells = rows.map((row) => [row.name, number(row.value, 6), number(row.error, 6), number(row.low, 6), number(row.high, 6)]);
   const level = `${+(100 * (uncertainty ? uncertainty.level : 0.95)).toFixed(2)} %`;
-  const section = panel("number", "The number", `${many ? "" : result.protocol + ", "}${first.iou === null ? `IoU from ${result.settings.iou_thresholds[0]}` : `IoU ${first.iou}`}`,
+  const section = panel("number", "Number", "The number", describeThresholds(many ? null : result.protocol, first.iou),
     make("div", { class: "hero" },
       make("div", {},
         make("p", { class: "note" }, first.name),
@@ -56,11 +56,14 @@ function showNumber() {
     ].map(([term, text]) => make("div", {}, make("dt", {}, term), make("dd", {}, text)))),
     tableBehind("Numbers", columns, cells),
   );
-  const remarks = data.omitted.length ? [...view.remarks, `To fit its size, this page has not: ${data.omitted.join("; ")}.`] : view.remarks;
-  if (remarks.length) {
-    section.after(make("section", { class: "callout", "aria-label": "Read before you quote it" },
-      make("span", { class: "strong" }, "Read before you quote it."), make("ul", {}, remarks.map((text) => make("li", {}, text)))));
-  }
+  section.after(remarkList(view.remarks));
+}
+
+/** The IoU thresholds of the first number, behind the name of the protocol. */
+function describeThresholds(protocol, iou) {
+  const thresholds = isKnown(iou) ? [iou] : result.settings.iou_thresholds;
+  const text = thresholds.length > 1 ? `IoU from ${thresholds[0]} to ${thresholds[thresholds.length - 1]}` : `IoU ${thresholds[0]}`;
+  return protocol ? `${protocol}, ${text}` : text;
 }
 
 function showCosts() {
@@ -93,7 +96,7 @@ function showCosts() {
     steps.classList.add("chart");
   }
   const switcher = choices("How costs are computed", [{ value: "shares", name: "Shares (add up)" }, { value: "gains", name: "Each alone (TIDE)" }], "shares", fill);
-  panel("costs", "What costs the points", "choose a kind to see its images", switcher.group, steps, words,
+  panel("costs", "Costs", "What costs the points", "choose a kind to see its images", switcher.group, steps, words,
     tableBehind("Costs", [{ name: "Error", head: true }, { name: "Number", number: true }, { name: "Share", number: true }, { name: "Alone", number: true }],
       view.errors.map((error) => [ERROR_NAMES[error.key], count(errors.counts[error.key]), signed(errors.shares[error.key], 6), signed(errors.gains[error.key], 6)])));
   fill("shares");
@@ -111,49 +114,23 @@ function showClasses() {
   });
   const [low, high] = extent(rows.map((row) => ({ ...row, value: row.AP })));
   const columns = [
-    { key: "name", name: "Class" }, { key: null, name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { key: null, name: "From, to", number: true },
+    { key: "name", name: "Class" }, { name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
     { key: "objects", name: "Objects", number: true }, { key: "detections", name: "Detections", number: true }, { key: "F1", name: "Best F1", number: true }, { key: "threshold", name: "At score", number: true },
   ];
-  let sort = { key: "AP", sign: -1 };
-  const heads = columns.map((column) => make("th", { scope: "col", class: column.number ? "number" : null },
-    column.key ? make("button", { type: "button", class: "plain", onclick: () => order(column) }, column.name) : column.name));
-  const body = make("tbody", {});
-  const lines = rows.map((row) => make("tr", { "data-class": row.k, onclick: () => change({ class: state.class === row.k ? null : row.k }) },
-    make("th", { scope: "row", class: "name" }, make("button", { type: "button", class: "plain", "aria-pressed": "false" }, row.name)),
-    make("td", {}, cellInterval({ value: row.AP, low: row.low, high: row.high }, low, high, result.metrics[view.numbers[0]?.name] )),
-    make("td", { class: "number strong" }, number(row.AP)), make("td", { class: "number" }, isKnown(row.low) ? `${number(row.low)} to ${number(row.high)}` : "n/a"),
-    make("td", { class: "number" }, count(row.objects)), make("td", { class: "number" }, count(row.detections)),
-    make("td", { class: "number" }, number(row.F1)), make("td", { class: "number" }, number(row.threshold)),
-  ));
-  const filter = make("input", { type: "search", placeholder: "Filter classes", "aria-label": "Filter classes", oninput: fill });
-  function order(column) {
-    sort = { key: column.key, sign: sort.key === column.key ? -sort.sign : column.number ? -1 : 1 };
-    fill();
-  }
-  function fill() {
-    const text = filter.value.trim().toLowerCase();
-    const shown = rows.filter((row) => row.name.toLowerCase().includes(text));
-    shown.sort((a, b) => compareValues(a[sort.key], b[sort.key], sort.sign) || a.k - b.k);
-    body.replaceChildren(...shown.map((row) => lines[row.k]));
-    columns.forEach((column, i) => {
-      if (column.key === sort.key) heads[i].setAttribute("aria-sort", sort.sign < 0 ? "descending" : "ascending");
-      else heads[i].removeAttribute("aria-sort");
-    });
-  }
-  panel("classes", "Classes", "the line is the mean; choose a class for the panels below",
-    rows.length > 30 ? make("div", { class: "bar" }, filter) : null,
-    scrolling("Classes", make("table", {}, make("caption", { class: "hidden" }, "Scores of each class"), make("thead", {}, make("tr", {}, heads)), body), "scroll tall"));
-  fill();
-  onChange(() => lines.forEach((row, k) => {
+  const mean = result.metrics[view.numbers[0]?.name];
+  const classes = sortableTable("Scores of each class", columns, rows, {
+    sort: { key: "AP", sign: -1 },
+    choose: (k) => change({ class: state.class === k ? null : k }),
+    cells: (row) => [
+      cellInterval({ value: row.AP, low: row.low, high: row.high }, low, high, mean), make("span", { class: "strong" }, number(row.AP)),
+      isKnown(row.low) ? `${number(row.low)} to ${number(row.high)}` : "n/a", count(row.objects), count(row.detections), number(row.F1), number(row.threshold),
+    ],
+  });
+  panel("classes", "Classes", "Classes", "the line is the mean; choose a class for the panels below", classes.parts);
+  onChange(() => classes.lines.forEach((row, k) => {
     row.classList.toggle("selected", state.class === k);
     row.querySelector("button").setAttribute("aria-pressed", String(state.class === k));
   }));
-}
-
-/** Order of two values; undefined ones come last. */
-function compareValues(a, b, sign) {
-  if (!isKnown(a) || !isKnown(b)) return isKnown(a) ? -1 : isKnown(b) ? 1 : 0;
-  return sign * (typeof a === "string" ? (a < b ? -1 : a > b ? 1 : 0) : a - b);
 }
 
 /** Wilson's interval of a share of independent cases, 95 %. */
@@ -184,7 +161,7 @@ function showOperatingPoint() {
   }
   function move(next) {
     threshold = next;
-    draw_();
+    redraw();
   }
   function choose() {
     curve = state.class === null ? view.curves.all : view.curves.classes[state.class];
@@ -196,9 +173,9 @@ function showOperatingPoint() {
     buttons.replaceChildren(...named.map(([name, value]) => button(name, () => move(value), { disabled: !isKnown(value) || !curve })));
     if (state.class !== null) buttons.append(button("all classes", () => change({ class: null })));
     threshold = points.threshold ?? (curve && curve.score[0]);
-    draw_();
+    redraw();
   }
-  function draw_() {
+  function redraw() {
     if (!curve || !curve.score.length) {
       slider.disabled = true;
       sentence.textContent = curve ? "There are no detections." : "The curve of this class was left out to fit the size of the page.";
@@ -213,9 +190,9 @@ function showOperatingPoint() {
     slider.value = last - at;  // to the right, fewer detections
     const here = at < 0 ? { true: 0, reported: 0 } : { true: curve.true[at], reported: curve.reported[at] };
     const F1 = curve.positives ? (2 * here.true) / (here.reported + curve.positives) : null;
-    const at_score = number(threshold, 4);
-    slider.setAttribute("aria-valuetext", `score ${at_score}`);
-    sentence.replaceChildren("At a score of at least ", make("span", { class: "strong" }, at_score),
+    const score = number(threshold, 4);
+    slider.setAttribute("aria-valuetext", `score ${score}`);
+    sentence.replaceChildren("At a score of at least ", make("span", { class: "strong" }, score),
       `: ${count(here.true)} of ${plural(curve.positives, "object")} found, ${plural(here.reported - here.true, "false alarm")}, ${count(curve.positives - here.true)} missed.`);
     const rows = [["precision", here.true, here.reported], ["recall", here.true, curve.positives]].map(([name, part, whole]) => {
       const ends = wilson(part, whole);
@@ -223,13 +200,13 @@ function showOperatingPoint() {
     });
     rows.push(["F1", number(F1), ""]);
     if (curve.mean_F1 && curve.mean_F1.length && at >= 0) rows.push(["mean F1 of classes", number(curve.mean_F1[at]), ""]);
-    numbers.replaceChildren(table("At this threshold", [{ name: "Quantity", head: true }, { name: "Value", number: true }, { name: "95 % (Wilson)", number: true }], rows));
+    numbers.replaceChildren(scrolling("At this threshold", table("At this threshold", [{ name: "Quantity", head: true }, { name: "Value", number: true }, { name: "95 % (Wilson)", number: true }], rows)));
     charts.replaceChildren(precisionRecall(curve, at), histogram(curve, threshold));
   }
   slider.addEventListener("input", () => {
     const at = curve.score.length - 1 - Number(slider.value);
     threshold = at < 0 ? curve.score[0] + Math.max(1e-6, Math.abs(curve.score[0]) * 1e-6) : curve.score[at];
-    draw_();
+    redraw();
   });
   const copied = copyable("Thresholds of classes", "");
   const formats = choices("Format of the thresholds", [{ value: "json", name: "JSON" }, { value: "yaml", name: "YAML" }], "json", fillThresholds);
@@ -240,7 +217,7 @@ function showOperatingPoint() {
       : pairs.map(([name, value]) => `${JSON.stringify(name)}: ${value}`).join("\n");
   }
   formats.group.append(copied.copy);
-  panel("threshold-panel", "Operating point", `at IoU ${view.curves.iou}`,
+  panel("threshold-panel", "Threshold", "Operating point", `at IoU ${view.curves.iou}`,
     heading, buttons, make("label", { for: "threshold", class: "note" }, "Score threshold"), slider, sentence, charts, numbers,
     make("p", { class: "note" }, "Every position of the slider is a score of the data, and every count is exact. Wilson's intervals take detections as independent; the best F1 on these data is a little too good for the next."),
     make("details", {}, make("summary", {}, "The best threshold of each class, to copy"), formats.group, copied.area));
@@ -255,8 +232,8 @@ function precisionRecall(curve, at) {
   const now = at < 0 ? null : points[at];
   const parts = unitGrid(x, y, "recall", "precision");
   for (const F1 of [0.4, 0.6, 0.8]) {
-    const line_ = Array.from({ length: 41 }, (_, i) => F1 / 2 + ((1 - F1 / 2) * i) / 40).filter((r) => 2 * r > F1).map((r) => [r, (F1 * r) / (2 * r - F1)]).filter(([, p]) => p <= 1);
-    parts.push(polyline(line_, x, y, "guide"), label(x(1) - 2, y(F1 / (2 - F1)) - 5, `F1 ${F1}`, "end"));
+    const places = Array.from({ length: 41 }, (_, i) => F1 / 2 + ((1 - F1 / 2) * i) / 40).filter((r) => 2 * r > F1).map((r) => [r, (F1 * r) / (2 * r - F1)]).filter(([, p]) => p <= 1);
+    parts.push(polyline(places, x, y, "guide"), label(x(1) - 2, y(F1 / (2 - F1)) - 5, `F1 ${F1}`, "end"));
   }
   parts.push(polyline(points, x, y, "line"));
   if (now) parts.push(dot(x(now[0]), y(now[1]), 6, "now", `recall ${number(now[0])}, precision ${number(now[1])}`));
@@ -371,15 +348,10 @@ function showConfusions() {
     return canvas;
   }
   const switcher = choices("Shade of the matrix", [{ value: "true", name: "By object (recall)" }, { value: "predicted", name: "By detection (precision)" }, { value: "count", name: "Number" }], "true", fillMatrix);
-  panel("confusions", "Confusions", `at a score of ${number(confusion.threshold, 4)} and IoU ${confusion.iou}`, pairs,
+  panel("confusions", "Confusions", "Confusions", `at a score of ${number(confusion.threshold, 4)} and IoU ${confusion.iou}`, pairs,
     make("details", {}, make("summary", {}, "The whole matrix"), switcher.group, where, make("div", { class: "matrix", tabindex: 0, role: "group", "aria-label": "Confusion matrix, scrolls" }, holder)));
   fillMatrix("true");
   onChange(fillPairs);
-}
-
-function clip(text, length) {
-  const characters = Array.from(text);
-  return characters.length > length ? characters.slice(0, length - 1).join("") + "\u2026" : text;
 }
 
 function showSlices() {
@@ -388,7 +360,7 @@ function showSlices() {
   const [low, high] = extent(rows);
   const columns = [{ name: "Slice", head: true }, { name: `${result.slices.metric}, 95 %` }, { name: "Value", number: true }, { name: "Objects", number: true }, { name: "Images", number: true }, { name: "Difference to the others", number: true }, { name: "p (Holm)", number: true }, { name: "Verdict" }];
   const verdict = (row) => row.has_few_positives ? "few objects" : !isKnown(row.p_holm) ? "" : row.p_holm < 0.05 ? "differs" : "may be chance";
-  panel("slices", "Parts of the data", "the line is the number on all data",
+  panel("slices", "Parts", "Parts of the data", "the line is the number on all data",
     rows.length ? scrolling("Parts of the data", table("The headline number on parts of the data", columns, rows.map((row) => [
       `${row.dimension}: ${row.name}`, cellInterval(row, low, high, result.slices.value), number(row.value), count(row.positives), count(row.images),
       isKnown(row.difference) ? `${signed(row.difference)} \u00b1 ${number(isKnown(row.difference_error) ? 1.959964 * row.difference_error : null)}` : "n/a", probability(row.p_holm), verdict(row),
@@ -399,7 +371,7 @@ function showSlices() {
 function showCalibration() {
   const calibration = explanation.calibration;
   if (!calibration) {
-    panel("calibration", "Are scores probabilities?", null, make("p", {}, `Not measured: ${explanation.uncalibrated_reason}.`));
+    panel("calibration", "Scores", "Are scores probabilities?", null, make("p", {}, `Not measured: ${explanation.uncalibrated_reason}.`));
     return;
   }
   const bins = calibration.bins.filter((bin) => bin.count);
@@ -408,27 +380,19 @@ function showCalibration() {
   const most = Math.max(1, ...bins.map((bin) => bin.count));
   const parts = [...unitGrid(x, y, "score", "share that is true"), line(x(0), y(0), x(1), y(1), "guide"), polyline(bins.map((bin) => [bin.score, bin.precision]), x, y, "line")];
   for (const bin of bins) parts.push(dot(x(bin.score), y(bin.precision), (3 + 5 * Math.log10(1 + bin.count) / Math.log10(1 + most)).toFixed(1), "dot", `score ${number(bin.score)}: ${percent(bin.precision)} of ${count(bin.count)} true`));
-  panel("calibration", "Are scores probabilities?", `at IoU ${calibration.iou}; on the dashed line they are`,
+  panel("calibration", "Scores", "Are scores probabilities?", `at IoU ${calibration.iou}; on the dashed line they are`,
     make("div", { class: "two" }, make("figure", {}, chart(490, 372, "The share of true detections against their score", parts)),
-      make("div", {}, table("Calibration errors", [{ name: "Error", head: true }, { name: "Value", number: true }], [
+      make("div", {}, scrolling("Calibration errors", table("Calibration errors", [{ name: "Error", head: true }, { name: "Value", number: true }], [
         ["D-ECE, all detections", number(calibration.D_ECE)], [`D-ECE, score from ${number(calibration.threshold)}`, number(calibration.D_ECE_above)], ["LaECE", number(calibration.LaECE)],
-      ]), make("p", { class: "note" }, "The larger a point, the more detections. Nearly all detections have scores near 0 and rule the first number."))),
+      ])), make("p", { class: "note" }, "The larger a point, the more detections. Nearly all detections have scores near 0 and rule the first number."))),
     tableBehind("Bins", [{ name: "Score", head: true }, { name: "Detections", number: true }, { name: "Mean score", number: true }, { name: "True", number: true }],
       calibration.bins.map((bin) => [`${number(bin.low, 2)} to ${number(bin.high, 2)}`, count(bin.count), number(bin.score), percent(bin.precision)])));
 }
 
-function showProvenance() {
-  const provenance = view.provenance;
+function showProtocol() {
   const settings = Object.entries(result.settings).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
-  const command = copyable("Command line", provenance.command);
-  panel("made", "How this was made", `upmap ${provenance.upmap}, numpy ${provenance.numpy}`,
-    make("div", { class: "bar" }, button("Download all numbers (JSON)", () => download("report.json", JSON.stringify(report, null, 1) + "\n", "application/json"), { id: "download" }), command.copy),
-    command.area,
-    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
-      provenance.inputs.map((row) => [row.name.replace("_", " "), row.path, row.of, make("code", {}, row.sha256)]))),
-    make("details", {}, make("summary", {}, `The protocol ${result.protocol}`), scrolling("Protocol", table("The protocol", [{ name: "Setting", head: true }, { name: "Value" }], settings))));
-  main.append(make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."));
+  showOrigin(make("details", {}, make("summary", {}, `The protocol ${result.protocol}`), scrolling("Protocol", table("The protocol", [{ name: "Setting", head: true }, { name: "Value" }], settings))));
 }
 
 // The page is this list, in order.
-for (const show of [showNumber, showCosts, showClasses, showOperatingPoint, showConfusions, showSlices, showImages, showLabels, showCalibration, showProvenance]) show();
+for (const show of [showNumber, showCosts, showClasses, showOperatingPoint, showConfusions, showSlices, showImages, showLabels, showCalibration, showProtocol]) show();

@@ -173,6 +173,16 @@ def _describe_images(source: _Source) -> list[Data]:
     return records
 
 
+def _describe_origin(source: _Source) -> Data:
+    evaluated = source.evaluated
+    options = evaluated.options
+    inputs = {
+        "ground truth": (options.ground_truth, evaluated.ground_truth),
+        "detections": (options.detections, evaluated.detections),
+    }
+    return describe_provenance(evaluated.command, inputs)
+
+
 # What is drawn and stands in no report. A part of the view is a row here and its function.
 VIEWS: Mapping[str, Callable[[_Source], Any]] = {
     "numbers": _describe_numbers,
@@ -180,7 +190,7 @@ VIEWS: Mapping[str, Callable[[_Source], Any]] = {
     "errors": lambda _: [{"key": key, "text": text} for key, text in ERRORS.items()],
     "curves": _describe_curves,
     "images": _describe_images,
-    "provenance": lambda source: describe_provenance(source.evaluated),
+    "provenance": _describe_origin,
 }
 
 

@@ -44,7 +44,7 @@ function showImages() {
 
   function matches(image) {
     if (kind === "all" && state.class === null && state.error === null) return true;
-    return image.boxes.some(([each, error, label_]) => (kind === "all" || each === kind) && (state.class === null || label_ === state.class)
+    return image.boxes.some(([each, error, classPlace]) => (kind === "all" || each === kind) && (state.class === null || classPlace === state.class)
       && (state.error === null || errorKeys[error] === state.error));
   }
   function fill() {
@@ -67,7 +67,7 @@ function showImages() {
   }
   const viewer = makeViewer();
   kinds.group.append(classSelect, errorSelect);
-  panel("images", "Images that cost most", `in points of ${result.worst_images.metric}, to first order; boxes from a score of ${number(explanation.operating_points.threshold, 4)} on`,
+  panel("images", "Images", "Images that cost most", `in points of ${result.worst_images.metric}, to first order; boxes from a score of ${number(explanation.operating_points.threshold, 4)} on`,
     images.length ? [kinds.group, legend(), status, grid, make("div", { class: "bar", style: "margin:12px 0 0" }, more)] : make("p", { class: "note" }, "There are no images to show."));
   onChange(() => { limit = PAGE; fill(); });
 }
@@ -92,14 +92,14 @@ function makeViewer() {
     const image = list[at];
     heading.textContent = image.name;
     const figure = picture(image, at, { title: `${image.name}: ${tally(image)}`, pick: mark });
-    const rows = image.boxes.map(([kind, error, label_, score]) => [KIND_NAMES[kind], classNames[label_], number(score), error < 0 || kind === 2 ? "" : ERROR_NAMES[view.errors[error].key]]);
-    const list_ = table("Boxes of the image", [{ name: "Outcome", head: true }, { name: "Class" }, { name: "Score", number: true }, { name: "Error" }], rows);
-    Array.from(list_.tBodies[0].rows).forEach((row, i) => row.addEventListener("pointerenter", () => mark(i)));
-    const left_out = image.count > image.boxes.length ? make("p", { class: "note" }, `${count(image.count - image.boxes.length)} more boxes are left out.`) : null;
-    body.replaceChildren(make("div", {}, figure, legend(), make("p", { class: "note" }, `costs ${(100 * image.cost).toFixed(3)} points \u00b7 image ${at + 1} of ${list.length} \u00b7 arrow keys for the next`)), make("div", {}, scrolling("Boxes", list_, "scroll tall"), left_out));
+    const rows = image.boxes.map(([kind, error, classPlace, score]) => [KIND_NAMES[kind], classNames[classPlace], number(score), error < 0 || kind === 2 ? "" : ERROR_NAMES[view.errors[error].key]]);
+    const boxTable = table("Boxes of the image", [{ name: "Outcome", head: true }, { name: "Class" }, { name: "Score", number: true }, { name: "Error" }], rows);
+    Array.from(boxTable.tBodies[0].rows).forEach((row, i) => row.addEventListener("pointerenter", () => mark(i)));
+    const leftOut = image.count > image.boxes.length ? make("p", { class: "note" }, `${count(image.count - image.boxes.length)} more boxes are left out.`) : null;
+    body.replaceChildren(make("div", {}, figure, legend(), make("p", { class: "note" }, `costs ${(100 * image.cost).toFixed(3)} points \u00b7 image ${at + 1} of ${list.length} \u00b7 arrow keys for the next`)), make("div", {}, scrolling("Boxes", boxTable, "scroll tall"), leftOut));
     function mark(place) {
       for (const box of figure.querySelectorAll("[data-box]")) box.classList.toggle("current", place !== null && Number(box.dataset.box) === Number(place));
-      Array.from(list_.tBodies[0].rows).forEach((row, i) => row.classList.toggle("selected", place !== null && i === Number(place)));
+      Array.from(boxTable.tBodies[0].rows).forEach((row, i) => row.classList.toggle("selected", place !== null && i === Number(place)));
     }
   }
   return { open(images, place) { list = images; at = place; go(0); dialog.showModal(); } };
@@ -154,7 +154,7 @@ function showLabels() {
     const text = JSON.stringify({ images: images.map((image) => ({ id: numbers.get(image), file_name: String(image) })), categories: classNames.map((name, k) => ({ id: k + 1, name })), annotations }, null, 1);
     download("labels.json", text + "\n", "application/json");
   }
-  panel("labels", "Labels to check", "where a detector that is usually right disagrees with the annotation",
+  panel("labels", "Labels", "Labels to check", "where a detector that is usually right disagrees with the annotation",
     tabs.group, holder, status, make("div", { class: "bar" }, button("Save as CSV", saveCsv), button("Save as COCO JSON", saveCoco)));
   tell();
   onChange(fill);

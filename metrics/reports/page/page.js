@@ -3,6 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main");
+const FILTERED = 30; // rows, above which a table has a filter
 const contents = document.getElementById("contents");
 
 /** An element with properties and children; `on*` are listeners, `class` and all others attributes. */
@@ -59,9 +60,9 @@ function isKnown(value) {
   return value !== null && value !== undefined;
 }
 
-/** A panel: a section with its heading, and a link to it in the page's contents. */
-function panel(id, heading, note, ...children) {
-  contents.append(make("a", { href: "#" + id }, heading));
+/** A panel: a section with its heading, and a link of one word to it in the page's contents. */
+function panel(id, link, heading, note, ...children) {
+  contents.append(make("a", { href: "#" + id }, link));
   const section = make(
     "section", { class: "card", id, "aria-labelledby": id + "-heading" },
     make("header", {}, make("h2", { id: id + "-heading" }, heading), note ? make("p", { class: "note" }, note) : null),
@@ -82,6 +83,44 @@ function table(caption, columns, rows) {
       { scope: columns[i].head ? "row" : null, class: columns[i].number ? "number" : columns[i].head ? "name" : null }, cell,
     ))))),
   );
+}
+
+/**
+ * A table whose headings sort it, and a field that filters it by name.
+ * `columns` are {name, key, number}, of which the first names the row; `rows` have a `name` and their place `k`;
+ * `cells` makes the cells of a row behind its name, and `choose`, if any, is called with the place of a row.
+ */
+function sortableTable(caption, columns, rows, { sort, cells, choose = null }) {
+  const heads = columns.map((column) => make("th", { scope: "col", class: column.number ? "number" : null },
+    column.key ? make("button", { type: "button", class: "plain", onclick: () => order(column) }, column.name) : column.name));
+  const lines = rows.map((row) => make("tr", { "data-class": row.k, onclick: choose && (() => choose(row.k)) },
+    make("th", { scope: "row", class: "name" }, choose ? make("button", { type: "button", class: "plain", "aria-pressed": "false" }, row.name) : row.name),
+    cells(row).map((cell, i) => make("td", { class: columns[i + 1].number ? "number" : null }, cell))));
+  const body = make("tbody", {});
+  const filter = make("input", { type: "search", placeholder: "Filter by name", "aria-label": `Filter: ${caption}`, oninput: fill });
+  function order(column) {
+    sort = { key: column.key, sign: sort.key === column.key ? -sort.sign : column.number ? -1 : 1 };
+    fill();
+  }
+  function fill() {
+    const text = filter.value.trim().toLowerCase();
+    const shown = rows.filter((row) => row.name.toLowerCase().includes(text));
+    shown.sort((a, b) => compareValues(a[sort.key], b[sort.key], sort.sign) || a.k - b.k);
+    body.replaceChildren(...shown.map((row) => lines[row.k]));
+    columns.forEach((column, i) => {
+      if (column.key === sort.key) heads[i].setAttribute("aria-sort", sort.sign < 0 ? "descending" : "ascending");
+      else heads[i].removeAttribute("aria-sort");
+    });
+  }
+  fill();
+  const whole = make("table", {}, make("caption", { class: "hidden" }, caption), make("thead", {}, make("tr", {}, heads)), body);
+  return { lines, parts: [rows.length > FILTERED ? make("div", { class: "bar" }, filter) : null, scrolling(caption, whole, "scroll tall")] };
+}
+
+/** Order of two values; undefined ones come last. */
+function compareValues(a, b, sign) {
+  if (!isKnown(a) || !isKnown(b)) return isKnown(a) ? -1 : isKnown(b) ? 1 : 0;
+  return sign * (typeof a === "string" ? (a < b ? -1 : a > b ? 1 : 0) : a - b);
 }
 
 /** A table behind a chart, for those who read numbers, by eye or by ear. */
@@ -138,6 +177,26 @@ function csvCell(value) {
   const text = isKnown(value) ? String(value) : "";
   const safe = /^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text;
   return /[",\n\r]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
+}
+
+/** The remarks of a page, and what was left out of it to fit its size. */
+function remarkList(remarks) {
+  const all = data.omitted.length ? [...remarks, `To fit its size, this page has not: ${data.omitted.join("; ")}.`] : remarks;
+  return all.length ? make("section", { class: "callout", "aria-label": "Read before you quote it" },
+    make("span", { class: "strong" }, "Read before you quote it."), make("ul", {}, all.map((text) => make("li", {}, text)))) : "";
+}
+
+/** The last panel: versions, inputs, the command line, and all numbers to download. */
+function showOrigin(...children) {
+  const { upmap, numpy, inputs, command: words } = data.view.provenance;
+  const command = copyable("Command line", words);
+  panel("made", "Origin", "How this was made", `upmap ${upmap}, numpy ${numpy}`,
+    make("div", { class: "bar" }, button("Download all numbers (JSON)", () => download("report.json", JSON.stringify(data.report, null, 1) + "\n", "application/json"), { id: "download" }), command.copy),
+    command.area,
+    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
+      inputs.map((row) => [row.name, row.path, row.of, make("code", {}, row.sha256)]))),
+    ...children);
+  main.append(make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."));
 }
 
 function setTheme(theme) {

@@ -2,9 +2,10 @@
 
 import hashlib
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,28 +14,22 @@ from upmap.detection.tables import Table
 from upmap.metrics.reports.page.document import Data
 from upmap.options import list_options
 
-if TYPE_CHECKING:
-    from upmap.metrics.reports.page.evaluation import Evaluated
-
 __all__ = ["describe_command_line", "describe_provenance"]
 
 CHUNK = 2**20  # bytes that are hashed at a time
 
 
-def describe_provenance(evaluated: "Evaluated") -> Data:
-    """The version, the command line, and a SHA-256 of each input, as plain data.
+def describe_provenance(command: str, inputs: Mapping[str, tuple[object, Table]]) -> Data:
+    """The versions, the command line, and a SHA-256 of each input, as plain data.
 
     Args:
-        evaluated: What the page is about.
+        command: The command line that gives the page.
+        inputs: What each input is called, its path, and the table that was read from it.
     """
-    inputs = {
-        "ground_truth": (evaluated.options.ground_truth, evaluated.ground_truth),
-        "detections": (evaluated.options.detections, evaluated.detections),
-    }
     return {
         "upmap": upmap.__version__,
         "numpy": np.__version__,
-        "command": evaluated.command,
+        "command": command,
         "inputs": [
             {"name": name, "path": str(source)} | _identify(Path(str(source)), table)
             for name, (source, table) in inputs.items()
