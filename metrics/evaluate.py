@@ -185,8 +185,8 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    named = (*named, options.attributes, options.groups)
-    inputs = [Path(str(name)) for name in named if name is not None]
+    others = (options.attributes, options.groups)
+    inputs = [Path(str(name)) for name in (*named, *others) if name is not None]
     if options.tables is not None:
         check_new_folder(options.tables)
         if not options.tables.exists():

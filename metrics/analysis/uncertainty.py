@@ -523,13 +523,14 @@ def _drop_errors_of_one_image(
     errors: Floats, places: Iterable[int | None], quantities: Quantities, outcomes: Outcomes
 ) -> Floats:
     """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
-    rests_on_one = {}
-    for area in np.unique(quantities.area).tolist():
-        is_used = np.zeros(outcomes.images, bool)
-        is_used[outcomes.positive_image[_is_inside(outcomes, area)]] = True
-        rests_on_one[area] = np.count_nonzero(is_used) < 2
-    areas = [None if q is None else int(quantities.area[q]) for q in places]
-    return np.where([a is None or rests_on_one[a] for a in areas], np.nan, errors)
+    kept = errors.copy()
+    for place, q in enumerate(places):
+        if q is not None:
+            is_used = np.zeros(outcomes.images, bool)
+            is_used[outcomes.positive_image[_is_inside(outcomes, int(quantities.area[q]))]] = True
+            if np.count_nonzero(is_used) < 2:
+                kept[place] = math.nan
+    return kept
 
 
 def _squares(classes: ClassInfluence) -> Floats:
