@@ -202,9 +202,9 @@ def check_reports(options: Options) -> None:
     """Refuses reports that would overwrite an input or one another, or cannot be written."""
     reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     outputs = {name: path for name, path in reports.items() if path is not None}
-    tables = (options.ground_truth, options.detections)
-    lists = (options.image_set, options.class_names, options.attributes, options.groups)
-    inputs = [Path(str(name)) for name in (*tables, *lists) if name is not None]
+    named = (options.ground_truth, options.detections, options.image_set, options.class_names)
+    others = (options.attributes, options.groups)
+    inputs = [Path(str(name)) for name in (*named, *others) if name is not None]
     if options.tables is not None:
         check_new_folder(options.tables)
         if not options.tables.exists():

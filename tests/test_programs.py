@@ -306,7 +306,10 @@ def test_the_table_is_there_even_if_a_report_fails(
 def test_csv_may_go_to_standard_output(coco: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate([*coco, "--csv", "-"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "protocol,name,positives,detections,AP,AP50,AP75,recall"
+    assert (
+        lines[0]
+        == "protocol,name,positives,detections,AP,AP50,AP75,recall,AP_standard_error,AP_low,AP_high"
+    )
     assert len(lines) == 3
 
 

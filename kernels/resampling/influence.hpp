@@ -8,9 +8,9 @@
 //     A_r = sum over m >= r of c_m / S_m,  B_r = sum over m >= r of c_m N_m / S_m^2,
 // 0 if it is ignored, and with respect to the weight of a positive -AP / P.
 //
-// The rows m, the peaks of a curve, are few: between two of them A, B and the precision are
-// constant. So a walk forward collects the peaks alone, and a walk back adds to each image, for
-// most rows one vector of all quantities' B.
+// The rows m are the peaks of a curve: between two of them A, B and the precision are constant. So a
+// walk forward collects S of the true rows, and a walk back has one number for B of each quantity,
+// which it takes off the image of a false row, and one of each curve for its true rows.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -79,9 +79,11 @@ struct SlotPlan {
     std::vector<SlotPass> passes;
     std::vector<uint64_t> thresholds;  // [A], of all quantities
     int64_t cap = 0;                   // the largest
+    size_t first_recall = 0;           // slot
 
     SlotPlan(const Quantities& quantities, size_t A) : thresholds(A) {
         for (const Pass& pass : plan_passes(quantities, A)) add_pass(quantities, pass);
+        first_recall = slots.size();
         for (size_t q = 0; q < quantities.Q(); ++q) {
             thresholds[quantities.area_of(q)] |= quantities.thresholds(q);
             cap = std::max(cap, quantities.max_dets(q));
@@ -121,44 +123,75 @@ struct TrueRow {
     int32_t s, event;
 };
 
-// A row of a curve from which on no precision is larger. For the true rows from the peak before on,
-// `gain` is precision / P + A; `step` is how much B gains here. `next` is another peak of the same
-// row, on another curve, -1 for none.
-struct Peak {
-    double gain, step;
-    int32_t curve, next;
+// A curve: its true rows, best score first, and what the walk back knows.
+struct InfluenceCurve {
+    std::vector<TrueRow> rows;
+    int32_t next_event = -1;  // of the next peak; the walk meets it or no peak is left
+    size_t n = 0;             // N at that peak
+    double gain = 0;          // precision / P + A of the true rows here
+    double b = 0, a_sum = 0;  // B and A here
+    double average = 0;       // AP of the rows behind the next peak
+
+    void start() {
+        n = rows.size();
+        next_event = n ? rows[n - 1].event : -1;
+        gain = b = a_sum = average = 0;
+    }
+
+    // Takes the next peak into A and B, and finds the one before it; returns how much B gains.
+    // `share` is 1 / P. Of equal precisions the first one is the peak of the rows up to it, and
+    // those behind it have the next. Precondition: there is a peak.
+    double pass_peak(double share) {
+        const int64_t s = rows[n - 1].s, n_here = static_cast<int64_t>(n);
+        size_t before = n - 1;  // back to a row whose precision is as large
+        while (before > 0 && static_cast<int64_t>(before) * s < n_here * rows[before - 1].s)
+            --before;
+        const double inverse = 1 / static_cast<double>(s);
+        const double precision = static_cast<double>(n) * inverse;
+        const double c = static_cast<double>(n - before) * share, step = c * precision * inverse;
+        a_sum += c * inverse;
+        average += c * precision;
+        gain = precision * share + a_sum;
+        b += step;
+        n = before;
+        next_event = n ? rows[n - 1].event : -1;
+        return step;
+    }
 };
 
-// The sums of the first j values of one area range at its thresholds, j = 0 .. T. Few rows are true
-// at thresholds that are no run, and values change at peaks alone.
-class RunningSums {
+// The different sets of area ranges of a class's rows, or of its positives: in data, at most twice
+// as many as area ranges. `mask` has 1 for each slot whose area range is in the set, else 0.
+class AreaSets {
   public:
-    void clear(size_t T) {
-        values_.assign(T, 0.0);
-        sums_.assign(T + 1, 0.0);
-    }
-    double value(int32_t t) const { return values_[static_cast<size_t>(t)]; }
-    void set(int32_t t, double value) {
-        values_[static_cast<size_t>(t)] = value;
-        for (auto j = static_cast<size_t>(t); j < values_.size(); ++j)
-            sums_[j + 1] = sums_[j] + values_[j];
-    }
-    // The sum of the values at some thresholds. Precondition: there is one.
-    double sum(uint64_t thresholds) const {
-        const int32_t first = lowest_bit(thresholds);
-        const uint64_t run = thresholds >> first;
-        if (run == 1) return value(first);
-        if (run & (run + 1)) {
-            double sum = 0;
-            for_each_bit(thresholds, [&](int32_t t) { sum += value(t); });
-            return sum;
+    void clear() { sets_.clear(); }
+    // The place of a set, which is added if it is new; -1 if there are too many.
+    int32_t find(uint64_t set) {
+        const auto known = std::find(sets_.begin(), sets_.end(), set);
+        if (known == sets_.end()) {
+            if (sets_.size() == kMaxSets) return -1;
+            sets_.push_back(set);
+            return static_cast<int32_t>(sets_.size() - 1);
         }
-        const int32_t end = run == ~uint64_t{0} ? 64 : first + lowest_bit(run + 1);
-        return sums_[static_cast<size_t>(end)] - sums_[static_cast<size_t>(first)];
+        return static_cast<int32_t>(known - sets_.begin());
+    }
+    size_t size() const { return sets_.size(); }
+    uint64_t operator[](size_t i) const { return sets_[i]; }
+    void make_masks(const std::vector<Slot>& slots) {
+        width_ = slots.size();
+        masks_.clear();
+        for (uint64_t set : sets_)
+            for (const Slot& slot : slots)
+                masks_.push_back(slot.thresholds ? static_cast<double>(set >> slot.area & 1) : 0);
+    }
+    const double* mask(int32_t place) const {
+        return masks_.data() + static_cast<size_t>(place) * width_;
     }
 
   private:
-    std::vector<double> values_, sums_;
+    static constexpr size_t kMaxSets = 256;
+    std::vector<uint64_t> sets_;
+    std::vector<double> masks_;  // [sets, width]
+    size_t width_ = 0;
 };
 
 // All quantities of one class: their values for each of its images, before the division by the
@@ -171,8 +204,7 @@ class ClassInfluence {
           share_(outcomes.A()),
           curves_(outcomes.A() * outcomes.T()),
           deviation_(curves_.size()),
-          gains_(outcomes.A()),
-          b_(outcomes.A()),
+          b_(plan.width()),
           total_(plan.width()) {}
 
     // Precondition: `images` has collected the images of class k.
@@ -200,25 +232,20 @@ class ClassInfluence {
     }
 
   private:
-    static constexpr size_t kMaxPatterns = 256;
-
     const Outcomes& outcomes_;
     const SlotPlan& plan_;
     std::vector<double> share_;             // [A], 1 / P, or 0 without positives
     std::vector<uint64_t> positive_areas_;  // of each image, the areas with a positive
     std::vector<InfluenceRow> rows_;
-    std::vector<Event> events_;       // [.][A]
-    std::vector<uint64_t> patterns_;  // sets of area ranges in which a row counts
-    std::vector<int32_t> counted_;    // rows so far of each pattern
-    std::vector<std::vector<TrueRow>> curves_;  // [A, T]
-    std::vector<int32_t> deviation_;  // [A, T], to add to the rows that count, at a threshold
-    std::vector<Peak> peaks_;
-    std::vector<int32_t> first_peak_;  // of each event, -1 for none
-    std::vector<RunningSums> gains_, b_;  // [A], for the true rows and B where the walk back is
-    std::vector<double> b_sums_;      // [patterns, width of the pass], see `walk_back`
+    std::vector<Event> events_;           // [.][A]
+    AreaSets patterns_, positive_sets_;   // of rows; of positives
+    std::vector<int32_t> counted_;        // rows so far of each pattern
+    std::vector<InfluenceCurve> curves_;  // [A, T]
+    std::vector<int32_t> deviation_;      // [A, T], to add to the rows that count, at a threshold
+    std::vector<double> b_;               // [width], the sum of B over a quantity's thresholds
     std::vector<double> total_, values_;
 
-    std::vector<TrueRow>& curve(size_t a, int32_t t) {
+    InfluenceCurve& curve(size_t a, int32_t t) {
         return curves_[a * outcomes_.T() + static_cast<size_t>(t)];
     }
     double* values_of(int32_t place) {
@@ -244,7 +271,8 @@ class ClassInfluence {
     void encode(size_t k, const ClassImages& images) {
         rows_.clear();
         events_.clear();
-        patterns_.assign(1, 0);
+        patterns_.clear();
+        patterns_.find(0);
         std::vector<Event> events(outcomes_.A());
         const int32_t *rank = outcomes_.rank.data(), *image = outcomes_.image.data();
         for (int64_t row = outcomes_.start(k); row < outcomes_.start(k + 1); ++row) {
@@ -262,15 +290,11 @@ class ClassInfluence {
         }
     }
 
-    // Data has at most twice as many patterns as area ranges. Where there are very many, those
-    // beyond are spelled out in the row's event, and the row has the pattern without bits.
+    // Where there are too many patterns, the row's event spells out where it counts, and the row has
+    // the pattern without area ranges, the first.
     int32_t find_pattern(RowSummary& summary, std::vector<Event>& events) {
-        const auto known = std::find(patterns_.begin(), patterns_.end(), summary.counted);
-        if (known != patterns_.end()) return static_cast<int32_t>(known - patterns_.begin());
-        if (patterns_.size() < kMaxPatterns) {
-            patterns_.push_back(summary.counted);
-            return static_cast<int32_t>(patterns_.size() - 1);
-        }
+        const int32_t place = patterns_.find(summary.counted);
+        if (place >= 0) return place;
         if (!summary.has_event) std::fill(events.begin(), events.end(), Event{0, 0, 0});
         for_each_bit(summary.counted, [&](int32_t a) {
             Event& event = events[static_cast<size_t>(a)];
@@ -285,12 +309,13 @@ class ClassInfluence {
         for (const InfluenceRow& row : rows_) {
             if (row.event < 0) continue;
             const Event* events = events_of(row);
-            for (size_t s = 0; s < plan_.width(); ++s) {
+            double* values = values_of(row.place);
+            for (size_t s = plan_.first_recall; s < plan_.width(); ++s) {
                 const Slot& slot = plan_.slots[s];
-                if (!slot.is_recall || row.rank >= slot.cap) continue;
                 const uint64_t is_true = events[slot.area].is_true & slot.thresholds;
-                const double part = is_true ? count_bits(is_true) * share_[slot.area] : 0;
-                values_of(row.place)[s] += part;
+                if (!is_true || row.rank >= slot.cap) continue;
+                const double part = count_bits(is_true) * share_[slot.area];
+                values[s] += part;
                 total_[s] += part;
             }
         }
@@ -298,48 +323,17 @@ class ClassInfluence {
 
     void add_pass(const SlotPass& pass) {
         walk_forward(pass);
-        peaks_.clear();
-        first_peak_.assign(events_.size() / outcomes_.A(), -1);
-        for (size_t a = 0; a < outcomes_.A(); ++a)
-            for_each_bit(pass.thresholds[a], [&](int32_t t) {
-                const double average = find_peaks(a, t);
-                for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s)
-                    if (plan_.slots[s].thresholds >> t & 1) total_[s] += average;
-            });
         walk_back(pass);
-    }
-
-    // Finds the peaks of a curve, the last one first; returns AP. Of equal precisions the first one
-    // is the peak of the rows up to it, and those behind it have the next.
-    double find_peaks(size_t a, int32_t t) {
-        const std::vector<TrueRow>& rows = curve(a, t);
-        double average = 0, a_sum = 0;
-        size_t end = rows.size();  // N at the peak
-        while (end > 0) {
-            const TrueRow& row = rows[end - 1];
-            const auto n = static_cast<int64_t>(end);
-            // Back to the next true row whose precision is as large.
-            size_t before = end - 1;
-            while (before > 0 && static_cast<int64_t>(before) * row.s < n * rows[before - 1].s)
-                --before;
-            const double c = static_cast<double>(end - before) * share_[a], s = row.s;
-            const double precision = static_cast<double>(n) / s;
-            a_sum += c / s;
-            average += c * precision;
-            int32_t& first = first_peak_[static_cast<size_t>(row.event)];
-            const auto place = static_cast<int32_t>(a * outcomes_.T()) + t;
-            peaks_.push_back({precision * share_[a] + a_sum, c * precision / s, place, first});
-            first = static_cast<int32_t>(peaks_.size()) - 1;
-            end = before;
-        }
-        return average;
+        for (size_t s = pass.first; s < pass.first + pass.width; ++s)
+            for_each_bit(plan_.slots[s].thresholds,
+                         [&](int32_t t) { total_[s] += curve(plan_.slots[s].area, t).average; });
     }
 
     // Finds S of every true row of every curve.
     void walk_forward(const SlotPass& pass) {
         counted_.assign(patterns_.size(), 0);
         std::fill(deviation_.begin(), deviation_.end(), 0);
-        for (std::vector<TrueRow>& curve : curves_) curve.clear();
+        for (InfluenceCurve& curve : curves_) curve.rows.clear();
         for (const InfluenceRow& row : rows_) {
             if (row.rank >= pass.cap) continue;
             ++counted_[static_cast<size_t>(row.pattern)];
@@ -359,65 +353,58 @@ class ClassInfluence {
         for (size_t i = 0; i < patterns_.size(); ++i)
             counted += static_cast<int32_t>(patterns_[i] >> a & 1) * counted_[i];
         for_each_bit(is_true, [&](int32_t t) {
-            curve(a, t).push_back({counted + deviation[t], place});
+            curve(a, t).rows.push_back({counted + deviation[t], place});
         });
     }
 
-    // Adds what each row does to its image. A false row subtracts the sum of B over thresholds from
-    // each quantity in whose area range it counts: `b_sums_` has these, up to date, for each
-    // pattern.
+    // Adds what each row does to its image.
     void walk_back(const SlotPass& pass) {
-        b_sums_.assign(patterns_.size() * pass.width, 0.0);
-        for (RunningSums& sums : gains_) sums.clear(outcomes_.T());
-        for (RunningSums& sums : b_) sums.clear(outcomes_.T());
+        patterns_.make_masks(plan_.slots);
+        std::fill(b_.begin(), b_.end(), 0.0);
+        for (InfluenceCurve& curve : curves_) curve.start();
+        const double* b = b_.data() + pass.first;
         for (size_t i = rows_.size(); i-- > 0;) {
             const InfluenceRow& row = rows_[i];
             if (row.rank >= pass.cap) continue;
-            if (row.event >= 0) pass_peaks(row.event, pass);
+            if (row.event >= 0) pass_peaks(row, pass);
             double* values = values_of(row.place) + pass.first;
-            const double* sums = b_sums_.data() + static_cast<size_t>(row.pattern) * pass.width;
+            const double* mask = patterns_.mask(row.pattern) + pass.first;
             for (size_t s = 0; s < pass.width; s += 2) {
-                values[s] -= sums[s];
-                values[s + 1] -= sums[s + 1];
+                values[s] -= b[s] * mask[s];
+                values[s + 1] -= b[s + 1] * mask[s + 1];
             }
-            if (row.event >= 0) add_event(events_of(row), values - pass.first, pass);
+            if (row.event >= 0) add_event(row, pass);
         }
     }
 
     // Takes a row into A and B of the curves of which it is a peak.
-    void pass_peaks(int32_t event, const SlotPass& pass) {
-        for (int32_t i = first_peak_[static_cast<size_t>(event)]; i >= 0;) {
-            const Peak& peak = peaks_[static_cast<size_t>(i)];
-            const size_t a = static_cast<size_t>(peak.curve) / outcomes_.T();
-            const int32_t t = peak.curve - static_cast<int32_t>(a * outcomes_.T());
-            gains_[a].set(t, peak.gain);
-            b_[a].set(t, b_[a].value(t) + peak.step);
-            raise_b(a, t, peak.step, pass);
-            i = peak.next;
-        }
-    }
-
-    void raise_b(size_t a, int32_t t, double step, const SlotPass& pass) {
-        for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s) {
-            if (!(plan_.slots[s].thresholds >> t & 1)) continue;
-            for (size_t i = 0; i < patterns_.size(); ++i)
-                if (patterns_[i] >> a & 1) b_sums_[i * pass.width + s - pass.first] += step;
-        }
+    void pass_peaks(const InfluenceRow& row, const SlotPass& pass) {
+        const Event* events = events_of(row);
+        for (size_t a = 0; a < outcomes_.A(); ++a)
+            for_each_bit(events[a].is_true & pass.thresholds[a], [&](int32_t t) {
+                InfluenceCurve& here = curve(a, t);
+                if (here.next_event != row.event) return;
+                const double step = here.pass_peak(share_[a]);
+                for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s)
+                    if (plan_.slots[s].thresholds >> t & 1) b_[s] += step;
+            });
     }
 
     // What a row adds at thresholds where it is true, or counts otherwise than at most.
-    void add_event(const Event* events, double* values, const SlotPass& pass) {
+    void add_event(const InfluenceRow& row, const SlotPass& pass) {
+        const Event* events = events_of(row);
+        double* values = values_of(row.place);
         for (size_t a = 0; a < outcomes_.A(); ++a) {
             const Event& event = events[a];
             if (!(event.is_true | event.added | event.removed)) continue;
             for (size_t s = pass.area_start[a]; s < pass.area_start[a + 1]; ++s) {
                 const uint64_t thresholds = plan_.slots[s].thresholds;
-                const uint64_t is_true = event.is_true & thresholds;
-                const uint64_t added = event.added & thresholds;
-                const uint64_t removed = event.removed & thresholds;
-                if (is_true) values[s] += gains_[a].sum(is_true);
-                if (added) values[s] -= b_[a].sum(added);
-                if (removed) values[s] += b_[a].sum(removed);
+                double sum = 0;
+                for_each_bit(event.is_true & thresholds,
+                             [&](int32_t t) { sum += curve(a, t).gain; });
+                for_each_bit(event.added & thresholds, [&](int32_t t) { sum -= curve(a, t).b; });
+                for_each_bit(event.removed & thresholds, [&](int32_t t) { sum += curve(a, t).b; });
+                values[s] += sum;
             }
         }
     }
@@ -426,10 +413,20 @@ class ClassInfluence {
         std::vector<double> parts;
         for (size_t s = 0; s < plan_.width(); ++s)
             parts.push_back(total_[s] * share_[plan_.slots[s].area]);
+        positive_sets_.clear();
+        for (size_t g = outcomes_.positive_start[k]; g < outcomes_.positive_start[k + 1]; ++g)
+            positive_sets_.find(outcomes_.positive_areas(g));
+        positive_sets_.make_masks(plan_.slots);
         for (size_t g = outcomes_.positive_start[k]; g < outcomes_.positive_start[k + 1]; ++g) {
             double* values = values_of(images.place(outcomes_.positive_image(g)));
             const uint64_t areas = outcomes_.positive_areas(g);
-            for (size_t s = 0; s < plan_.width(); ++s)
+            const int32_t set = positive_sets_.find(areas);
+            if (set >= 0) {
+                const double* mask = positive_sets_.mask(set);
+                for (size_t s = 0; s < parts.size(); ++s) values[s] -= parts[s] * mask[s];
+                continue;
+            }
+            for (size_t s = 0; s < parts.size(); ++s)
                 if (areas >> plan_.slots[s].area & 1) values[s] -= parts[s];
         }
     }

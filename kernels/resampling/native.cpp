@@ -378,6 +378,23 @@ void add_class(const Outcomes& outcomes, const upmap::SlotPlan& plan, size_t k,
     }
 }
 
+// Writes the sum over images of the square of each quantity's influence, [Q], from that of runs of
+// classes, [images][width] each.
+void square_sums(const upmap::SlotPlan& plan, size_t images,
+                 const std::vector<std::vector<double>>& by_image, double* squares) {
+    std::vector<double> sums(plan.width()), totals(plan.width());
+    for (size_t i = 0; i < images; ++i) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (const std::vector<double>& run : by_image)
+            for (size_t s = 0; s < sums.size(); ++s) sums[s] += run[i * sums.size() + s];
+        for (size_t s = 0; s < sums.size(); ++s) totals[s] += sums[s] * sums[s];
+    }
+    for (size_t s = 0; s < totals.size(); ++s) {
+        const double parts = upmap::count_bits(plan.slots[s].thresholds);
+        if (parts > 0) squares[plan.slots[s].quantity] = totals[s] / (parts * parts);
+    }
+}
+
 SumsOutput compute_sums(const Outcomes& outcomes, const Quantities& quantities, int threads) {
     const size_t K = outcomes.K(), Q = quantities.Q();
     const upmap::SlotPlan plan(quantities, outcomes.A());
@@ -396,19 +413,7 @@ SumsOutput compute_sums(const Outcomes& outcomes, const Quantities& quantities, 
             }
         };
     });
-    std::fill(out.of_images.data(), out.of_images.data() + Q, 0.0);
-    std::vector<double> sums(plan.width());
-    for (size_t i = 0; i < outcomes.images; ++i) {
-        std::fill(sums.begin(), sums.end(), 0.0);
-        for (const std::vector<double>& run : by_image)
-            for (size_t s = 0; s < sums.size(); ++s) sums[s] += run[i * sums.size() + s];
-        for (size_t s = 0; s < sums.size(); ++s) {
-            const upmap::Slot& slot = plan.slots[s];
-            const double parts = upmap::count_bits(slot.thresholds);
-            if (slot.thresholds)
-                out.of_images[slot.quantity] += (sums[s] / parts) * (sums[s] / parts);
-        }
-    }
+    square_sums(plan, outcomes.images, by_image, out.of_images.data());
     return out;
 }
 

@@ -162,8 +162,8 @@ struct RowSummary {
 
 // Whether a row is false or ignored in each area range alike at all thresholds, as most are: then
 // there is no event, and `counted` says it all.
-inline bool describe_plain_row(const uint8_t* status, size_t T,
-                               const std::vector<uint64_t>& needed, RowSummary& summary) {
+inline bool describe_plain_row(const uint8_t* status, size_t T, const std::vector<uint64_t>& needed,
+                               RowSummary& summary) {
     for (size_t a = 0; a < needed.size(); ++a, status += T) {
         if (*status == kTruePositive || !is_uniform(status, T)) return false;
         summary.counted |= static_cast<uint64_t>(*status == kFalsePositive && needed[a]) << a;

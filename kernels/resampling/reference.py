@@ -153,8 +153,8 @@ def _curve_influence(
         number, by_row = float(is_true.sum()) / P, is_true / P
     else:
         number, by_row = _row_influence(is_true, P)
-    by_image: NDArray[np.float64] = np.zeros(outcomes.images)
-    by_image += np.bincount(outcomes.image[rows], weights=by_row, minlength=outcomes.images)
+    by_image = np.zeros(outcomes.images)
+    np.add.at(by_image, outcomes.image[rows], by_row)
     np.subtract.at(by_image, images, number / P)
     return by_image
 

@@ -24,7 +24,6 @@ from upmap.kernels.resampling import (
     resample,
     sum_influence,
 )
-from upmap.kernels.resampling.weights import draw_counts, hash_counts
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.protocols import Metric, Protocol
@@ -447,6 +446,8 @@ def draw_weights(
         raise ValueError(f"weights must be 'multinomial' or 'poisson', not {weights!r}")
     if replicates < 2:
         raise ValueError(f"replicates must be at least 2, not {replicates}")
+    from upmap.kernels.resampling.weights import draw_counts, hash_counts  # loads numpy.random
+
     generator = np.random.default_rng(seed)
     step = max(64, CHUNK // max(1, len(names)) // 64 * 64)
     for first in range(0, replicates, step):
@@ -523,14 +524,15 @@ def _drop_errors_of_one_image(
     errors: Floats, places: Iterable[int | None], quantities: Quantities, outcomes: Outcomes
 ) -> Floats:
     """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
-    rests_on_one: dict[int, bool] = {}
+    rests_on_one = {}
     for area in np.unique(quantities.area).tolist():
-        is_used = np.zeros(outcomes.images, bool)
-        is_used[outcomes.positive_image[_is_inside(outcomes, area)]] = True
-        rests_on_one[area] = bool(np.count_nonzero(is_used) < 2)
-    areas = [None if q is None else int(quantities.area[q]) for q in places]
-    is_open = np.array([a is None or rests_on_one[a] for a in areas], bool)
-    return np.where(is_open, np.nan, errors)
+        images = outcomes.positive_image[_is_inside(outcomes, area)]
+        rests_on_one[area] = not images.size or images.min() == images.max()
+    kept = errors.copy()
+    for place, q in enumerate(places):
+        if q is not None and rests_on_one[int(quantities.area[q])]:
+            kept[place] = math.nan
+    return kept
 
 
 def _squares(classes: ClassInfluence) -> Floats:
