@@ -5,6 +5,7 @@ const view = data.view;
 const result = report.results[0];
 const explanation = result.explanation;
 const uncertainty = result.uncertainty;
+const level = `${+(100 * uncertainty.level).toFixed(2)} %`;
 const classNames = result.per_class.map((row) => row.name);
 const KIND_NAMES = ["found", "false alarm", "missed"];
 const ERROR_NAMES = { Cls: "wrong class", Loc: "loose box", Both: "wrong class, loose box", Dupe: "duplicate", Bkg: "background", Miss: "missed" };
@@ -40,7 +41,6 @@ function showNumber() {
   ));
   const columns = [{ name: "Number", head: true }, { name: "Value", number: true }, { name: "Standard error", number: true }, { name: "From", number: true }, { name: "To", number: true }];
   const cells = rows.map((row) => [row.name, number(row.value, 6), number(row.error, 6), number(row.low, 6), number(row.high, 6)]);
-  const level = `${+(100 * (uncertainty ? uncertainty.level : 0.95)).toFixed(2)} %`;
   const section = panel("number", "Number", "The number", describeThresholds(many ? null : result.protocol, first.iou),
     make("div", { class: "hero" },
       make("div", {},
@@ -108,13 +108,13 @@ function showCosts() {
 function showClasses() {
   const points = explanation.operating_points.per_class;
   const rows = result.per_class.map((row, k) => {
-    const estimate = (uncertainty ? uncertainty.per_class[row.name] : null) || {};
+    const estimate = uncertainty.per_class[row.name] || {};
     const best = points[k].best_F1;
     return { k, name: row.name, AP: row.AP, low: estimate.low, high: estimate.high, objects: row.positives, detections: row.detections, F1: best.F1, threshold: best.threshold };
   });
   const [low, high] = extent(rows.map((row) => ({ ...row, value: row.AP })));
   const columns = [
-    { key: "name", name: "Class" }, { name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
+    { key: "name", name: "Class" }, { name: `${level} interval` }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
     { key: "objects", name: "Objects", number: true }, { key: "detections", name: "Detections", number: true }, { key: "F1", name: "Best F1", number: true }, { key: "threshold", name: "At score", number: true },
   ];
   const mean = result.metrics[view.numbers[0]?.name];
