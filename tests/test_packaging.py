@@ -11,6 +11,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -91,6 +92,10 @@ def test_a_wheel_without_native_kernels_is_built_if_asked_for_and_says_so(tmp_pa
     assert result.returncode == 0, result.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")  # no system's own, which one with kernels is
+    pages = ROOT / "metrics" / "reports" / "page"
+    parts = [path.name for path in pages.iterdir() if path.suffix in (".html", ".css", ".js")]
+    assert {"page.html", "page.css", "page.js", "evaluation.js"} <= {*parts}
+    assert {f"upmap/metrics/reports/page/{name}" for name in parts} <= {*ZipFile(wheel).namelist()}
 
 
 def test_only_an_editable_install_goes_on_without_native_kernels() -> None:

@@ -1,8 +1,11 @@
 // Charts as SVG. A scale is a function from values to px.
 
+// On a phone, charts are drawn narrower, rather than scaled until their text cannot be read.
+const isNarrow = matchMedia("(max-width: 820px)").matches;
+
 /** A chart of `width` by `height` units, which a reader is told of by `label`. */
 function chart(width, height, label, ...children) {
-  return draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...children);
+  return draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, style: `max-width: ${Math.round(1.2 * width)}px` }, ...children);
 }
 
 function scale(low, high, from, to) {
@@ -60,19 +63,20 @@ function unitGrid(x, y, across, up) {
   return parts;
 }
 
-/** Values with intervals, one line each: rows are {name, note, value, low, high}. */
-function dotPlot(rows, title, { width = 640, left = 150, right = 120, low = null, high = null, digits = 3 } = {}) {
+/** Values with intervals, one line each: rows are {name, value, low, high}. */
+function dotPlot(rows, title, { width = 640, left = 150, right = 62 } = {}) {
+  if (isNarrow) [width, left] = [380, Math.min(left, 130)];
   const ends = rows.flatMap((row) => [row.low, row.high, row.value]).filter(isKnown);
-  const first = low ?? Math.max(0, Math.min(...ends, 1) - 0.03);
-  const last = high ?? Math.min(1, Math.max(...ends, 0) + 0.03);
+  const first = Math.max(0, Math.min(...ends, 1) - 0.03);
+  const last = Math.min(1, Math.max(...ends, 0) + 0.03);
   const x = scale(first, last, left, width - right);
   const step = 25;
   const bottom = rows.length * step + 4;
-  const parts = ticks(first, last).flatMap((value) => [line(x(value), 4, x(value), bottom, "grid"), label(x(value), bottom + 15, String(value), "middle")]);
+  const parts = ticks(first, last, isNarrow ? 3 : 5).flatMap((value) => [line(x(value), 4, x(value), bottom, "grid"), label(x(value), bottom + 15, String(value), "middle")]);
   rows.forEach((row, i) => {
     const y = i * step + 17;
-    parts.push(label(left - 12, y + 4, row.name, "end", "label"));
-    parts.push(label(width, y + 4, number(row.value, digits) + (row.note ? "  " + row.note : ""), "end", i ? null : "value"));
+    parts.push(label(left - 12, y + 4, clip(row.name, Math.floor(left / 8)), "end", "label"));
+    parts.push(label(width, y + 4, number(row.value), "end", i ? null : "value"));
     parts.push(...interval(x, y, row));
   });
   return chart(width, bottom + 22, title, parts);

@@ -59,16 +59,17 @@ function differenceChart(row) {
   const replicates = view.replicates[pair.place];
   const ends = [0, row.low, row.high, row.delta, ...(replicates ? [replicates.low, replicates.high] : [])].filter(isKnown);
   const reach = Math.max(...ends.map(Math.abs), 0.001) * 1.15;
-  const x = scale(-reach, reach, 10, 630);
+  const width = isNarrow ? 380 : 640;
+  const x = scale(-reach, reach, 26, width - 26);
   const base = replicates ? 118 : 46;
-  const parts = ticks(-reach, reach, 6).flatMap((value) => [line(x(value), 8, x(value), base, "grid"), label(x(value), base + 17, signed(value, Math.abs(reach) < 0.01 ? 4 : 3), "middle")]);
+  const parts = ticks(-reach, reach, isNarrow ? 4 : 6).flatMap((value) => [line(x(value), 8, x(value), base, "grid"), label(x(value), base + 17, signed(value, Math.abs(reach) < 0.01 ? 4 : 3), "middle")]);
   if (replicates) {
     const most = Math.max(...replicates.counts);
-    const width = (replicates.high - replicates.low) / replicates.counts.length;
+    const bin = (replicates.high - replicates.low) / replicates.counts.length;
     replicates.counts.forEach((value, i) => {
-      const middle = replicates.low + (i + 0.5) * width;
+      const middle = replicates.low + (i + 0.5) * bin;
       const height = (86 * value) / most;
-      parts.push(rectangle(x(replicates.low + i * width), base - height, x(width) - x(0) - 0.6, height, middle < 0 ? "fill-a" : "fill-b", `${signed(middle, 4)}: ${count(value)} replicates`));
+      parts.push(rectangle(x(replicates.low + i * bin), base - height, x(bin) - x(0) - 0.6, height, middle < 0 ? "fill-a" : "fill-b", `${signed(middle, 4)}: ${count(value)} replicates`));
     });
   }
   parts.push(line(x(0), 4, x(0), base, "zero"));
@@ -76,17 +77,17 @@ function differenceChart(row) {
   if (isKnown(row.low)) parts.push(line(x(row.low), y, x(row.high), y, "range other"));
   if (isKnown(row.delta)) parts.push(dot(x(row.delta), y, 6, "dot other", `${signed(row.delta)}, ${differenceText(row)}`));
   parts.push(label(x(0) - 10, base + 36, "\u2190 A better", "end"), label(x(0) + 10, base + 36, "B better \u2192"));
-  return chart(640, base + 42, `B minus A: ${signed(row.delta)}, interval ${differenceText(row)}`, parts);
+  return chart(width, base + 42, `B minus A: ${signed(row.delta)}, interval ${differenceText(row)}`, parts);
 }
 
 function showDetectors() {
   const name = view.metrics[0];
-  const rows = report.detectors.map((detector, i) => ({ name: clip(view.labels[i], 26), ...detector.metrics[name] }));
+  const rows = report.detectors.map((detector, i) => ({ name: view.labels[i], ...detector.metrics[name] }));
   const columns = [{ name: "Detector", head: true }, { name: "Path" }, ...view.metrics.map((metric) => ({ name: metric, number: true }))];
   const tiers = report.detectors.length > 2
     ? make("ol", {}, report.tiers.map((tier) => make("li", {}, tier.map((each) => labels.get(each)).join(", ")))) : null;
   panel("detectors", "Detectors", "The detectors", `${name} with ${level} interval`,
-    dotPlot(rows, `${name} of each detector`, { left: 220, right: 62 }),
+    dotPlot(rows, `${name} of each detector`, { width: 1000, left: 280 }),
     tiers ? [make("h3", {}, "Tiers: within one, no two are shown to differ"), tiers] : null,
     make("p", { class: "note" }, "Intervals of two detectors may overlap though their difference is shown: both are tested on the same images."),
     tableBehind("Numbers", columns, report.detectors.map((detector, i) => [view.labels[i], detector.name, ...view.metrics.map((metric) => number(detector.metrics[metric].value, 6))])));
@@ -140,14 +141,15 @@ function showCosts() {
     const places = [pair.a, pair.b].map((name) => report.detectors.findIndex((detector) => detector.name === name));
     const [a, b] = places.map((place) => view.costs[place]);
     const most = Math.max(0.001, ...view.errors.flatMap((error) => [a.shares[error.key] ?? 0, b.shares[error.key] ?? 0]));
-    const x = scale(0, most, 0, 400);
+    const [width, left, step] = isNarrow ? [380, 0, 62] : [900, 270, 46];
+    const x = scale(0, most, 0, width - left - 100);
     const bars = view.errors.flatMap((error, i) => {
-      const y = i * 46;
+      const y = i * step + (isNarrow ? 18 : 0);
       const [first, second] = [a.shares[error.key], b.shares[error.key]];
-      return [label(0, y + 18, error.text, "start", "label"), rectangle(250, y + 4, x(Math.max(0, first)), 12, "fill-a", `A: ${number(first)}`), rectangle(250, y + 18, x(Math.max(0, second)), 12, "fill-b", `B: ${number(second)}`),
-        label(760, y + 18, signed(isKnown(first) && isKnown(second) ? second - first : null), "end", "value")];
+      return [label(0, isNarrow ? y - 2 : y + 18, error.text, "start", "label"), rectangle(left, y + 4, x(Math.max(0, first)), 12, "fill-a", `A: ${number(first)}`), rectangle(left, y + 18, x(Math.max(0, second)), 12, "fill-b", `B: ${number(second)}`),
+        label(width, y + 22, signed(isKnown(first) && isKnown(second) ? second - first : null), "end", "value")];
     });
-    holder.replaceChildren(chart(760, view.errors.length * 46, "Costs of each kind of error, A and B", bars),
+    holder.replaceChildren(chart(width, view.errors.length * step, "Costs of each kind of error, A and B", bars),
       tableBehind("Costs", [{ name: "Error", head: true }, { name: "A", number: true }, { name: "B", number: true }, { name: "Number in A", number: true }, { name: "Number in B", number: true }],
         view.errors.map((error) => [error.text, number(a.shares[error.key], 6), number(b.shares[error.key], 6), count(a.counts[error.key]), count(b.counts[error.key])])));
   });

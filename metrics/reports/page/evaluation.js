@@ -5,6 +5,7 @@ const view = data.view;
 const result = report.results[0];
 const explanation = result.explanation;
 const uncertainty = result.uncertainty;
+const level = `${+(100 * uncertainty.level).toFixed(2)} %`;
 const classNames = result.per_class.map((row) => row.name);
 const KIND_NAMES = ["found", "false alarm", "missed"];
 const ERROR_NAMES = { Cls: "wrong class", Loc: "loose box", Both: "wrong class, loose box", Dupe: "duplicate", Bkg: "background", Miss: "missed" };
@@ -40,7 +41,6 @@ function showNumber() {
   ));
   const columns = [{ name: "Number", head: true }, { name: "Value", number: true }, { name: "Standard error", number: true }, { name: "From", number: true }, { name: "To", number: true }];
   const cells = rows.map((row) => [row.name, number(row.value, 6), number(row.error, 6), number(row.low, 6), number(row.high, 6)]);
-  const level = `${+(100 * (uncertainty ? uncertainty.level : 0.95)).toFixed(2)} %`;
   const section = panel("number", "Number", "The number", describeThresholds(many ? null : result.protocol, first.iou),
     make("div", { class: "hero" },
       make("div", {},
@@ -48,7 +48,7 @@ function showNumber() {
         make("p", { class: "big", id: "headline" }, number(first.value)),
         make("p", {}, isKnown(first.low) ? [`${level} interval `, make("span", { class: "strong", id: "interval" }, `${number(first.low)} to ${number(first.high)}`)] : "no interval"),
       ),
-      dotPlot(rows, "Every number with its interval", { right: 62 }),
+      dotPlot(rows, "Every number with its interval"),
     ),
     make("dl", { class: "facts" }, [
       ["Images", count(inputs.images)], ["Objects", count(inputs.ground_truth_boxes)], ["Detections", count(inputs.detection_boxes)],
@@ -108,13 +108,13 @@ function showCosts() {
 function showClasses() {
   const points = explanation.operating_points.per_class;
   const rows = result.per_class.map((row, k) => {
-    const estimate = (uncertainty ? uncertainty.per_class[row.name] : null) || {};
+    const estimate = uncertainty.per_class[row.name] || {};
     const best = points[k].best_F1;
     return { k, name: row.name, AP: row.AP, low: estimate.low, high: estimate.high, objects: row.positives, detections: row.detections, F1: best.F1, threshold: best.threshold };
   });
   const [low, high] = extent(rows.map((row) => ({ ...row, value: row.AP })));
   const columns = [
-    { key: "name", name: "Class" }, { name: "95 % interval" }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
+    { key: "name", name: "Class" }, { name: `${level} interval` }, { key: "AP", name: "AP", number: true }, { name: "From, to", number: true },
     { key: "objects", name: "Objects", number: true }, { key: "detections", name: "Detections", number: true }, { key: "F1", name: "Best F1", number: true }, { key: "threshold", name: "At score", number: true },
   ];
   const mean = result.metrics[view.numbers[0]?.name];
@@ -285,15 +285,14 @@ function showConfusions() {
       return;
     }
     const most = listed[0][2];
-    const x = scale(0, most, 0, 300);
+    const [width, left] = isNarrow ? [380, 210] : [900, 330];
+    const x = scale(0, most, 0, width - left - 100);
     const bars = listed.flatMap(([row, column, value], i) => [
-      label(0, i * 24 + 16, `${clip(names[row], 22)} taken for ${clip(names[column], 22)}`, "start", "label"),
-      rectangle(330, i * 24 + 5, x(value), 14, "fill-b", `${names[row]} taken for ${names[column]}: ${value}`),
-      label(336 + x(value), i * 24 + 16, `${count(value)}  ${percent(value / sums.true[row])}`),
+      label(0, i * 24 + 16, `${clip(names[row], isNarrow ? 11 : 20)} taken for ${clip(names[column], isNarrow ? 11 : 20)}`, "start", "label"),
+      rectangle(left, i * 24 + 5, x(value), 14, "fill-b", `${names[row]} taken for ${names[column]}: ${value}`),
+      label(left + 6 + x(value), i * 24 + 16, `${count(value)}, ${percent(value / sums.true[row])}`),
     ]);
-    const figure = chart(740, listed.length * 24 + 4, "The most frequent confusions", bars);
-    figure.style.maxWidth = "740px";
-    pairs.replaceChildren(figure,
+    pairs.replaceChildren(chart(width, listed.length * 24 + 4, "The most frequent confusions", bars),
       tableBehind("Confusions", [{ name: "Object", head: true }, { name: "Taken for" }, { name: "Number", number: true }, { name: "Of its objects", number: true }],
         listed.map(([row, column, value]) => [names[row], names[column], count(value), percent(value / sums.true[row])])));
   }
@@ -328,9 +327,7 @@ function showConfusions() {
       parts.push(cell);
     }
     const size = (K + 1) * step;
-    const figure = chart(left + size + 70, top + size + 4, "Confusion matrix: rows are objects, columns are detections", parts);
-    figure.style.maxWidth = `${left + size + 70}px`;
-    return figure;
+    return chart(left + size + 70, top + size + 4, "Confusion matrix: rows are objects, columns are detections", parts);
   }
   function canvasMatrix(mode) {
     const size = (K + 1) * step;

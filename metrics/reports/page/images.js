@@ -92,7 +92,7 @@ function makeViewer() {
     const image = list[at];
     heading.textContent = image.name;
     const figure = picture(image, at, { title: `${image.name}: ${tally(image)}`, pick: mark });
-    const rows = image.boxes.map(([kind, error, classPlace, score]) => [KIND_NAMES[kind], classNames[classPlace], number(score), error < 0 || kind === 2 ? "" : ERROR_NAMES[view.errors[error].key]]);
+    const rows = image.boxes.map(([kind, error, classPlace, score]) => [KIND_NAMES[kind], classNames[classPlace], isKnown(score) ? number(score) : "", error < 0 || kind === 2 ? "" : ERROR_NAMES[view.errors[error].key]]);
     const boxTable = table("Boxes of the image", [{ name: "Outcome", head: true }, { name: "Class" }, { name: "Score", number: true }, { name: "Error" }], rows);
     Array.from(boxTable.tBodies[0].rows).forEach((row, i) => row.addEventListener("pointerenter", () => mark(i)));
     const leftOut = image.count > image.boxes.length ? make("p", { class: "note" }, `${count(image.count - image.boxes.length)} more boxes are left out.`) : null;
@@ -123,7 +123,7 @@ function showLabels() {
     const columns = [{ name: "Check" }, { name: "Image", head: true }, { name: "Detected" }, { name: "Score", number: true }, { name: "Annotated" }, { name: "Annotation", number: true }, { name: "IoU", number: true }];
     holder.replaceChildren(rows.length ? scrolling(LABEL_LISTS[current], table(LABEL_LISTS[current], columns, rows.map(({ row, id }) => [
       make("input", { type: "checkbox", "aria-label": `Check ${row.image}`, checked: chosen.has(id), onchange: (event) => toggle(id, event.target.checked) }),
-      String(row.image), row.label ?? "", number(row.score), row.annotated_label ?? "", row.annotation ?? "", row.iou ? number(row.iou, 2) : "",
+      String(row.image), row.label ?? "", isKnown(row.score) ? number(row.score) : "", row.annotated_label ?? "", row.annotation ?? "", row.iou ? number(row.iou, 2) : "",
     ])), "scroll tall") : make("p", { class: "note" }, "None."));
   }
   function toggle(id, isChosen) {

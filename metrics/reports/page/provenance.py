@@ -44,7 +44,7 @@ def describe_command_line(program: str, options: Any) -> str:
         program: Its first words.
         options: An options dataclass.
     """
-    words = [program]
+    words: list[str] = []
     flags: list[str] = []
     for option in list_options(type(options)):
         value = getattr(options, option.path[0])
@@ -52,23 +52,21 @@ def describe_command_line(program: str, options: Any) -> str:
             words += map(str, value if isinstance(value, tuple) else (value,))
         elif value != option.default:
             flags += _flag_words(option.flag, value, is_repeatable=option.settings.is_repeatable)
-    return shlex.join([*words[1:], *flags]).join((f"{program} ", ""))
+    return f"{program} {shlex.join([*words, *flags])}"
 
 
 def _flag_words(flag: str, value: Any, *, is_repeatable: bool) -> list[str]:
+    """A flag with its value; behind an equals sign where it could be taken for a flag itself."""
     if isinstance(value, bool):
         return [flag if value else flag.replace("--", "--no-", 1)]
-    if isinstance(value, tuple):
-        items = list(map(str, value))
-        return (
-            [word for item in items for word in (flag, item)]
-            if is_repeatable
-            else [
-                flag,
-                ",".join(items),
-            ]
-        )
-    return [flag, str(value)]
+    if isinstance(value, tuple) and not is_repeatable:
+        value = ",".join(map(str, value))
+    texts = map(str, value if isinstance(value, tuple) else (value,))
+    return [
+        word
+        for text in texts
+        for word in ([f"{flag}={text}"] if text.startswith("-") else [flag, text])
+    ]
 
 
 def _identify(path: Path, table: Table) -> dict[str, str]:

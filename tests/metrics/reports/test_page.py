@@ -284,6 +284,14 @@ def test_the_command_line_of_the_page_gives_the_page_again(
 def test_a_command_line_leaves_out_defaults() -> None:
     from upmap.metrics.evaluate import Options
 
-    options = Options(ground_truth="a b", detections="c", explain=True, classes=("x", "y"))
-    words = "upmap evaluate 'a b' c --classes x,y --explain"
+    options = Options(
+        ground_truth="a b",
+        detections="c",
+        explain=True,
+        classes=("x", "y"),
+        settings=("ties=image", "strict=true"),
+        json=Path("-"),
+    )
+    words = "upmap evaluate 'a b' c --classes x,y --set ties=image --set strict=true --json=-"
+    words += " --explain"
     assert describe_command_line("upmap evaluate", options) == words
