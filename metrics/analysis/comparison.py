@@ -168,6 +168,8 @@ def compare(
             tables[0], pair, outcomes[0][0], (replicates, seed), settings
         )
         errors = deviation(samples)
+        if len(outcomes[0][0]) < 2:  # every replicate is the same
+            errors, class_errors = np.full_like(errors, np.nan), np.full_like(class_errors, np.nan)
     numbers = [list(evaluation.metrics.values()) for evaluation in evaluations]
     APs = [[scores.AP for scores in evaluation.per_class.values()] for evaluation in evaluations]
     p_values = _permutation_p_values(tables, APs, seed, settings)
