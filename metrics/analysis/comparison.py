@@ -164,10 +164,9 @@ def compare(
         samples = np.zeros((0, len(evaluations[0].metrics)))
         errors, class_errors = _errors_by_influence(tables[0], influence)
     else:
-        samples, class_errors = _bootstrap_difference(
+        samples, errors, class_errors = _bootstrap_difference(
             tables[0], pair, outcomes[0][0], (replicates, seed), settings
         )
-        errors = deviation(samples)
     numbers = [list(evaluation.metrics.values()) for evaluation in evaluations]
     APs = [[scores.AP for scores in evaluation.per_class.values()] for evaluation in evaluations]
     p_values = _permutation_p_values(tables, APs, seed, settings)
@@ -241,8 +240,8 @@ def _bootstrap_difference(
     names: list[Any],
     draws: tuple[int, int],
     settings: dict[str, Any],
-) -> tuple[Floats, Floats]:
-    """The differences in replicates, [B, metrics], and the deviation of those of classes, [K]."""
+) -> tuple[Floats, Floats, Floats]:
+    """The differences in replicates, [B, metrics], their deviation, and that of classes, [K]."""
     (metrics_a, classes_a), (metrics_b, classes_b) = (
         # The same weights for both.
         resample_numbers(
@@ -250,7 +249,10 @@ def _bootstrap_difference(
         )
         for part in outcomes
     )
-    return metrics_b - metrics_a, deviation(classes_b - classes_a)
+    errors = [deviation(metrics_b - metrics_a), deviation(classes_b - classes_a)]
+    if len(names) < 2:  # every replicate is the same
+        errors = [np.full_like(each, np.nan) for each in errors]
+    return metrics_b - metrics_a, errors[0], errors[1]
 
 
 def _difference(a: float, b: float, error: float, quantile: float) -> Difference:
