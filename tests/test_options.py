@@ -332,6 +332,7 @@ KINDS = {
     "serve": ("upmap.segmentation.serve", "ServeOptions"),
     "compare": ("upmap.segmentation.compare", "CompareOptions"),
     "export": ("upmap.segmentation.export", "ExportOptions"),
+    "convert-segmentation": ("upmap.segmentation.convert", "ConvertOptions"),
     "shapes": ("upmap.data.shapes", "Options"),
 }
 WITH_THREADS = (

@@ -37,6 +37,9 @@ PROGRAMS = {
     "compare-detectors": Program(
         "upmap.metrics.compare", "compare object detectors: is the difference chance?"
     ),
+    "convert-segmentation": Program(
+        "upmap.segmentation.convert", "write a segmentation data set in the layout of trainings"
+    ),
     "train": Program("upmap.segmentation.train", "train a segmentation model"),
     "predict": Program("upmap.segmentation.predict", "label images with a trained model"),
     "evaluate-segmentation": Program(

@@ -24,9 +24,9 @@ from upmap.segmentation.folders.label_values import (
 )
 from upmap.segmentation.folders.layouts import Item, Layout, find_layout
 from upmap.segmentation.folders.palette_files import read_palette_file
-from upmap.segmentation.folders.splits import select_items
+from upmap.segmentation.folders.splits import name_splits, select_items
 
-__all__ = ["Convention", "find_convention", "open_folder"]
+__all__ = ["Convention", "find_convention", "list_splits", "open_folder"]
 
 BINARY = ClassDescription(("background", "object"))  # of masks of 0 and 255 without classes.json
 
@@ -84,6 +84,20 @@ def open_folder(
         images=tuple(item.image for item in items[:count]),
         max_pixels=max_pixels,
     )
+
+
+def list_splits(root: Path) -> list[str]:
+    """The splits of a folder: of its lists or folders, or those that are drawn.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        InputError: See `find_layout`.
+    """
+    path = root / DESCRIPTION
+    layout = find_layout(root, read_description(path) if is_file(path) else None)
+    return [] if layout is None else name_splits(root, layout.items)
 
 
 def find_convention(root: Path, max_pixels: int) -> Convention | None:

@@ -9,7 +9,7 @@ from upmap.files import is_file, list_folder, read_text
 from upmap.segmentation.datasets import IMAGES
 from upmap.segmentation.folders.layouts import Item
 
-__all__ = ["SHARES", "draw_split", "select_items"]
+__all__ = ["SHARES", "draw_split", "name_splits", "select_items"]
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the images, where nothing names splits
 
@@ -46,6 +46,17 @@ def select_items(
         message = f"{len(items)} images are too few to be split into {', '.join(SHARES)}"
         raise InputError(f"{message}; write the lists train.txt, val.txt, test.txt", root)
     return tuple(item for item in items if item.name in names)
+
+
+def name_splits(root: Path, items: Sequence[Item]) -> list[str]:
+    """The names of the splits: of lists, else of folders, else of those that are drawn.
+
+    Args:
+        root: The folder.
+        items: All its images.
+    """
+    by_folder = dict.fromkeys(item.split for item in items if item.split)
+    return list(_find_lists(root, items)) or list(by_folder) or list(SHARES)
 
 
 def draw_split(names: Sequence[str], seed: int) -> dict[str, list[str]]:

@@ -22,9 +22,10 @@ from PIL import Image
 from upmap.console import Parser
 from upmap.detection import InputError
 from upmap.options import add_flags, parse_options
-from upmap.segmentation import compare, evaluate, export, predict, serve, train
+from upmap.segmentation import compare, convert, evaluate, export, predict, serve, train
 from upmap.segmentation.checkpoint import load_checkpoint
 from upmap.segmentation.compare import CompareOptions
+from upmap.segmentation.convert import ConvertOptions
 from upmap.segmentation.datasets import decode_picture, open_dataset, read_image
 from upmap.segmentation.evaluate import EvaluateOptions
 from upmap.segmentation.export import ExportOptions
@@ -38,7 +39,7 @@ from upmap.segmentation.training_options import TrainOptions
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     train: TrainOptions, compare: CompareOptions, predict: PredictOptions, export: ExportOptions,
-    evaluate: EvaluateOptions, serve: ServeOptions,
+    evaluate: EvaluateOptions, serve: ServeOptions, convert: ConvertOptions,
 }  # fmt: skip
 SHORT = ("--epochs", "1", "--batch-size", "50", "--factor", "0.5")
 SMALL = ("--model.width", "4", "--model.depth", "2", "--device", "cpu")
