@@ -165,11 +165,18 @@ def _count_errors(errors: Counts, target: Pixels, prediction: Pixels) -> None:
     """Adds the pixels of an image to those of each place in the cell."""
     is_counted = target != IGNORED
     is_wrong = is_counted & (target != prediction)
-    side = len(errors)
-    for row in range(side):
-        for column in range(side):
-            place = (slice(row, None, side), slice(column, None, side))
-            errors[row, column] += (is_wrong[place].sum(), is_counted[place].sum())
+    for sums, pixels in ((errors[..., 0], is_wrong), (errors[..., 1], is_counted)):
+        sums += _sum_cells(pixels, len(errors))
+
+
+def _sum_cells(pixels: NDArray[np.bool_], side: int) -> Counts:
+    """The number of pixels at each place in the cell, int64 [side, side]."""
+    height, width = (-(-length // side) * side for length in pixels.shape)
+    whole = np.zeros((height, width), np.bool_)  # in whole cells
+    whole[: pixels.shape[0], : pixels.shape[1]] = pixels
+    # Rows first, with 32 bits for each column: no side of an image has more pixels.
+    columns = whole.reshape(-1, side, width).sum(0, dtype=np.int32)
+    return columns.reshape(side, -1, side).sum(1, dtype=np.int64)
 
 
 SCORES: dict[str, Callable[[TestScores], Counts]] = {
