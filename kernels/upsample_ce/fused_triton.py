@@ -64,7 +64,6 @@ def forward(logits: Tensor, target: Tensor, settings: Settings) -> tuple[Tensor,
             settings.label_smoothing,
             **_choose_formulas(settings),
             **grid.constants,
-            BC=block_classes(logits.shape[1]),
             enable_fp_fusion=True,  # no official tool defines these last bits
         )
         _refuse_unknown_labels(valid, logits.shape[1])
@@ -124,19 +123,6 @@ def confusion(logits: Tensor, target: Tensor, align_corners: bool, ignore_index:
         )
         _refuse_unknown_labels(valid, classes)
     return counts.sum(0)
-
-
-def block_classes(classes: int) -> int:
-    """The classes that a thread takes at a time, forward: a divisor where there is one.
-
-    One exponential for each block is needed beside those of the classes.
-
-    >>> [block_classes(classes) for classes in (1, 2, 6, 19, 21, 150)]
-    [1, 2, 2, 4, 4, 4]
-    """
-    if classes < 4:
-        return triton.next_power_of_2(classes) if classes != 3 else 1
-    return 2 if classes % 4 == 2 and classes < 16 else 4
 
 
 def choose_counters(classes: int) -> tuple[int, int]:
