@@ -116,7 +116,7 @@ def _locate(
 
 @triton.jit
 def _mix(a, b, d, e, v, u):
-    """z of the pixels between four logits, which are [..., 1, 1, pieces]."""
+    """Z of the pixels between four logits, which are [..., 1, 1, pieces]."""
     # Not a + (b - a) u, which is NaN between two logits of -inf.
     return (a * (1 - v) + d * v) * (1 - u) + (b * (1 - v) + e * v) * u
 

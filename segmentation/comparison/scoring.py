@@ -176,7 +176,8 @@ def _sum_cells(pixels: NDArray[np.bool_], side: int) -> Counts:
     whole[: pixels.shape[0], : pixels.shape[1]] = pixels
     # Rows first, with 32 bits for each column: no side of an image has more pixels.
     columns = whole.reshape(-1, side, width).sum(0, dtype=np.int32)
-    return columns.reshape(side, -1, side).sum(1, dtype=np.int64)
+    cells: Counts = columns.reshape(side, -1, side).sum(1, dtype=np.int64)
+    return cells
 
 
 SCORES: dict[str, Callable[[TestScores], Counts]] = {
