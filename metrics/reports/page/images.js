@@ -3,7 +3,7 @@
 const PAGE = 24; // images that are shown at a time
 
 /** A picture: the thumbnail where there is one, else a gray field of its aspect, with boxes over it. */
-function picture(image, place, { pick = null, title = null } = {}) {
+function picture(image, { pick = null, title = null } = {}) {
   const [width, height] = image.size;
   const boxes = image.boxes.map(([kind, , , , x, y, w, h], i) => draw("rect", {
     x, y, width: Math.max(0, w), height: Math.max(0, h), class: `box ${["true", "false", "missed"][kind]}`, "data-box": i,
@@ -13,6 +13,11 @@ function picture(image, place, { pick = null, title = null } = {}) {
     image.thumbnail ? draw("image", { href: image.thumbnail, width, height, preserveAspectRatio: "none" }) : null, boxes.reverse());
   if (pick) svg.addEventListener("pointerover", (event) => pick(event.target.dataset.box ?? null));
   return svg;
+}
+
+/** What an image costs, in points: hundredths. */
+function points(cost) {
+  return (cost < 0 ? "\u2212" : "") + Math.abs(100 * cost).toFixed(3);
 }
 
 function tally(image) {
@@ -28,7 +33,7 @@ function legend() {
 
 function showImages() {
   const costs = result.worst_images.images.slice(0, view.images.length);
-  const images = view.images.map((image, i) => ({ ...image, place: i, name: String(costs[i].image), cost: costs[i].cost }));
+  const images = view.images.map((image, i) => ({ ...image, cost: costs[i].cost }));
   const errorKeys = view.errors.map((error) => error.key);
   let kind = "all";
   let limit = PAGE;
@@ -51,8 +56,8 @@ function showImages() {
     shown = images.filter(matches);
     errorSelect.value = state.error ?? "";
     classSelect.value = state.class ?? "";
-    grid.replaceChildren(...shown.slice(0, limit).map((image, i) => make("li", {}, make("button", { type: "button", "data-place": image.place, onclick: () => viewer.open(shown, i), onkeydown: (event) => step(event, i) },
-      picture(image), make("span", { class: "caption" }, make("span", { class: "mono" }, image.name), `costs ${(100 * image.cost).toFixed(3)} \u00b7 ${tally(image)}`)))));
+    grid.replaceChildren(...shown.slice(0, limit).map((image, i) => make("li", {}, make("button", { type: "button", onclick: () => viewer.open(shown, i), onkeydown: (event) => step(event, i) },
+      picture(image), make("span", { class: "caption" }, make("span", { class: "mono" }, image.name), `costs ${points(image.cost)} \u00b7 ${tally(image)}`)))));
     status.textContent = `${Math.min(limit, shown.length)} of ${plural(shown.length, "image")}`;
     more.hidden = shown.length <= limit;
   }
@@ -91,12 +96,12 @@ function makeViewer() {
     at = (at + by + list.length) % list.length;
     const image = list[at];
     heading.textContent = image.name;
-    const figure = picture(image, at, { title: `${image.name}: ${tally(image)}`, pick: mark });
+    const figure = picture(image, { title: `${image.name}: ${tally(image)}`, pick: mark });
     const rows = image.boxes.map(([kind, error, classPlace, score]) => [KIND_NAMES[kind], classNames[classPlace], isKnown(score) ? number(score) : "", error < 0 || kind === 2 ? "" : ERROR_NAMES[view.errors[error].key]]);
     const boxTable = table("Boxes of the image", [{ name: "Outcome", head: true }, { name: "Class" }, { name: "Score", number: true }, { name: "Error" }], rows);
     Array.from(boxTable.tBodies[0].rows).forEach((row, i) => row.addEventListener("pointerenter", () => mark(i)));
     const leftOut = image.count > image.boxes.length ? make("p", { class: "note" }, `${count(image.count - image.boxes.length)} more boxes are left out.`) : null;
-    body.replaceChildren(make("div", {}, figure, legend(), make("p", { class: "note" }, `costs ${(100 * image.cost).toFixed(3)} points \u00b7 image ${at + 1} of ${list.length} \u00b7 arrow keys for the next`)), make("div", {}, scrolling("Boxes", boxTable, "scroll tall"), leftOut));
+    body.replaceChildren(make("div", {}, figure, legend(), make("p", { class: "note" }, `costs ${points(image.cost)} points \u00b7 image ${at + 1} of ${list.length} \u00b7 arrow keys for the next`)), make("div", {}, scrolling("Boxes", boxTable, "scroll tall"), leftOut));
     function mark(place) {
       for (const box of figure.querySelectorAll("[data-box]")) box.classList.toggle("current", place !== null && Number(box.dataset.box) === Number(place));
       Array.from(boxTable.tBodies[0].rows).forEach((row, i) => row.classList.toggle("selected", place !== null && i === Number(place)));
@@ -109,6 +114,13 @@ const LABEL_LISTS = {
   missing: "May be missing", wrong_class: "May have the wrong class", loose_box: "Box may be loose", doubtful: "May not be there",
 };
 
+/** The detected box (dashed) and the annotated one (hatched) of a label to check. */
+function pair(size, detected, annotated) {
+  const [width, height] = size;
+  const box = (sides, kind) => sides && draw("rect", { x: sides[0], y: sides[1], width: Math.max(0, sides[2]), height: Math.max(0, sides[3]), class: "box " + kind });
+  return draw("svg", { class: "picture small", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, box(annotated, "missed"), box(detected, "false"));
+}
+
 function showLabels() {
   const candidates = result.label_candidates;
   const keys = Object.keys(LABEL_LISTS);
@@ -118,12 +130,12 @@ function showLabels() {
   let current = keys[0];
   const tabs = choices("Lists of annotations", keys.map((key) => ({ value: key, name: `${LABEL_LISTS[key]} (${count(candidates.counts[key])})` })), current, (key) => { current = key; fill(); });
   function fill() {
-    const rows = candidates[current].map((row, place) => ({ row, id: `${current}:${place}` }))
+    const rows = candidates[current].map((row, place) => ({ row, place, id: `${current}:${place}` }))
       .filter(({ row }) => state.class === null || row.label === classNames[state.class] || row.annotated_label === classNames[state.class]);
-    const columns = [{ name: "Check" }, { name: "Image", head: true }, { name: "Detected" }, { name: "Score", number: true }, { name: "Annotated" }, { name: "Annotation", number: true }, { name: "IoU", number: true }];
-    holder.replaceChildren(rows.length ? scrolling(LABEL_LISTS[current], table(LABEL_LISTS[current], columns, rows.map(({ row, id }) => [
+    const columns = [{ name: "Check" }, { name: "Image", head: true }, { name: "Boxes" }, { name: "Detected" }, { name: "Score", number: true }, { name: "Annotated" }, { name: "Annotation", number: true }, { name: "IoU", number: true }];
+    holder.replaceChildren(rows.length ? scrolling(LABEL_LISTS[current], table(LABEL_LISTS[current], columns, rows.map(({ row, place, id }) => [
       make("input", { type: "checkbox", "aria-label": `Check ${row.image}`, checked: chosen.has(id), onchange: (event) => toggle(id, event.target.checked) }),
-      String(row.image), row.label ?? "", isKnown(row.score) ? number(row.score) : "", row.annotated_label ?? "", row.annotation ?? "", row.iou ? number(row.iou, 2) : "",
+      String(row.image), view.candidates[current] ? pair(...view.candidates[current][place]) : "", row.label ?? "", isKnown(row.score) ? number(row.score) : "", row.annotated_label ?? "", row.annotation ?? "", row.iou ? number(row.iou, 2) : "",
     ])), "scroll tall") : make("p", { class: "note" }, "None."));
   }
   function toggle(id, isChosen) {

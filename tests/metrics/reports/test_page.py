@@ -151,6 +151,28 @@ def test_boxes_of_an_image_are_its_objects_and_its_detections_from_the_threshold
     assert total == sum(point["common"]["true_positives"] for point in common)
 
 
+def test_labels_to_check_have_the_boxes_of_the_report(page: Callable[..., Path]) -> None:
+    data = read_data(page())
+    lists = data["report"]["results"][0]["label_candidates"]
+    assert any(data["view"]["candidates"].values())
+    for name, drawn in data["view"]["candidates"].items():
+        for (size, *boxes), row in zip(drawn, lists[name], strict=True):
+            assert min(size) > 0
+            for box, corners in zip(boxes, (row["box"], row["annotated_box"]), strict=True):
+                if corners is None:
+                    assert box is None
+                    continue
+                x1, y1, x2, y2 = corners  # VOC's: pixels, from 1, both within the box
+                expected = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+                assert box == pytest.approx(expected, abs=0.051)
+
+
+def test_images_are_named_by_their_files(page: Callable[..., Path], tmp_path: Path) -> None:
+    images = read_data(page(*write_problem(tmp_path, classes=["a"])))["view"]["images"]
+    assert {image["name"] for image in images} == {f"{i}.png" for i in range(6)}
+    assert all(image["size"] == [200, 100] for image in images)
+
+
 def test_names_made_of_markup_stay_data(page: Callable[..., Path], tmp_path: Path) -> None:
     names = [MARKUP, "<!--", "[[script]]", "x"]
     path = page(*write_problem(tmp_path, classes=names))
@@ -258,6 +280,12 @@ def test_rounding_keeps_six_digits_and_takes_what_is_undefined_for_none() -> Non
     values = {"a": [1 / 3, math.inf], "b": (12345678, "x", -0.0000012345678)}
     rounded = {"a": [0.333333, None], "b": [12345678, "x", -1.23457e-06]}
     assert round_numbers(values) == rounded
+
+
+def test_what_is_not_utf_8_in_a_name_stays_what_it_is() -> None:
+    data = {"path": "\udc80"}  # as os.fsdecode has it
+    text = compose_document(data, "evaluation").decode("utf-8")
+    assert json.loads(Elements(text).data) == data
 
 
 def test_data_that_looks_like_the_template_changes_nothing() -> None:
