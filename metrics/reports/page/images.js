@@ -71,9 +71,10 @@ function showImages() {
     next.firstChild.focus();
   }
   const viewer = makeViewer();
+  const without = view.images.filter((image) => image.thumbnail === null).length;
   kinds.group.append(classSelect, errorSelect);
   panel("images", "Images", "Images that cost most", `in points of ${result.worst_images.metric}, to first order; boxes from a score of ${number(explanation.operating_points.threshold, 4)} on`,
-    images.length ? [kinds.group, legend(), status, grid, make("div", { class: "bar", style: "margin:12px 0 0" }, more)] : make("p", { class: "note" }, "There are no images to show."));
+    images.length ? [kinds.group, legend(), status, without ? make("p", { class: "note" }, `${plural(without, "image")} have no file in the folder of --images that can be read.`) : null, grid, make("div", { class: "bar", style: "margin:12px 0 0" }, more)] : make("p", { class: "note" }, "There are no images to show."));
   onChange(() => { limit = PAGE; fill(); });
 }
 

@@ -208,7 +208,11 @@ const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(prefersDark.matches ? "dark" : "light");
 prefersDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
 document.getElementById("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+// On paper, everything is unfolded, and light.
+let screenTheme = null;
 addEventListener("beforeprint", () => {
+  screenTheme = document.documentElement.dataset.theme;
   setTheme("light");
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
+addEventListener("afterprint", () => setTheme(screenTheme));

@@ -236,6 +236,30 @@ def test_an_image_that_cannot_be_read_has_boxes_and_no_thumbnail(
     assert all(image["boxes"] for image in images)
 
 
+def test_a_folder_of_images_that_is_not_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = write_problem(tmp_path, classes=["a"])
+    target = tmp_path / "page.html"
+    assert main([*inputs, "--html", str(target), "--images", str(tmp_path / "none")]) == 2
+    assert "none: no such folder of images" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_boxes_in_units_of_the_sides_stand_on_a_field_of_a_shape_of_its_own(
+    page: Callable[..., Path], tmp_path: Path
+) -> None:
+    for folder, line in (("labels", "0 0.5 0.5 0.25 0.5"), ("found", "0 0.5 0.5 0.5 0.5 0.9")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.txt").write_text(line + "\n")
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain: labels\nval: labels\n")
+    inputs = str(tmp_path / "data.yaml"), str(tmp_path / "found")
+    data = read_data(page(*inputs, "--columns", "class,x,y,w,h,conf"))
+    (image,) = data["view"]["images"]
+    assert image["size"] == [400, 300]
+    assert [100, 75, 200, 150] in [box[4:] for box in image["boxes"]]
+
+
 def test_a_size_that_no_page_fits_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
