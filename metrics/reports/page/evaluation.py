@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluated", "make_evaluation_page"]
 
+# What a page says whatever the flags ask for, by the keys of ANALYSES; of tidecv it has no panel.
+PANELS = frozenset(("explanation", "slices", "tie_range", "worst_images", "label_candidates"))
 WORST = 100  # images that have boxes
 WITH_THUMBNAILS = 24
 WITH_CURVES = 200  # classes, where all are too many
@@ -79,10 +81,10 @@ def make_evaluation_page(evaluated: Evaluated) -> bytes:
 
 
 def _complete(evaluated: Evaluated) -> Evaluated:
-    """With uncertainties, and with options that ask for every analysis of the page."""
+    """With uncertainties, the command line, and as many of the worst images as a page has."""
     options = evaluated.options
     command = evaluated.command or describe_command_line("upmap evaluate", options)
-    options = replace(options, explain=True, slices=True, labels=True, worst=WORST)
+    options = replace(options, worst=WORST)
     uncertainties = evaluated.uncertainties or [
         estimate_uncertainty(
             evaluation.match_table,
@@ -103,7 +105,7 @@ def _collect(evaluated: Evaluated) -> Data:
     records = {
         row.key: round_numbers(row.run(subject).record)
         for row in ANALYSES
-        if row.is_wanted(options)
+        if row.key in PANELS or row.is_wanted(options)
     }
     report = as_json(
         evaluated.evaluations,
@@ -196,7 +198,7 @@ def _describe_candidates(source: _Source) -> Data:
 # What is drawn and stands in no report. A part of the view is a row here and its function.
 VIEWS: Mapping[str, Callable[[_Source], Any]] = {
     "numbers": _describe_numbers,
-    "remarks": lambda source: list_remarks(source.evaluated),
+    "remarks": lambda source: list_remarks(source.evaluated, source.result),
     "errors": lambda _: [{"key": key, "text": text} for key, text in ERRORS.items()],
     "curves": _describe_curves,
     "images": _describe_images,

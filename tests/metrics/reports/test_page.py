@@ -15,6 +15,7 @@ from PIL import Image
 from upmap.metrics.evaluate import main
 from upmap.metrics.reports.page.document import compose_document, round_numbers
 from upmap.metrics.reports.page.provenance import describe_command_line
+from upmap.metrics.reports.page.remarks import describe_ties
 from upmap.metrics.reports.records import BEGINNINGS
 
 MARKUP = '</script><img src=x onerror=alert(1)>&amp;"\u2028'
@@ -97,13 +98,13 @@ def test_the_report_in_the_page_is_the_json_report(
     path = page(*flags, "--json", str(report))
     expected, shown = json.loads(report.read_text()), read_data(path)["report"]
     analyses = ("explanation", "slices", "worst_images", "label_candidates")
-    expected["results"] = expected["results"][:1]
-    assert len(shown["results"]) == 2
-    shown["results"] = shown["results"][:1]
+    assert len(shown["results"]) == len(expected["results"]) == 2
     for key in analyses:  # rounded to six digits, all others are whole
-        result = expected["results"][0]
-        result[key] = round_numbers(result[key])
-    assert shown == expected
+        expected["results"][0][key] = round_numbers(expected["results"][0][key])
+        del expected["results"][1][key]  # the panels follow the first protocol
+    for i, result in enumerate(expected["results"]):
+        assert {key: shown["results"][i][key] for key in result} == result
+    assert {**shown, "results": []} == {**expected, "results": []}
 
 
 def test_every_point_of_a_curve_has_the_counts_of_the_operating_points(
@@ -171,6 +172,34 @@ def test_images_are_named_by_their_files(page: Callable[..., Path], tmp_path: Pa
     images = read_data(page(*write_problem(tmp_path, classes=["a"])))["view"]["images"]
     assert {image["name"] for image in images} == {f"{i}.png" for i in range(6)}
     assert all(image["size"] == [200, 100] for image in images)
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentences"),
+    [
+        ({}, []),
+        ({"low": None, "high": None, "exact": True}, []),
+        (
+            {"low": 0.5, "high": 0.5, "exact": True},
+            ["The order of equal scores does not change mAP."],
+        ),
+        (
+            {"low": 0.5, "high": 0.75, "exact": True},
+            ["The order of equal scores alone moves mAP from 0.500000 to 0.750000."],
+        ),
+        (
+            {"low": 0.5, "high": 0.75, "exact": False},
+            [
+                "The order of equal scores alone moves mAP from 0.500000 to 0.750000, as far as "
+                "orders were tried or bounded."
+            ],
+        ),
+    ],
+)
+def test_what_the_order_of_equal_scores_does_is_a_sentence(
+    ends: dict[str, Any], sentences: list[str]
+) -> None:
+    assert list(describe_ties({"tie_range": {"metrics": {"mAP": ends}}})) == sentences
 
 
 def test_names_made_of_markup_stay_data(page: Callable[..., Path], tmp_path: Path) -> None:
