@@ -32,13 +32,14 @@ def describe_ties(result: Mapping[str, Any]) -> Iterator[str]:
     Args:
         result: An evaluation in the JSON report; its section "tie_range" is looked at.
     """
-    ranges = result.get("tie_range", {}).get("metrics", {})
-    name, ends = next(iter(ranges.items()), ("", {}))
+    ranges: Mapping[str, Any] = result.get("tie_range", {}).get("metrics", {})
+    name = next(iter(ranges), None)
+    ends: Mapping[str, Any] = {} if name is None else ranges[name]
     low, high = ends.get("low"), ends.get("high")
     if low is None or high is None:
         return
     if low == high:
-        yield f"The order of equal scores does not change {name}."
+        yield f"The order of equal scores does not change the first six digits of {name}."
         return
     sureness = "" if ends.get("exact") else ", as far as orders were tried or bounded"
     yield f"The order of equal scores alone moves {name} from {low:.6f} to {high:.6f}{sureness}."
