@@ -1,7 +1,8 @@
 """Makes docs/report anew: the pages of two detectors on VOC2007, as pictures, and their comparison.
 
 `python scripts/pages.py VOC2007 YOLOV3 MOBILENET` takes the ground truth and the results of two
-detectors. It needs Chromium and the extra `test`. What the pages show of paths is their names.
+detectors; images are those of the bundled sample. It needs Chromium and the extra `test`. Of paths
+the pages show names alone.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ from upmap.metrics.compare import main as compare
 from upmap.metrics.evaluate import main as evaluate
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "report"
+SCENES = FOLDER.parents[1] / "data" / "sample" / "voc"
 NAMES = ("VOC2007", "yolov3", "mobilenet-yolov3")
+SAMPLE = [str(SCENES), str(SCENES / "results"), "--images", str(SCENES / "JPEGImages")]
 WIDTH, HEIGHT = 1280, 1500  # px of a picture
 
 
@@ -44,7 +47,7 @@ class Picture:
 
 PICTURES = (
     Picture("evaluation", "evaluation.html"),
-    Picture("images", "evaluation.html", panel="#images", click='[data-error="Loc"]'),
+    Picture("images", "sample.html", panel="#images", click=".images li:nth-child(3) button"),
     Picture("comparison", "comparison.html", is_dark=True),
 )
 
@@ -72,6 +75,7 @@ def make_pages() -> None:
     text = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()):
         evaluate(arguments)
+        evaluate([*SAMPLE, "--html", "sample.html"])
     with contextlib.redirect_stdout(text):
         compare([truth, first, second, "--image-set", "test", "--html", "comparison.html"])
     (FOLDER / "comparison.txt").write_text(text.getvalue(), "utf-8")

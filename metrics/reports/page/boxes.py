@@ -1,6 +1,6 @@
 """The boxes of the images that cost most: what is found, reported wrongly and missed there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,10 +13,9 @@ from upmap.metrics.analysis.pairs import Pairs
 from upmap.metrics.analysis.tide import ERRORS, classify_errors
 from upmap.metrics.match_table import MatchTable
 
-__all__ = ["KINDS", "describe_boxes"]
+__all__ = ["describe_boxes", "describe_candidates"]
 
-KINDS = ("true", "false", "missed")
-TRUE, FALSE, MISSED = range(3)
+TRUE, FALSE, MISSED = range(3)  # kinds of boxes
 MAX_BOXES = 120  # of an image, the first of: missed, false, true; each by score
 NO_ERROR = -1
 UNKNOWN_SIDE = (400, 300)  # of an image whose size no one says: boxes in units of sides
@@ -28,10 +27,11 @@ Places = NDArray[np.int64]
 def describe_boxes(
     pairs: Pairs, table: MatchTable, images: Sequence[ImageId], *, threshold: float
 ) -> list[dict[str, Any]]:
-    """The size and the boxes of each image, as plain data.
+    """The name, the size and the boxes of each image, as plain data.
 
-    A box is [kind, error, class, score, x, y, width, height]: places in KINDS, ERRORS (-1 for none)
-    and the classes, and px from the corner of the image; a missed object has the score None.
+    A box is [kind, error, class, score, x, y, width, height]: a kind (0 true, 1 false, 2 missed),
+    places in ERRORS (-1 for none) and the classes, and px from the corner of the image; a missed
+    object has the score None.
 
     Args:
         pairs: The pairs of the match table.
@@ -44,9 +44,11 @@ def describe_boxes(
     places = np.array([place_of[image] for image in images], np.int64)
     sizes = _find_sizes(pairs, places)
     columns = columns.of_images(places)
+    names = pairs.catalog.file_names or tuple(map(str, table.images))
     starts = np.searchsorted(columns.image, np.arange(len(table.images) + 1))
     return [
         {
+            "name": names[i],
             "size": size,
             "boxes": columns.records(slice(starts[i], starts[i + 1])),
             "count": int(starts[i + 1] - starts[i]),
@@ -55,13 +57,37 @@ def describe_boxes(
     ]
 
 
+def describe_candidates(pairs: Pairs, candidates: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The size of each candidate's image, its detected and its annotated box, as plain data.
+
+    Args:
+        pairs: The pairs of the match table.
+        candidates: Records of a list of `LabelCandidates`.
+    """
+    place_of = {image: i for i, image in enumerate(pairs.catalog.images)}
+    places = np.array([place_of[candidate["image"]] for candidate in candidates], np.int64)
+    boxes = [
+        _place_candidates(table, [candidate[key] for candidate in candidates])
+        for table, key in ((pairs.detections, "box"), (pairs.ground_truth, "annotated_box"))
+    ]
+    sizes: list[Any] = _find_sizes(pairs, places).tolist()
+    return [list(parts) for parts in zip(sizes, *boxes, strict=True)]
+
+
+def _place_candidates(table: Table, boxes: Sequence[Sequence[float] | None]) -> list[Any]:
+    """Boxes as `_place_boxes` has them; None stays None."""
+    known = np.array([box or (0.0,) * 4 for box in boxes], np.float64).reshape(-1, 4)
+    placed = np.round(_place_boxes(table, known), 1).tolist()
+    return [None if box is None else place for box, place in zip(boxes, placed, strict=True)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Boxes:
     """Boxes of detections and of missed objects.
 
     Attributes:
         image: int64 [n], ascending once `of_images` has ordered them.
-        kind: int64 [n], the place in KINDS.
+        kind: int64 [n], TRUE, FALSE or MISSED.
         error: int64 [n], the place in ERRORS, or NO_ERROR.
         label: int64 [n].
         score: float64 [n]; NaN for missed objects.
@@ -113,16 +139,15 @@ def _collect(pairs: Pairs, table: MatchTable, threshold: float) -> _Boxes:
         score=np.append(table.score[rows], np.full(len(objects), np.nan)),
         box=np.concatenate(
             [
-                _place_boxes(pairs.detections, pairs.detection[rows]),
-                _place_boxes(pairs.ground_truth, objects),
+                _place_boxes(pairs.detections, pairs.detections.box[pairs.detection[rows]]),
+                _place_boxes(pairs.ground_truth, pairs.ground_truth.box[objects]),
             ]
         ),
     )
 
 
-def _place_boxes(table: Table, rows: Places) -> Floats:
+def _place_boxes(table: Table, box: Floats) -> Floats:
     """x, y, width and height from the corner of the image, px, float64 [n, 4]."""
-    box = table.box[rows]
     extra = 1.0 if table.pixels == "inclusive" else 0.0
     corner, size = box[:, :2] - extra, box[:, 2:] - box[:, :2] + extra
     scale = np.array(UNKNOWN_SIDE * 2 if table.pixels == "relative" else (1,) * 4, np.float64)

@@ -22,7 +22,7 @@ ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 # The scripts of each kind of page; what begins to draw is the last.
 SCRIPTS = {
-    "evaluation": ("page", "charts", "images", "evaluation"),
+    "evaluation": ("page", "charts", "images", "thresholds", "confusions", "evaluation"),
     "comparison": ("page", "charts", "comparison"),
 }
 

@@ -16,7 +16,7 @@ from upmap.metrics.analysis.operating_points import find_operating_points
 from upmap.metrics.analysis.pairs import pair_detections
 from upmap.metrics.analysis.tide import ERRORS
 from upmap.metrics.analysis.uncertainty import Uncertainty, estimate_uncertainty
-from upmap.metrics.reports.page.boxes import describe_boxes
+from upmap.metrics.reports.page.boxes import describe_boxes, describe_candidates
 from upmap.metrics.reports.page.curves import describe_curves
 from upmap.metrics.reports.page.document import Data, fit_document, round_numbers
 from upmap.metrics.reports.page.provenance import describe_command_line, describe_provenance
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluated", "make_evaluation_page"]
 
+# What a page says whatever the flags ask for, by the keys of ANALYSES; of tidecv it has no panel.
+PANELS = frozenset(("explanation", "slices", "tie_range", "worst_images", "label_candidates"))
 WORST = 100  # images that have boxes
 WITH_THUMBNAILS = 24
 WITH_CURVES = 200  # classes, where all are too many
@@ -79,10 +81,10 @@ def make_evaluation_page(evaluated: Evaluated) -> bytes:
 
 
 def _complete(evaluated: Evaluated) -> Evaluated:
-    """With uncertainties, and with options that ask for every analysis of the page."""
+    """With uncertainties, the command line, and as many of the worst images as a page has."""
     options = evaluated.options
     command = evaluated.command or describe_command_line("upmap evaluate", options)
-    options = replace(options, explain=True, slices=True, labels=True, worst=WORST)
+    options = replace(options, worst=WORST)
     uncertainties = evaluated.uncertainties or [
         estimate_uncertainty(
             evaluation.match_table,
@@ -103,7 +105,7 @@ def _collect(evaluated: Evaluated) -> Data:
     records = {
         row.key: round_numbers(row.run(subject).record)
         for row in ANALYSES
-        if row.is_wanted(options)
+        if row.key in PANELS or row.is_wanted(options)
     }
     report = as_json(
         evaluated.evaluations,
@@ -183,13 +185,24 @@ def _describe_origin(source: _Source) -> Data:
     return describe_provenance(evaluated.command, inputs)
 
 
+def _describe_candidates(source: _Source) -> Data:
+    """The boxes of labels to check, by list."""
+    lists = source.result["label_candidates"]
+    return {
+        name: describe_candidates(source.subject.pairs, rows)
+        for name, rows in lists.items()
+        if isinstance(rows, list)
+    }
+
+
 # What is drawn and stands in no report. A part of the view is a row here and its function.
 VIEWS: Mapping[str, Callable[[_Source], Any]] = {
     "numbers": _describe_numbers,
-    "remarks": lambda source: list_remarks(source.evaluated),
+    "remarks": lambda source: list_remarks(source.evaluated, source.result),
     "errors": lambda _: [{"key": key, "text": text} for key, text in ERRORS.items()],
     "curves": _describe_curves,
     "images": _describe_images,
+    "candidates": _describe_candidates,
     "provenance": _describe_origin,
 }
 
@@ -219,6 +232,10 @@ def _without_boxes(data: Data) -> Data:
     return _with_view(data, images=[])
 
 
+def _without_candidate_boxes(data: Data) -> Data:
+    return _with_view(data, candidates={})
+
+
 def _without_curves(data: Data) -> Data:
     curves = data["view"]["curves"]
     return _with_view(data, curves=curves | {"classes": [None] * len(curves["classes"])})
@@ -244,6 +261,7 @@ REDUCTIONS = (
     (f"the boxes of all but {WITH_THUMBNAILS} images", _with_fewer_images),
     (f"the curves of all but the {WITH_CURVES} classes with most objects", _with_fewer_curves),
     ("the boxes of images", _without_boxes),
+    ("the boxes of labels to check", _without_candidate_boxes),
     ("all but ten of each list of labels to check", _without_candidates),
     ("the curves of classes", _without_curves),
 )

@@ -20,9 +20,12 @@ function furnish(element, properties, children) {
   for (const [key, value] of Object.entries(properties)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (value === true) element.setAttribute(key, "");
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, String(value));
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(key, String(value));
   }
-  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -43,7 +46,9 @@ function count(value) {
 }
 
 function percent(value) {
-  return value === null || value === undefined || Number.isNaN(value) ? "n/a" : (100 * value).toFixed(1) + " %";
+  return value === null || value === undefined || Number.isNaN(value)
+    ? "n/a"
+    : (100 * value).toFixed(1) + " %";
 }
 
 function probability(value) {
@@ -51,8 +56,8 @@ function probability(value) {
   return value < 0.0001 ? "< 0.0001" : value.toPrecision(2);
 }
 
-function plural(value, word, ending = "s") {
-  return `${count(value)} ${word}${value === 1 ? "" : ending}`;
+function plural(value, word) {
+  return `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 }
 
 /** Whether a number is there: JSON has null for what is undefined. */
@@ -64,8 +69,14 @@ function isKnown(value) {
 function panel(id, link, heading, note, ...children) {
   contents.append(make("a", { href: "#" + id }, link));
   const section = make(
-    "section", { class: "card", id, "aria-labelledby": id + "-heading" },
-    make("header", {}, make("h2", { id: id + "-heading" }, heading), note ? make("p", { class: "note" }, note) : null),
+    "section",
+    { class: "card", id, "aria-labelledby": id + "-heading" },
+    make(
+      "header",
+      {},
+      make("h2", { id: id + "-heading" }, heading),
+      note ? make("p", { class: "note" }, note) : null,
+    ),
     ...children,
   );
   main.append(section);
@@ -75,13 +86,40 @@ function panel(id, link, heading, note, ...children) {
 /** A table. `columns` are {name, number, head}; rows are lists of text or nodes. */
 function table(caption, columns, rows) {
   return make(
-    "table", {},
+    "table",
+    {},
     make("caption", { class: "hidden" }, caption),
-    make("thead", {}, make("tr", {}, columns.map((column) => make("th", { scope: "col", class: column.number ? "number" : null }, column.name)))),
-    make("tbody", {}, rows.map((row) => make("tr", {}, row.map((cell, i) => make(
-      columns[i].head ? "th" : "td",
-      { scope: columns[i].head ? "row" : null, class: columns[i].number ? "number" : columns[i].head ? "name" : null }, cell,
-    ))))),
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        columns.map((column) =>
+          make("th", { scope: "col", class: column.number ? "number" : null }, column.name),
+        ),
+      ),
+    ),
+    make(
+      "tbody",
+      {},
+      rows.map((row) =>
+        make(
+          "tr",
+          {},
+          row.map((cell, i) =>
+            make(
+              columns[i].head ? "th" : "td",
+              {
+                scope: columns[i].head ? "row" : null,
+                class: columns[i].number ? "number" : columns[i].head ? "name" : null,
+              },
+              cell,
+            ),
+          ),
+        ),
+      ),
+    ),
   );
 }
 
@@ -91,13 +129,36 @@ function table(caption, columns, rows) {
  * `cells` makes the cells of a row behind its name, and `choose`, if any, is called with the place of a row.
  */
 function sortableTable(caption, columns, rows, { sort, cells, choose = null }) {
-  const heads = columns.map((column) => make("th", { scope: "col", class: column.number ? "number" : null },
-    column.key ? make("button", { type: "button", class: "plain", onclick: () => order(column) }, column.name) : column.name));
-  const lines = rows.map((row) => make("tr", { "data-class": row.k, onclick: choose && (() => choose(row.k)) },
-    make("th", { scope: "row", class: "name" }, choose ? make("button", { type: "button", class: "plain", "aria-pressed": "false" }, row.name) : row.name),
-    cells(row).map((cell, i) => make("td", { class: columns[i + 1].number ? "number" : null }, cell))));
+  const heads = columns.map((column) =>
+    make(
+      "th",
+      { scope: "col", class: column.number ? "number" : null },
+      column.key
+        ? make("button", { type: "button", class: "plain", onclick: () => order(column) }, column.name)
+        : column.name,
+    ),
+  );
+  const lines = rows.map((row) =>
+    make(
+      "tr",
+      { "data-class": row.k, onclick: choose && (() => choose(row.k)) },
+      make(
+        "th",
+        { scope: "row", class: "name" },
+        choose
+          ? make("button", { type: "button", class: "plain", "aria-pressed": "false" }, row.name)
+          : row.name,
+      ),
+      cells(row).map((cell, i) => make("td", { class: columns[i + 1].number ? "number" : null }, cell)),
+    ),
+  );
   const body = make("tbody", {});
-  const filter = make("input", { type: "search", placeholder: "Filter by name", "aria-label": `Filter: ${caption}`, oninput: fill });
+  const filter = make("input", {
+    type: "search",
+    placeholder: "Filter by name",
+    "aria-label": `Filter: ${caption}`,
+    oninput: fill,
+  });
   function order(column) {
     sort = { key: column.key, sign: sort.key === column.key ? -sort.sign : column.number ? -1 : 1 };
     fill();
@@ -108,13 +169,26 @@ function sortableTable(caption, columns, rows, { sort, cells, choose = null }) {
     shown.sort((a, b) => compareValues(a[sort.key], b[sort.key], sort.sign) || a.k - b.k);
     body.replaceChildren(...shown.map((row) => lines[row.k]));
     columns.forEach((column, i) => {
-      if (column.key === sort.key) heads[i].setAttribute("aria-sort", sort.sign < 0 ? "descending" : "ascending");
+      if (column.key === sort.key)
+        heads[i].setAttribute("aria-sort", sort.sign < 0 ? "descending" : "ascending");
       else heads[i].removeAttribute("aria-sort");
     });
   }
   fill();
-  const whole = make("table", {}, make("caption", { class: "hidden" }, caption), make("thead", {}, make("tr", {}, heads)), body);
-  return { lines, parts: [rows.length > FILTERED ? make("div", { class: "bar" }, filter) : null, scrolling(caption, whole, "scroll tall")] };
+  const whole = make(
+    "table",
+    {},
+    make("caption", { class: "hidden" }, caption),
+    make("thead", {}, make("tr", {}, heads)),
+    body,
+  );
+  return {
+    lines,
+    parts: [
+      rows.length > FILTERED ? make("div", { class: "bar" }, filter) : null,
+      scrolling(caption, whole, "scroll tall"),
+    ],
+  };
 }
 
 /** Order of two values; undefined ones come last. */
@@ -125,7 +199,12 @@ function compareValues(a, b, sign) {
 
 /** A table behind a chart, for those who read numbers, by eye or by ear. */
 function tableBehind(caption, columns, rows) {
-  return make("details", {}, make("summary", {}, caption + " as a table"), scrolling(caption, table(caption, columns, rows)));
+  return make(
+    "details",
+    {},
+    make("summary", {}, caption + " as a table"),
+    scrolling(caption, table(caption, columns, rows)),
+  );
 }
 
 /** What may be wider or taller than its place, and can be scrolled by keys too. */
@@ -135,9 +214,18 @@ function scrolling(label, child, kind = "scroll") {
 
 /** Buttons of which one is pressed; `choose` is called with the value of the next. */
 function choices(label, options, value, choose) {
-  const buttons = options.map((option) => make("button", {
-    type: "button", class: "button", "aria-pressed": String(option.value === value), onclick: () => press(option.value),
-  }, option.name));
+  const buttons = options.map((option) =>
+    make(
+      "button",
+      {
+        type: "button",
+        class: "button",
+        "aria-pressed": String(option.value === value),
+        onclick: () => press(option.value),
+      },
+      option.name,
+    ),
+  );
   function press(next) {
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(options[i].value === next)));
     choose(next);
@@ -181,34 +269,78 @@ function csvCell(value) {
 
 /** The remarks of a page, and what was left out of it to fit its size. */
 function remarkList(remarks) {
-  const all = data.omitted.length ? [...remarks, `To fit its size, this page has not: ${data.omitted.join("; ")}.`] : remarks;
-  return all.length ? make("section", { class: "callout", "aria-label": "Read before you quote it" },
-    make("span", { class: "strong" }, "Read before you quote it."), make("ul", {}, all.map((text) => make("li", {}, text)))) : "";
+  const all = data.omitted.length
+    ? [...remarks, `To fit its size, this page has not: ${data.omitted.join("; ")}.`]
+    : remarks;
+  return all.length
+    ? make(
+        "section",
+        { class: "callout", "aria-label": "Read before you quote it" },
+        make("span", { class: "strong" }, "Read before you quote it."),
+        make(
+          "ul",
+          {},
+          all.map((text) => make("li", {}, text)),
+        ),
+      )
+    : "";
 }
 
 /** The last panel: versions, inputs, the command line, and all numbers to download. */
 function showOrigin(...children) {
   const { upmap, numpy, inputs, command: words } = data.view.provenance;
   const command = copyable("Command line", words);
-  panel("made", "Origin", "How this was made", `upmap ${upmap}, numpy ${numpy}`,
-    make("div", { class: "bar" }, button("Download all numbers (JSON)", () => download("report.json", JSON.stringify(data.report, null, 1) + "\n", "application/json"), { id: "download" }), command.copy),
+  panel(
+    "made",
+    "Origin",
+    "How this was made",
+    `upmap ${upmap}, numpy ${numpy}`,
+    make(
+      "div",
+      { class: "bar" },
+      button(
+        "Download all numbers (JSON)",
+        () => download("report.json", JSON.stringify(data.report, null, 1) + "\n", "application/json"),
+        { id: "download" },
+      ),
+      command.copy,
+    ),
     command.area,
-    scrolling("Inputs", table("Inputs", [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
-      inputs.map((row) => [row.name, row.path, row.of, make("code", {}, row.sha256)]))),
-    ...children);
-  main.append(make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."));
+    scrolling(
+      "Inputs",
+      table(
+        "Inputs",
+        [{ name: "Input", head: true }, { name: "Path" }, { name: "Digest of" }, { name: "SHA-256" }],
+        inputs.map((row) => [row.name, row.path, row.of, make("code", {}, row.sha256)]),
+      ),
+    ),
+    ...children,
+  );
+  main.append(
+    make("footer", {}, "Drawn by upmap from the data in this file. It asks the network for nothing."),
+  );
 }
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  document.getElementById("theme").setAttribute("aria-label", theme === "dark" ? "Light or dark: now dark" : "Light or dark: now light");
+  document
+    .getElementById("theme")
+    .setAttribute("aria-label", theme === "dark" ? "Light or dark: now dark" : "Light or dark: now light");
 }
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(prefersDark.matches ? "dark" : "light");
 prefersDark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
-document.getElementById("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+document
+  .getElementById("theme")
+  .addEventListener("click", () =>
+    setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"),
+  );
+// On paper, everything is unfolded, and light.
+let screenTheme = null;
 addEventListener("beforeprint", () => {
+  screenTheme = document.documentElement.dataset.theme;
   setTheme("light");
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
+addEventListener("afterprint", () => setTheme(screenTheme));

@@ -1,7 +1,7 @@
 """What is to be read before a number is quoted: one sentence for each thing that limits it."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from upmap.errors import abbreviate_list
 from upmap.metrics.analysis.uncertainty import RARE
@@ -10,18 +10,39 @@ from upmap.metrics.protocols import PROTOCOLS
 if TYPE_CHECKING:
     from upmap.metrics.reports.page.evaluation import Evaluated
 
-__all__ = ["list_remarks"]
+__all__ = ["describe_ties", "list_remarks"]
 
 MAX_NAMES = 8
 
 
-def list_remarks(evaluated: "Evaluated") -> list[str]:
-    """The sentences, in the order of REMARKS.
+def list_remarks(evaluated: "Evaluated", result: Mapping[str, Any]) -> list[str]:
+    """The sentences: those of REMARKS, in order, and what the order of equal scores does.
 
     Args:
         evaluated: What the page is about, with its uncertainties.
+        result: The evaluation in the JSON report.
     """
-    return [sentence for remark in REMARKS for sentence in remark(evaluated)]
+    sentences = [sentence for remark in REMARKS for sentence in remark(evaluated)]
+    return sentences + list(describe_ties(result))
+
+
+def describe_ties(result: Mapping[str, Any]) -> Iterator[str]:
+    """How far the order of equal scores moves the first number, where that was computed.
+
+    Args:
+        result: An evaluation in the JSON report; its section "tie_range" is looked at.
+    """
+    ranges: Mapping[str, Any] = result.get("tie_range", {}).get("metrics", {})
+    name = next(iter(ranges), None)
+    ends: Mapping[str, Any] = {} if name is None else ranges[name]
+    low, high = ends.get("low"), ends.get("high")
+    if low is None or high is None:
+        return
+    if low == high:
+        yield f"The order of equal scores does not change the first six digits of {name}."
+        return
+    sureness = "" if ends.get("exact") else ", as far as orders were tried or bounded"
+    yield f"The order of equal scores alone moves {name} from {low:.6f} to {high:.6f}{sureness}."
 
 
 def _explain_interval(evaluated: "Evaluated") -> Iterator[str]:

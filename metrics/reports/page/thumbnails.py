@@ -7,6 +7,7 @@ from pathlib import Path
 
 from upmap.detection.formats.image_sizes import find_image_files
 from upmap.detection.tables import Catalog, ImageId, image_names
+from upmap.errors import InputError
 
 __all__ = ["make_thumbnails"]
 
@@ -20,7 +21,12 @@ def make_thumbnails(folder: Path, catalog: Catalog, images: Sequence[ImageId]) -
         folder: The folder of the image files, with those below.
         catalog: The images, and their files' names.
         images: Ids of some of them.
+
+    Raises:
+        InputError: If there is no such folder.
     """
+    if not folder.is_dir():
+        raise InputError("no such folder of images", folder)
     files = find_image_files(folder)
     files |= {name.rpartition("/")[2]: path for name, path in files.items()}
     names = dict(zip(catalog.images, image_names(catalog), strict=True))

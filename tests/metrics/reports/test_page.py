@@ -15,6 +15,7 @@ from PIL import Image
 from upmap.metrics.evaluate import main
 from upmap.metrics.reports.page.document import compose_document, round_numbers
 from upmap.metrics.reports.page.provenance import describe_command_line
+from upmap.metrics.reports.page.remarks import describe_ties
 from upmap.metrics.reports.records import BEGINNINGS
 
 MARKUP = '</script><img src=x onerror=alert(1)>&amp;"\u2028'
@@ -97,13 +98,13 @@ def test_the_report_in_the_page_is_the_json_report(
     path = page(*flags, "--json", str(report))
     expected, shown = json.loads(report.read_text()), read_data(path)["report"]
     analyses = ("explanation", "slices", "worst_images", "label_candidates")
-    expected["results"] = expected["results"][:1]
-    assert len(shown["results"]) == 2
-    shown["results"] = shown["results"][:1]
+    assert len(shown["results"]) == len(expected["results"]) == 2
     for key in analyses:  # rounded to six digits, all others are whole
-        result = expected["results"][0]
-        result[key] = round_numbers(result[key])
-    assert shown == expected
+        expected["results"][0][key] = round_numbers(expected["results"][0][key])
+        del expected["results"][1][key]  # the panels follow the first protocol
+    for i, result in enumerate(expected["results"]):
+        assert {key: shown["results"][i][key] for key in result} == result
+    assert {**shown, "results": []} == {**expected, "results": []}
 
 
 def test_every_point_of_a_curve_has_the_counts_of_the_operating_points(
@@ -149,6 +150,56 @@ def test_boxes_of_an_image_are_its_objects_and_its_detections_from_the_threshold
         total += kinds.count(0)
     common = result["explanation"]["operating_points"]["per_class"]
     assert total == sum(point["common"]["true_positives"] for point in common)
+
+
+def test_labels_to_check_have_the_boxes_of_the_report(page: Callable[..., Path]) -> None:
+    data = read_data(page())
+    lists = data["report"]["results"][0]["label_candidates"]
+    assert any(data["view"]["candidates"].values())
+    for name, drawn in data["view"]["candidates"].items():
+        for (size, *boxes), row in zip(drawn, lists[name], strict=True):
+            assert min(size) > 0
+            for box, corners in zip(boxes, (row["box"], row["annotated_box"]), strict=True):
+                if corners is None:
+                    assert box is None
+                    continue
+                x1, y1, x2, y2 = corners  # VOC's: pixels, from 1, both within the box
+                expected = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+                assert box == pytest.approx(expected, abs=0.051)
+
+
+def test_images_are_named_by_their_files(page: Callable[..., Path], tmp_path: Path) -> None:
+    images = read_data(page(*write_problem(tmp_path, classes=["a"])))["view"]["images"]
+    assert {image["name"] for image in images} == {f"{i}.png" for i in range(6)}
+    assert all(image["size"] == [200, 100] for image in images)
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentences"),
+    [
+        ({}, []),
+        ({"low": None, "high": None, "exact": True}, []),
+        (
+            {"low": 0.5, "high": 0.5, "exact": True},
+            ["The order of equal scores does not change the first six digits of mAP."],
+        ),
+        (
+            {"low": 0.5, "high": 0.75, "exact": True},
+            ["The order of equal scores alone moves mAP from 0.500000 to 0.750000."],
+        ),
+        (
+            {"low": 0.5, "high": 0.75, "exact": False},
+            [
+                "The order of equal scores alone moves mAP from 0.500000 to 0.750000, as far as "
+                "orders were tried or bounded."
+            ],
+        ),
+    ],
+)
+def test_what_the_order_of_equal_scores_does_is_a_sentence(
+    ends: dict[str, Any], sentences: list[str]
+) -> None:
+    assert list(describe_ties({"tie_range": {"metrics": {"mAP": ends}}})) == sentences
 
 
 def test_names_made_of_markup_stay_data(page: Callable[..., Path], tmp_path: Path) -> None:
@@ -214,6 +265,30 @@ def test_an_image_that_cannot_be_read_has_boxes_and_no_thumbnail(
     assert all(image["boxes"] for image in images)
 
 
+def test_a_folder_of_images_that_is_not_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = write_problem(tmp_path, classes=["a"])
+    target = tmp_path / "page.html"
+    assert main([*inputs, "--html", str(target), "--images", str(tmp_path / "none")]) == 2
+    assert "none: no such folder of images" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_boxes_in_units_of_the_sides_stand_on_a_field_of_a_shape_of_its_own(
+    page: Callable[..., Path], tmp_path: Path
+) -> None:
+    for folder, line in (("labels", "0 0.5 0.5 0.25 0.5"), ("found", "0 0.5 0.5 0.5 0.5 0.9")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.txt").write_text(line + "\n")
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain: labels\nval: labels\n")
+    inputs = str(tmp_path / "data.yaml"), str(tmp_path / "found")
+    data = read_data(page(*inputs, "--columns", "class,x,y,w,h,conf"))
+    (image,) = data["view"]["images"]
+    assert image["size"] == [400, 300]
+    assert [100, 75, 200, 150] in [box[4:] for box in image["boxes"]]
+
+
 def test_a_size_that_no_page_fits_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +333,12 @@ def test_rounding_keeps_six_digits_and_takes_what_is_undefined_for_none() -> Non
     values = {"a": [1 / 3, math.inf], "b": (12345678, "x", -0.0000012345678)}
     rounded = {"a": [0.333333, None], "b": [12345678, "x", -1.23457e-06]}
     assert round_numbers(values) == rounded
+
+
+def test_what_is_not_utf_8_in_a_name_stays_what_it_is() -> None:
+    data = {"path": "\udc80"}  # as os.fsdecode has it
+    text = compose_document(data, "evaluation").decode("utf-8")
+    assert json.loads(Elements(text).data) == data
 
 
 def test_data_that_looks_like_the_template_changes_nothing() -> None:
