@@ -166,13 +166,13 @@ class AreaSets {
   public:
     void clear() {
         sets_.clear();
-        std::fill(std::begin(small_), std::end(small_), int16_t{-1});
+        std::fill(std::begin(places_), std::end(places_), int16_t{-1});
     }
     // The place of a set, which is added if it is new; -1 if there are too many.
     int32_t find(uint64_t set) {
         if (set >= kSmall) return find_or_add(set);
-        if (small_[set] < 0) small_[set] = static_cast<int16_t>(find_or_add(set));
-        return small_[set];
+        if (places_[set] < 0) places_[set] = static_cast<int16_t>(find_or_add(set));
+        return places_[set];
     }
     size_t size() const { return sets_.size(); }
     uint64_t operator[](size_t i) const { return sets_[i]; }
@@ -191,8 +191,8 @@ class AreaSets {
     static constexpr size_t kMaxSets = 256;
     static constexpr uint64_t kSmall = 64;  // all sets of six area ranges
     std::vector<uint64_t> sets_;
-    int16_t small_[kSmall] = {};  // the place of each small set, -1 if it has none
-    std::vector<double> masks_;   // [sets, width]
+    int16_t places_[kSmall] = {};  // of each small set, -1 if it has none
+    std::vector<double> masks_;    // [sets, width]
     size_t width_ = 0;
 
     int32_t find_or_add(uint64_t set) {
@@ -302,8 +302,8 @@ class ClassInfluence {
         }
     }
 
-    // Where there are too many patterns, the row's event spells out where it counts, and the row has
-    // the pattern without area ranges, the first.
+    // Where there are too many patterns, the row's event spells out where it counts, and the row
+    // has the first pattern, without area ranges.
     int32_t find_pattern(RowSummary& summary, std::vector<Event>& events) {
         const int32_t place = patterns_.find(summary.counted);
         if (place >= 0) return place;

@@ -55,8 +55,8 @@ def test_a_wrong_file_is_refused_with_the_line(tmp_path: Path, text: str, messag
 
 
 def test_a_pattern_is_searched_in_file_names_or_in_ids_without_them() -> None:
-    assert select_groups("^[^/]*", CATALOG) == {1: ("v1",), 2: ("v1",), 3: ("v2",)}
-    assert select_groups(".", Catalog((1, 2), ("a",))) == {1: ("1",), 2: ("2",)}
+    assert select_groups("^[^/]*", CATALOG) == {1: "v1", 2: "v1", 3: "v2"}
+    assert select_groups(".", Catalog((1, 2), ("a",))) == {1: "1", 2: "2"}
     assert group_by_pattern(["a1b2"], r"a(\d)b(\d)") == {"a1b2": ("1", "2")}
     with pytest.raises(InputError, match=r"the pattern 'v3' is not in the image 'v1/7\.jpg'"):
         select_groups("v3", CATALOG)
