@@ -100,7 +100,8 @@ def estimate_best_F1(
     errors[0] = errors[0] if images.sum() > 1 else np.nan
     values = [points.mean_F1, *(point.F1 for point in points.best_F1.values())]
     mean, *of_classes = (
-        estimate_around(value, error, quantile) for value, error in zip(values, errors, strict=True)
+        estimate_around(value, error, quantile)
+        for value, error in zip(values, errors.tolist(), strict=True)
     )
     per_class = dict(zip(points.best_F1, of_classes, strict=True))
     return BestF1(mean=mean, per_class=per_class, replicates=replicates)
