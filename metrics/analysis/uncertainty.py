@@ -225,7 +225,7 @@ def compute_influence(
     result = influence(outcomes, quantities, threads=threads, impl=impl)
     K = len(result.start) - 1
     label = np.repeat(np.arange(K, dtype=np.int32), np.diff(result.start))
-    counts = {a: count_positive_images(outcomes, a) for a in np.unique(quantities.area).tolist()}
+    counts = {a: count_positive_images(outcomes, a) for a in sorted({*quantities.area.tolist()})}
     return [
         ClassInfluence(
             label=label,
@@ -531,7 +531,7 @@ def _drop_errors_of_one_image(
 ) -> Floats:
     """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
     rests_on_one = {}
-    for area in np.unique(quantities.area).tolist():
+    for area in sorted({*quantities.area.tolist()}):
         images = outcomes.positive_image[_is_inside(outcomes, area)]
         rests_on_one[area] = not images.size or images.min() == images.max()
     kept = errors.copy()
