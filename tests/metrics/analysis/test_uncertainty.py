@@ -193,6 +193,19 @@ def test_sums_of_the_kernel_give_the_errors_of_the_list_of_influences() -> None:
         np.testing.assert_allclose(errors, expected, rtol=1e-12)
 
 
+def test_an_evaluation_has_its_uncertainty_on_demand() -> None:
+    table, _ = random_problem(8)
+    evaluation = evaluate_matches(table)
+    for options in ({}, {"method": "bootstrap", "replicates": 70, "seed": 3, "level": 0.8}):
+        result = evaluation.uncertainty(**options)
+        expected = estimate_uncertainty(table, **options)
+        assert str(result.to_record()) == str(expected.to_record())
+        for name, estimate in result.metrics.items():
+            half = result.half_width(estimate)
+            numbers = (evaluation.metrics[name], evaluation.metrics[name] + half)
+            np.testing.assert_array_equal([estimate.value, estimate.high], np.minimum(numbers, 1))
+
+
 def test_bad_options_are_refused() -> None:
     table, _ = random_problem(5)
     for options, message in (
