@@ -43,6 +43,7 @@ def arms(devkit: Path, detections: Path) -> tuple[Arm, ...]:
     """Ours, our reference, and the plain one in two ways, from files to a table."""
     files = (str(devkit), str(detections))
     ours = (sys.executable, "-m", "metrics.evaluate", *files, "--protocol", VOC2007.name)
+    ours += ("--no-uncertainty",)  # the plain evaluator has none
     plain = (sys.executable, "-m", "benchmarks.plain_voc", *files)
     return (
         Arm(OURS, ours),

@@ -5,7 +5,7 @@ report, text, and columns of the CSV report.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upmap.detection.tables import Detections, GroundTruth
@@ -13,6 +13,8 @@ from upmap.metrics.analysis.pairs import Pairs, pair_detections
 from upmap.metrics.scores import Evaluation
 
 if TYPE_CHECKING:
+    from upmap.metrics.analysis.best_thresholds import BestF1
+    from upmap.metrics.analysis.operating_points import OperatingPoints
     from upmap.metrics.evaluate import Options
 
 __all__ = ["ANALYSES", "Findings", "Section", "Subject", "analyze"]
@@ -74,8 +76,28 @@ def explain(subject: Subject) -> Section:
 
     options, table = subject.options, subject.evaluation.match_table
     result = explain_evaluation(subject.pairs, table, threads=options.threads, impl=options.impl)
+    if options.bootstrap is not None:
+        result = replace(result, best_F1=_resample_best_F1(subject, result.operating_points))
     text = explanation_text(table.protocol.name, result)
     return Section(result.to_record(), text, explanation_columns(result))
+
+
+def _resample_best_F1(subject: Subject, points: "OperatingPoints") -> "BestF1":
+    from upmap.metrics.analysis.best_thresholds import estimate_best_F1
+    from upmap.metrics.analysis.groups import select_groups
+
+    options, groups = subject.options, None
+    if options.groups is not None:
+        groups = select_groups(options.groups, subject.ground_truth.catalog)
+    return estimate_best_F1(
+        subject.evaluation.match_table,
+        points,
+        replicates=options.bootstrap or 0,
+        seed=options.seed,
+        groups=groups,
+        level=options.level,
+        show_progress=True,
+    )
 
 
 def rank_images(subject: Subject) -> Section:

@@ -6,7 +6,7 @@ Source: COCOeval.summarize of pycocotools.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from upmap.metrics.match_table import MatchTable
 from upmap.metrics.means import mean_without_nan
 from upmap.metrics.protocols import Metric, Protocol
 from upmap.metrics.protocols.protocol import find_threshold
+
+if TYPE_CHECKING:
+    from upmap.metrics.analysis.uncertainty import Uncertainty
 
 __all__ = ["ClassScores", "Evaluation", "evaluate_matches"]
 
@@ -79,6 +82,16 @@ class Evaluation:
     def undefined_classes(self) -> tuple[str, ...]:
         """The classes without counted ground truth, which the means leave out."""
         return tuple(name for name, scores in self.per_class.items() if scores.positives == 0)
+
+    def uncertainty(self, **options: Any) -> "Uncertainty":
+        """Standard errors and confidence intervals of these numbers.
+
+        Args:
+            **options: Of `estimate_uncertainty`: method, replicates, seed, groups, level ...
+        """
+        from upmap.metrics.analysis.uncertainty import estimate_uncertainty
+
+        return estimate_uncertainty(self.match_table, evaluation=self, **options)
 
     def accumulate(self, *, threads: int = 0) -> Accumulated:
         """Precision and recall of every class, IoU threshold, area range and cap.

@@ -14,6 +14,7 @@ from benchmarks import (
     bench_explain,
     bench_growth,
     bench_load,
+    bench_resampling,
     bench_tables,
     bench_voc,
     bench_yolo,
@@ -331,6 +332,20 @@ def test_ours_alone_is_measured(benchmark, tmp_path, capsys):
     assert "600 detections" in capsys.readouterr().out
     with out.open(newline="") as file:
         assert {(one["size"], one["peer"]) for one in csv.DictReader(file)} == {("600", "")}
+
+
+def test_uncertainty_is_measured_where_it_is_equal(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "results.csv"
+    options = ["--sizes", "600", "--repeats", "1", "--replicates", "70", "--peer-replicates", "0"]
+    assert bench_resampling.main([*options, "--out", str(out)]) == 0
+    assert "70 replicates, 2 threads" in capsys.readouterr().out
+    with out.open(newline="") as file:
+        assert [one["arm"] for one in csv.DictReader(file)][:2] == [
+            "match and evaluate, 1 thread", "influence, 1 thread",
+        ]  # fmt: skip
+    monkeypatch.setattr(bench_resampling, "mean_standard_error", lambda classes: 1.0)
+    assert bench_resampling.main([*options, "--out", str(out)]) == 1
+    assert "the standard errors of AP differ" in capsys.readouterr().err
 
 
 def test_one_number_of_repeats_for_each_size_is_asked_for(capsys):

@@ -8,12 +8,13 @@
 //     A_r = sum over m >= r of c_m / S_m,  B_r = sum over m >= r of c_m N_m / S_m^2,
 // 0 if it is ignored, and with respect to the weight of a positive -AP / P.
 //
-// The rows m are the peaks of a curve: between two of them A, B and the precision are constant. So a
-// walk forward collects S of the true rows, and a walk back has one number for B of each quantity,
-// which it takes off the image of a false row, and one of each curve for its true rows.
+// The rows m are the peaks of a curve: between two of them A, B and the precision are constant. So
+// a walk forward collects S of the true rows, and a walk back has one number for B of each
+// quantity, which it takes off the image of a false row, and one of each curve for its true rows.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -163,16 +164,15 @@ struct InfluenceCurve {
 // as many as area ranges. `mask` has 1 for each slot whose area range is in the set, else 0.
 class AreaSets {
   public:
-    void clear() { sets_.clear(); }
+    void clear() {
+        sets_.clear();
+        std::fill(std::begin(places_), std::end(places_), int16_t{-1});
+    }
     // The place of a set, which is added if it is new; -1 if there are too many.
     int32_t find(uint64_t set) {
-        const auto known = std::find(sets_.begin(), sets_.end(), set);
-        if (known == sets_.end()) {
-            if (sets_.size() == kMaxSets) return -1;
-            sets_.push_back(set);
-            return static_cast<int32_t>(sets_.size() - 1);
-        }
-        return static_cast<int32_t>(known - sets_.begin());
+        if (set >= kSmall) return find_or_add(set);
+        if (places_[set] < 0) places_[set] = static_cast<int16_t>(find_or_add(set));
+        return places_[set];
     }
     size_t size() const { return sets_.size(); }
     uint64_t operator[](size_t i) const { return sets_[i]; }
@@ -189,9 +189,19 @@ class AreaSets {
 
   private:
     static constexpr size_t kMaxSets = 256;
+    static constexpr uint64_t kSmall = 64;  // all sets of six area ranges
     std::vector<uint64_t> sets_;
-    std::vector<double> masks_;  // [sets, width]
+    int16_t places_[kSmall] = {};  // of each small set, -1 if it has none
+    std::vector<double> masks_;    // [sets, width]
     size_t width_ = 0;
+
+    int32_t find_or_add(uint64_t set) {
+        const auto known = std::find(sets_.begin(), sets_.end(), set);
+        if (known != sets_.end()) return static_cast<int32_t>(known - sets_.begin());
+        if (sets_.size() == kMaxSets) return -1;
+        sets_.push_back(set);
+        return static_cast<int32_t>(sets_.size() - 1);
+    }
 };
 
 // All quantities of one class: their values for each of its images, before the division by the
@@ -201,6 +211,7 @@ class ClassInfluence {
     ClassInfluence(const Outcomes& outcomes, const SlotPlan& plan)
         : outcomes_(outcomes),
           plan_(plan),
+          plain_(plan.thresholds, outcomes.T()),
           share_(outcomes.A()),
           curves_(outcomes.A() * outcomes.T()),
           deviation_(curves_.size()),
@@ -234,6 +245,7 @@ class ClassInfluence {
   private:
     const Outcomes& outcomes_;
     const SlotPlan& plan_;
+    PlainRows plain_;
     std::vector<double> share_;             // [A], 1 / P, or 0 without positives
     std::vector<uint64_t> positive_areas_;  // of each image, the areas with a positive
     std::vector<InfluenceRow> rows_;
@@ -278,7 +290,7 @@ class ClassInfluence {
         for (int64_t row = outcomes_.start(k); row < outcomes_.start(k + 1); ++row) {
             if (rank[row] >= plan_.cap) continue;
             RowSummary summary = describe_row(outcomes_.row_status(row), outcomes_.T(),
-                                              plan_.thresholds, events.data());
+                                              plan_.thresholds, plain_, events.data());
             if (!summary.counted && !summary.has_event) continue;
             const int32_t pattern = find_pattern(summary, events);
             int32_t event = -1;
@@ -290,8 +302,8 @@ class ClassInfluence {
         }
     }
 
-    // Where there are too many patterns, the row's event spells out where it counts, and the row has
-    // the pattern without area ranges, the first.
+    // Where there are too many patterns, the row's event spells out where it counts, and the row
+    // has the first pattern, without area ranges.
     int32_t find_pattern(RowSummary& summary, std::vector<Event>& events) {
         const int32_t place = patterns_.find(summary.counted);
         if (place >= 0) return place;

@@ -160,22 +160,65 @@ struct RowSummary {
     bool has_event = false;
 };
 
-// Whether a row is false or ignored in each area range alike at all thresholds, as most are: then
-// there is no event, and `counted` says it all.
-inline bool describe_plain_row(const uint8_t* status, size_t T, const std::vector<uint64_t>& needed,
-                               RowSummary& summary) {
-    for (size_t a = 0; a < needed.size(); ++a, status += T) {
-        if (*status == kTruePositive || !is_uniform(status, T)) return false;
-        summary.counted |= static_cast<uint64_t>(*status == kFalsePositive && needed[a]) << a;
+// Recognizes rows that are false or ignored in each area range alike at all thresholds, as most
+// are: such a row has no event, and `counted` says it all.
+class PlainRows {
+  public:
+    // `needed` are the thresholds of each area range, [A]; it must outlive this.
+    PlainRows(const std::vector<uint64_t>& needed, size_t T)
+        : needed_(needed), T_(T), size_(needed.size() * T) {
+        if (size_ < 9) return;
+        for (size_t i = 0; i + 9 < size_; i += 8) add_word(i);
+        add_word(size_ - 9);
     }
-    return true;
-}
+
+    bool describe(const uint8_t* status, RowSummary& summary) const {
+        if (!is_plain(status)) return false;
+        uint64_t counted = 0, is_true = 0;
+        for (size_t a = 0; a < needed_.size(); ++a, status += T_) {
+            counted |= static_cast<uint64_t>(*status == kFalsePositive && needed_[a]) << a;
+            is_true |= static_cast<uint64_t>(*status == kTruePositive);
+        }
+        summary.counted = counted;
+        return !is_true;
+    }
+
+  private:
+    // Eight bytes from `place` on are compared with those one place further, where the mask has
+    // ones: not from one area range to the next.
+    struct Word {
+        size_t place;
+        uint64_t mask;
+    };
+    const std::vector<uint64_t>& needed_;
+    size_t T_, size_;
+    std::vector<Word> words_;
+
+    void add_word(size_t place) {
+        uint8_t mask[8];
+        for (size_t i = 0; i < 8; ++i) mask[i] = (place + i + 1) % T_ ? 0xff : 0;
+        words_.push_back({place, load_word(mask)});
+    }
+
+    bool is_plain(const uint8_t* status) const {
+        uint64_t differences = 0;
+        if (size_ < 9) {
+            for (size_t i = 1; i < size_; ++i)
+                differences |= static_cast<uint64_t>(i % T_ && status[i] != status[i - 1]);
+            return !differences;
+        }
+        for (const Word& word : words_)
+            differences |=
+                (load_word(status + word.place) ^ load_word(status + word.place + 1)) & word.mask;
+        return !differences;
+    }
+};
 
 // Finds the events of a row, [A], at the thresholds needed in each area range, [A].
 inline RowSummary describe_row(const uint8_t* status, size_t T, const std::vector<uint64_t>& needed,
-                               Event* events) {
+                               const PlainRows& plain, Event* events) {
     RowSummary summary;
-    if (describe_plain_row(status, T, needed, summary)) return summary;
+    if (plain.describe(status, summary)) return summary;
     summary.counted = 0;
     for (size_t a = 0; a < needed.size(); ++a) {
         StatusBits bits;
@@ -192,11 +235,11 @@ inline RowSummary describe_row(const uint8_t* status, size_t T, const std::vecto
 }
 
 // Appends a row, and its event if it has one. `events` is room for [A].
-inline void append_row(const Outcomes& outcomes, int64_t row, const Pass& pass, Event* events,
-                       ClassRows& out) {
+inline void append_row(const Outcomes& outcomes, int64_t row, const Pass& pass,
+                       const PlainRows& plain, Event* events, ClassRows& out) {
     const size_t A = outcomes.A();
     const RowSummary summary =
-        describe_row(outcomes.row_status(row), outcomes.T(), pass.thresholds, events);
+        describe_row(outcomes.row_status(row), outcomes.T(), pass.thresholds, plain, events);
     if (!summary.counted && !summary.has_event) return;
     const int32_t place = summary.has_event ? static_cast<int32_t>(out.events.size() / A) : -1;
     out.rows.push_back({summary.counted, outcomes.image(static_cast<size_t>(row)), place});
@@ -205,10 +248,11 @@ inline void append_row(const Outcomes& outcomes, int64_t row, const Pass& pass, 
 
 inline ClassRows encode_rows(const Outcomes& outcomes, size_t k, const Pass& pass) {
     ClassRows out;
+    const PlainRows plain(pass.thresholds, outcomes.T());
     std::vector<Event> events(outcomes.A());
     for (int64_t row = outcomes.start(k); row < outcomes.start(k + 1); ++row)
         if (outcomes.rank(static_cast<size_t>(row)) < pass.cap)
-            append_row(outcomes, row, pass, events.data(), out);
+            append_row(outcomes, row, pass, plain, events.data(), out);
     return out;
 }
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from upmap.exports import import_export
 
 if TYPE_CHECKING:
+    from upmap.metrics.analysis.best_thresholds import BestF1, estimate_best_F1
     from upmap.metrics.analysis.calibration import Calibration, measure_calibration
     from upmap.metrics.analysis.comparison import (
         ClassDifference,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LRP",
+    "BestF1",
     "Calibration",
     "ClassDifference",
     "Confusion",
@@ -49,6 +51,7 @@ __all__ = [
     "WorstImages",
     "compare",
     "count_confusions",
+    "estimate_best_F1",
     "estimate_uncertainty",
     "evaluate_slices",
     "explain_errors",
@@ -71,6 +74,7 @@ MODULES = tuple(
         "worst",
         "pairs",
         "operating_points",
+        "best_thresholds",
         "confusion",
         "lrp",
         "calibration",

@@ -4,7 +4,7 @@ All parts are at the protocol's first IoU threshold and area range, and count wh
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from upmap.kernels import Implementation
 from upmap.metrics.analysis.calibration import Calibration, measure_calibration
@@ -14,6 +14,9 @@ from upmap.metrics.analysis.operating_points import OperatingPoints, find_operat
 from upmap.metrics.analysis.pairs import Pairs
 from upmap.metrics.analysis.tide import ErrorCosts, explain_errors
 from upmap.metrics.match_table import MatchTable
+
+if TYPE_CHECKING:
+    from upmap.metrics.analysis.best_thresholds import BestF1
 
 __all__ = ["Explanation", "explain_evaluation"]
 
@@ -29,6 +32,7 @@ class Explanation:
         lrp: The optimal LRP error.
         calibration: Whether scores are probabilities; None where they cannot be.
         uncalibrated_reason: Why there is no calibration; else empty.
+        best_F1: The uncertainty of the largest F1; None if it was not asked for.
     """
 
     errors: ErrorCosts
@@ -37,12 +41,15 @@ class Explanation:
     lrp: LRP
     calibration: Calibration | None
     uncalibrated_reason: str
+    best_F1: "BestF1 | None" = None
 
     def to_record(self) -> dict[str, Any]:
         """The result as plain data, for JSON."""
         parts = ("errors", "operating_points", "confusion", "lrp")
         record: dict[str, Any] = {name: getattr(self, name).to_record() for name in parts}
         calibration = None if self.calibration is None else self.calibration.to_record()
+        if self.best_F1 is not None:
+            record["best_F1"] = self.best_F1.to_record()
         return record | {
             "calibration": calibration,
             "uncalibrated_reason": self.uncalibrated_reason or None,

@@ -40,7 +40,10 @@ def select_groups(text: str, catalog: Catalog) -> dict[Any, Hashable]:
         groups = group_by_pattern(names, text)
     except ValueError as error:
         raise InputError(f"{error}, and there is no such file", "--groups") from None
-    return {image: groups[name] for image, name in zip(catalog.images, names, strict=True)}
+    return {
+        image: groups[name][0] if len(groups[name]) == 1 else groups[name]
+        for image, name in zip(catalog.images, names, strict=True)
+    }
 
 
 def read_groups(path: Path, catalog: Catalog) -> dict[Any, Hashable]:
@@ -67,7 +70,7 @@ def read_groups(path: Path, catalog: Catalog) -> dict[Any, Hashable]:
     return dict(zip(catalog.images, values, strict=True))
 
 
-def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashable]:
+def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, tuple[str | None, ...]]:
     """For each image id its group: what a regular expression matches in it.
 
     Args:
@@ -84,7 +87,7 @@ def group_by_pattern(images: Iterable[object], pattern: str) -> dict[Any, Hashab
         expression = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    groups: dict[Any, Hashable] = {}
+    groups: dict[Any, tuple[str | None, ...]] = {}
     for image in images:
         match = expression.search(str(image))
         if match is None:

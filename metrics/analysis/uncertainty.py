@@ -36,8 +36,10 @@ __all__ = [
     "bootstrap_numbers",
     "class_standard_errors",
     "compute_influence",
+    "count_positive_images",
     "deviation",
     "draw_weights",
+    "estimate_around",
     "estimate_uncertainty",
     "group_outcomes",
     "mean_standard_error",
@@ -223,7 +225,7 @@ def compute_influence(
     result = influence(outcomes, quantities, threads=threads, impl=impl)
     K = len(result.start) - 1
     label = np.repeat(np.arange(K, dtype=np.int32), np.diff(result.start))
-    counts = {a: _positive_images(outcomes, a) for a in np.unique(quantities.area).tolist()}
+    counts = {a: count_positive_images(outcomes, a) for a in sorted({*quantities.area.tolist()})}
     return [
         ClassInfluence(
             label=label,
@@ -476,14 +478,18 @@ def _influence_errors(
 def _estimate_metrics(
     evaluation: Evaluation, errors: Floats, quantile: float
 ) -> dict[str, Estimate]:
-    estimates = {}
-    for (name, value), error in zip(evaluation.metrics.items(), errors.tolist(), strict=True):
-        half = quantile * error
-        low, high = max(value - half, 0.0), min(value + half, 1.0)
-        if math.isnan(value - half):
-            low = high = math.nan
-        estimates[name] = Estimate(value, math.nan if math.isnan(value) else error, low, high)
-    return estimates
+    numbers = zip(evaluation.metrics.items(), errors.tolist(), strict=True)
+    return {name: estimate_around(value, error, quantile) for (name, value), error in numbers}
+
+
+def estimate_around(value: float, standard_error: float, quantile: float) -> Estimate:
+    """A number with the symmetric interval of its standard error, cut at 0 and 1."""
+    if math.isnan(value) or math.isnan(standard_error):
+        return Estimate(value, math.nan, math.nan, math.nan)
+    half = quantile * standard_error
+    if math.isnan(half):  # of one group
+        return Estimate(value, standard_error, math.nan, math.nan)
+    return Estimate(value, standard_error, max(value - half, 0.0), min(value + half, 1.0))
 
 
 def _estimate_classes(
@@ -496,13 +502,13 @@ def _estimate_classes(
 
 
 def _rare_classes(table: MatchTable, outcomes: Outcomes) -> tuple[str, ...]:
-    counts = _positive_images(outcomes, 0).tolist()
+    counts = count_positive_images(outcomes, 0).tolist()
     return tuple(
         name for name, count in zip(table.classes, counts, strict=True) if 0 < count < RARE
     )
 
 
-def _positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
+def count_positive_images(outcomes: Outcomes, area: int) -> NDArray[np.int64]:
     """The number of images with a positive of each class in an area range, int64 [K]."""
     is_inside = _is_inside(outcomes, area)
     label, image = outcomes.positive_label[is_inside], outcomes.positive_image[is_inside]
@@ -525,7 +531,7 @@ def _drop_errors_of_one_image(
 ) -> Floats:
     """The errors, NaN where all positives are on one image: then nothing says how sure it is."""
     rests_on_one = {}
-    for area in np.unique(quantities.area).tolist():
+    for area in sorted({*quantities.area.tolist()}):
         images = outcomes.positive_image[_is_inside(outcomes, area)]
         rests_on_one[area] = not images.size or images.min() == images.max()
     kept = errors.copy()

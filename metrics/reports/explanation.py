@@ -76,8 +76,9 @@ def _parts(name: str, explanation: "Explanation") -> Iterator[str]:
     yield align_columns(_point_rows(explanation))
     yield (
         f"at {_score(points.threshold)}: the one score threshold of the largest mean F1, "
-        f"{score_text(points.mean_F1)}. best F1: of the class alone.\np90, r90: the lowest "
-        "threshold with a precision of 90 %, the highest with a recall of 90 %.\n"
+        f"{score_text(points.mean_F1)}{_reach(explanation)}.\nbest F1: of the class alone. "
+        "p90, r90: the lowest threshold with a precision of 90 %, the highest with a\nrecall of "
+        "90 %.\n"
     )
     pairs = explanation.confusion.top_pairs(MAX_CONFUSIONS)
     if pairs:
@@ -86,6 +87,17 @@ def _parts(name: str, explanation: "Explanation") -> Iterator[str]:
         yield align_columns(rows, left=2)
         yield "of all: of the objects of the class, at the same threshold.\n"
     yield _lrp_line(explanation) + _calibration_line(explanation)
+
+
+def _reach(explanation: "Explanation") -> str:
+    """The interval of the largest mean F1, if it was asked for."""
+    if explanation.best_F1 is None:
+        return ""
+    mean, count = explanation.best_F1.mean, explanation.best_F1.replicates
+    return (
+        f"\n({score_text(mean.low)} .. {score_text(mean.high)} by {count:,} replicates of the "
+        "data, each with a best threshold of its own)"
+    )
 
 
 def _error_rows(explanation: "Explanation") -> list[list[str]]:

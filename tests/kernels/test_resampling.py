@@ -21,6 +21,7 @@ from upmap.kernels.resampling import (
     influence,
     regroup,
     resample,
+    sum_influence,
 )
 from upmap.kernels.resampling.weights import draw_counts, hash_counts
 
@@ -140,6 +141,84 @@ def test_native_equals_reference(seed: int, points: str) -> None:
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_allclose(first.value, second.value, **DOUBLE)
     np.testing.assert_allclose(first.number, second.number, **DOUBLE)
+    sums = [sum_influence(outcomes, quantities, impl=i) for i in ("native", "reference")]
+    for name in ("of_images", "of_classes", "number"):
+        np.testing.assert_allclose(*(getattr(part, name) for part in sums), **DOUBLE)
+    np.testing.assert_array_equal(sums[0].positive_images, sums[1].positive_images)
+
+
+def influence_by_definition(outcomes: Outcomes, quantities: Quantities, q: int, k: int) -> Any:
+    """The influence of each image on a class, [I]: every true row looks for its maximum."""
+    area, by_image = int(quantities.area[q]), np.zeros(outcomes.images)
+    inside = (outcomes.positive_areas >> np.uint64(area)) & np.uint64(1) == 1
+    positives = outcomes.positive_image[inside & (outcomes.positive_label == k)]
+    bits = int(quantities.thresholds[q])
+    thresholds = [t for t in range(outcomes.status.shape[1]) if bits >> t & 1]
+    rows = np.arange(outcomes.start[k], outcomes.start[k + 1])
+    rows = rows[outcomes.rank[rows] < quantities.max_dets[q]]
+    P, number = len(positives), 0.0
+    for t in thresholds:
+        counted = rows[outcomes.status[area, t, rows] <= TRUE]
+        is_true = outcomes.status[area, t, counted] == TRUE
+        N, S = np.cumsum(is_true), np.arange(1, len(counted) + 1)
+        for j in np.flatnonzero(is_true):
+            peak = j + int(np.argmax(np.where(is_true[j:], N[j:] / S[j:], -1)))
+            part = 1.0 if quantities.is_recall[q] else N[peak] / S[peak]
+            number += part / P
+            by_image[outcomes.image[counted[j]]] += part / P
+            if not quantities.is_recall[q]:
+                for row in range(peak + 1):
+                    slope = is_true[row] / S[peak] - N[peak] / S[peak] ** 2
+                    by_image[outcomes.image[counted[row]]] += slope / P
+    np.subtract.at(by_image, positives, number / max(P, 1))
+    return by_image / len(thresholds) if P else np.full(outcomes.images, np.nan)
+
+
+def test_influence_is_that_of_its_definition(impl: Any) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        outcomes, quantities = random_outcomes(rng), random_quantities(rng, 5)
+        result = influence(outcomes, quantities, impl=impl)
+        sums = sum_influence(outcomes, quantities, impl=impl)
+        for q in range(5):
+            dense = np.array(
+                [influence_by_definition(outcomes, quantities, q, k) for k in range(4)]
+            )
+            for k in range(4):
+                own = slice(result.start[k], result.start[k + 1])
+                expected = dense[k, result.image[own]]
+                np.testing.assert_allclose(result.value[q, own], expected, **DOUBLE)
+            dense = np.nan_to_num(dense, nan=0.0)
+            np.testing.assert_allclose(sums.of_classes[q], np.square(dense).sum(axis=1), **DOUBLE)
+            of_images = np.square(dense.sum(axis=0)).sum()
+            np.testing.assert_allclose(sums.of_images[q], of_images, **DOUBLE)
+
+
+def test_rows_that_count_in_any_of_many_sets_of_area_ranges_have_their_influence() -> None:
+    # More different sets than the native kernel has places for.
+    pytest.importorskip("upmap.kernels.resampling.native")
+    rng = np.random.default_rng(3)
+    A, N, images = 10, 900, 12
+    status = rng.choice([FALSE, IGNORED], (A, 1, N)).repeat(9, axis=1)
+    status[:, :, ::7] = rng.choice(3, status[:, :, ::7].shape)
+    outcomes = Outcomes(
+        images=images,
+        status=status.astype(np.uint8),
+        rank=np.zeros(N, np.int32),
+        image=rng.integers(0, images, N).astype(np.int32),
+        start=np.array([0, N]),
+        positive_image=np.sort(rng.integers(0, images, N)).astype(np.int32),
+        positive_label=np.zeros(N, np.int32),
+        positive_areas=rng.integers(1, 2**A, N).astype(np.uint64),
+    )
+    quantities = Quantities(
+        is_recall=np.arange(2 * A) % 2 == 1,
+        area=np.arange(2 * A, dtype=np.int32) // 2,
+        max_dets=np.full(2 * A, 100),
+        thresholds=np.full(2 * A, 2**9 - 1, np.uint64),
+    )
+    first, second = (influence(outcomes, quantities, impl=i) for i in ("native", "reference"))
+    np.testing.assert_allclose(first.value, second.value, **DOUBLE)
 
 
 def repeated(outcomes: Outcomes, weights: np.ndarray) -> Matches:
@@ -219,6 +298,8 @@ def test_the_number_of_threads_and_the_instruction_set_change_no_bit() -> None:
         assert len(set(results)) == 1
         values = [influence(outcomes, quantities, threads=n).value.tobytes() for n in (1, 2, 5)]
         assert len(set(values)) == 1
+        sums = [sum_influence(outcomes, quantities, threads=n) for n in (1, 2, 5)]
+        assert len({part.of_images.tobytes() + part.of_classes.tobytes() for part in sums}) == 1
 
 
 @pytest.mark.parametrize("points", POINTS)

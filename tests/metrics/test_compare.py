@@ -104,7 +104,18 @@ def test_the_bootstrap_and_groups_are_options(
     record = json.loads(capsys.readouterr().out)
     assert (record["method"], record["seed"]) == ("bootstrap", 3)
     assert main([*arguments, "--groups", "^."]) == 0
-    assert json.loads(capsys.readouterr().out)["groups"] == 10  # the first digits of 0 .. 59
+    of_pattern = json.loads(capsys.readouterr().out)
+    assert of_pattern["groups"] == 10  # the first digits of 0 .. 59
+    path = tmp_path / "groups.csv"
+    path.write_text("\n".join(["image,group", *(f"{i},{str(i)[0]}" for i in range(60))]))
+    assert main([*arguments, "--groups", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out) == of_pattern
+    assert main([*arguments, "--bootstrap"]) == 0  # 1000
+    assert json.loads(capsys.readouterr().out)["method"] == "bootstrap"
+    assert main([*arguments, "--groups", "x"]) == 2
+    assert "the pattern 'x' is not in the image '0', and there is no such file" in (
+        capsys.readouterr().err
+    )
 
 
 def test_one_detector_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,14 @@ from upmap.metrics import (
 )
 from upmap.metrics.analysis import estimate_uncertainty
 from upmap.metrics.analysis.intervals import two_sided_quantile, wilson_interval
-from upmap.metrics.analysis.uncertainty import bootstrap_numbers, collect_outcomes
+from upmap.metrics.analysis.uncertainty import (
+    bootstrap_numbers,
+    class_standard_errors,
+    collect_outcomes,
+    compute_influence,
+    mean_standard_error,
+    plan_quantities,
+)
 
 Tables = tuple[GroundTruth, Detections]
 
@@ -128,6 +135,75 @@ def test_perfect_detections_have_no_error_but_classes_an_open_interval() -> None
     assert result.rare_classes == ("a",)
     assert result.per_class["a"].low < 0.6
     assert result.per_class["a"].high == 1
+
+
+def test_a_number_that_rests_on_one_image_has_no_error() -> None:
+    boxes = [{"boxes": [[1, 1, 9, 9]], "labels": ["a"], "scores": [0.5]}]
+    empty = {"boxes": np.zeros((0, 4)), "labels": [], "scores": []}
+    for images in (boxes, [*boxes, empty], [empty, *boxes, empty]):
+        table = match(ground_truth_from_arrays(images), detections_from_arrays(images), COCO)
+        for method in ("influence", "bootstrap"):
+            result = estimate_uncertainty(table, method=method, replicates=50)
+            assert result.metrics["AP"].value == pytest.approx(1)  # an epsilon below, as COCO
+            for estimate in result.metrics.values():
+                assert np.isnan(astuple(estimate)[1:]).all()
+            assert math.isnan(result.half_width(result.metrics["AP"]))
+    nothing = match(ground_truth_from_arrays([]), detections_from_arrays([]), COCO)
+    result = estimate_uncertainty(nothing)
+    assert np.isnan([astuple(estimate) for estimate in result.metrics.values()]).all()
+
+
+def test_the_order_of_images_changes_nothing() -> None:
+    table, _ = random_problem(6, images=30)
+    order = np.random.default_rng(0).permutation(30)
+    place = np.argsort(order)
+    # The names of the images change places, and the positives of a class their order.
+    positives = np.lexsort((place[table.positive_image], table.positive_label))
+    other = replace(
+        table,
+        image=place[table.image].astype(np.int32),
+        positive_image=place[table.positive_image][positives].astype(np.int32),
+        positive_areas=table.positive_areas[positives],
+        images=tuple(table.images[i] for i in order),
+    )
+    first, second = (estimate_uncertainty(each) for each in (table, other))
+    for name, estimate in first.metrics.items():
+        numbers = astuple(estimate), astuple(second.metrics[name])
+        np.testing.assert_allclose(*numbers, rtol=0, atol=1e-14)
+    hashed = [
+        estimate_uncertainty(each, method="bootstrap", weights="poisson", replicates=64)
+        for each in (table, other)
+    ]
+    np.testing.assert_array_equal(hashed[0].replicates, hashed[1].replicates)
+
+
+def test_sums_of_the_kernel_give_the_errors_of_the_list_of_influences() -> None:
+    for name in PROTOCOLS:
+        table, _ = random_problem(7, PROTOCOLS[name])
+        outcomes = collect_outcomes(table)
+        places, quantities = plan_quantities(table.protocol)
+        by_quantity = compute_influence(outcomes, quantities)
+        result = estimate_uncertainty(table)
+        for metric, q in places.items():
+            expected = math.nan if q is None else mean_standard_error(by_quantity[q])
+            error = result.metrics[metric].standard_error
+            assert error == pytest.approx(expected, rel=1e-12, nan_ok=True)
+        errors = [estimate.standard_error for estimate in result.per_class.values()]
+        expected = class_standard_errors(by_quantity[-1])
+        np.testing.assert_allclose(errors, expected, rtol=1e-12)
+
+
+def test_an_evaluation_has_its_uncertainty_on_demand() -> None:
+    table, _ = random_problem(8)
+    evaluation = evaluate_matches(table)
+    for options in ({}, {"method": "bootstrap", "replicates": 70, "seed": 3, "level": 0.8}):
+        result = evaluation.uncertainty(**options)
+        expected = estimate_uncertainty(table, **options)
+        assert str(result.to_record()) == str(expected.to_record())
+        for name, estimate in result.metrics.items():
+            half = result.half_width(estimate)
+            numbers = (evaluation.metrics[name], evaluation.metrics[name] + half)
+            np.testing.assert_array_equal([estimate.value, estimate.high], np.minimum(numbers, 1))
 
 
 def test_bad_options_are_refused() -> None:
