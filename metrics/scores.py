@@ -4,9 +4,9 @@ Source: COCOeval.summarize of pycocotools.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from upmap.metrics.match_table import MatchTable
 from upmap.metrics.means import mean_without_nan
 from upmap.metrics.protocols import Metric, Protocol
 from upmap.metrics.protocols.protocol import find_threshold
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ClassScores", "Evaluation", "evaluate_matches"]
 
@@ -123,6 +126,26 @@ class Evaluation:
             area=_place("area", area, ranges),
             cap=-1 if max_dets is None else _place("max_dets", max_dets, protocol.max_dets),
         )
+
+    def plot(
+        self,
+        *,
+        classes: Sequence[str] | None = None,
+        iou: float | None = None,
+        level: float = 0.95,
+    ) -> "tuple[Axes, Axes]":
+        """Draws precision-recall curves, and the AP of classes with intervals.
+
+        Needs matplotlib: `pip install "upmap[plots]"`. See `metrics.plots.plot_evaluation`.
+        """
+        from upmap.metrics.plots import plot_evaluation
+
+        return plot_evaluation(self, classes=classes, iou=iou, level=level)
+
+    def _repr_html_(self) -> str:
+        from upmap.metrics.reports.notebook import evaluation_html
+
+        return evaluation_html(self)
 
 
 def evaluate_matches(
