@@ -4,7 +4,7 @@ Source: COCOeval.summarize of pycocotools.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from upmap.metrics.protocols import Metric, Protocol
 from upmap.metrics.protocols.protocol import find_threshold
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from upmap.metrics.analysis.uncertainty import Uncertainty
 
 __all__ = ["ClassScores", "Evaluation", "evaluate_matches"]
@@ -136,6 +138,26 @@ class Evaluation:
             area=_place("area", area, ranges),
             cap=-1 if max_dets is None else _place("max_dets", max_dets, protocol.max_dets),
         )
+
+    def plot(
+        self,
+        *,
+        classes: Sequence[str] | None = None,
+        iou: float | None = None,
+        level: float = 0.95,
+    ) -> "tuple[Axes, Axes]":
+        """Draws precision-recall curves, and the AP of classes with intervals.
+
+        Needs matplotlib: `pip install "upmap[plots]"`. See `metrics.plots.plot_evaluation`.
+        """
+        from upmap.metrics.plots import plot_evaluation
+
+        return plot_evaluation(self, classes=classes, iou=iou, level=level)
+
+    def _repr_html_(self) -> str:
+        from upmap.metrics.reports.notebook import evaluation_html
+
+        return evaluation_html(self)
 
 
 def evaluate_matches(

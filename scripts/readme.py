@@ -273,6 +273,39 @@ def fused_training_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def coverage_table() -> str:
+    """The rates of `benchmarks.coverage` as Markdown; those that are not as they should be bold."""
+    with (ROOT / "benchmarks/coverage.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "| test sets | how often | by influence | by bootstrap | should be |",
+        "|---" * 5 + "|",
+    ]
+    by_method: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (row["part"], row["protocol"], row["what"])
+        by_method.setdefault(key, {})[row["method"]] = rate(row)
+    limits = {(r["part"], r["protocol"], r["what"]): r for r in rows}
+    for key, rates in by_method.items():
+        name, protocol, what = key
+        low, high = (100 * float(limits[key][f"expected_{end}"]) for end in ("from", "to"))
+        source = name.rstrip("0123456789")
+        title = f"{source}-like, {int(name.removeprefix(source)):,}"
+        verb = what if what.startswith("false alarm") else f"covered: {what}"
+        cells = [f"{title} images, {protocol}", verb, *(rates.get(m, "") for m in METHODS)]
+        lines.append(f"| {' | '.join(cells)} | {low:g} to {high:g} % |")
+    return "\n".join(lines) + "\n"
+
+
+METHODS = ("influence", "bootstrap")
+
+
+def rate(row: Row) -> str:
+    """A rate in percent with its Monte-Carlo error."""
+    text = f"{100 * float(row['rate']):.1f} ± {100 * float(row['error']):.1f} %"
+    return text if row["is_met"] == "yes" else f"**{text}**"
+
+
 PARTS = {
     "README.md": (
         (OUTPUT, lambda found: found[1] + output(found[2]) + found[3]),
@@ -291,6 +324,7 @@ PARTS = {
         part("memory", lambda: arms_tables("memory")),
         part("growth", growth_table),
     ),
+    "docs/analysis.md": (part("coverage", coverage_table),),
     "docs/training.md": (part("precision", precision_table),),
     "docs/kernels.md": (
         part("upsample_ce", upsample_table),

@@ -5,13 +5,14 @@ positives, where a standard error says little, are tested by permutation: on ran
 detectors exchange their detections.
 
 Sources: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993); S. Holm (1979);
-Y. Benjamini and Y. Hochberg (1995); P. Good, "Permutation Tests" (2000).
+Y. Benjamini and Y. Hochberg (1995); F. E. Satterthwaite (1946), for degrees of freedom; P. Good,
+"Permutation Tests" (2000).
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from upmap.metrics.analysis.intervals import (
     adjust_benjamini_hochberg,
     adjust_holm,
     normal_p_value,
+    student_p_value,
     two_sided_quantile,
 )
 from upmap.metrics.analysis.uncertainty import (
@@ -40,6 +42,9 @@ from upmap.metrics.analysis.uncertainty import (
 from upmap.metrics.match_table import MatchTable, select_images
 from upmap.metrics.protocols import Protocol
 from upmap.metrics.scores import evaluate_matches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ClassDifference", "DetectorComparison", "Difference", "compare"]
 
@@ -80,7 +85,7 @@ class ClassDifference(Difference):
         positives: Ground truths of the class.
         p_holm: p as Holm adjusts it: with it, any false alarm among the classes is as likely.
         p_bh: p as Benjamini and Hochberg adjust it: it bounds the share of false discoveries.
-        test: "normal", or "permutation" where there are few positives.
+        test: "student" (t), or "permutation" where there are few positives.
     """
 
     positives: int
@@ -117,6 +122,20 @@ class DetectorComparison:
     seed: int
     groups: int | None
     image_delta: Mapping[Any, float]
+
+    def plot(self) -> "Axes":
+        """Draws the difference of each number and class with its interval.
+
+        Needs matplotlib: `pip install "upmap[plots]"`. See `metrics.plots.plot_comparison`.
+        """
+        from upmap.metrics.plots import plot_comparison
+
+        return plot_comparison(self)
+
+    def _repr_html_(self) -> str:
+        from upmap.metrics.reports.notebook import comparison_html
+
+        return comparison_html(self)
 
 
 def compare(
@@ -170,6 +189,7 @@ def compare(
     numbers = [list(evaluation.metrics.values()) for evaluation in evaluations]
     APs = [[scores.AP for scores in evaluation.per_class.values()] for evaluation in evaluations]
     p_values = _permutation_p_values(tables, APs, seed, settings)
+    degrees = _class_degrees(influence[-1])
     return DetectorComparison(
         metrics={
             name: _difference(a, b, error, quantile)
@@ -177,7 +197,7 @@ def compare(
                 evaluations[0].metrics, *numbers, errors.tolist(), strict=True
             )
         },
-        per_class=_class_differences(tables[0], APs, class_errors, p_values, quantile),
+        per_class=_class_differences(tables[0], APs, (class_errors, degrees), p_values, quantile),
         images=len(tables[0].images),
         left_out=left_out,
         method=method,
@@ -266,15 +286,19 @@ def _difference(a: float, b: float, error: float, quantile: float) -> Difference
 def _class_differences(
     table: MatchTable,
     APs: Sequence[Sequence[float]],
-    errors: Floats,
+    errors: tuple[Floats, Floats],
     permutation_p: Mapping[int, float],
     quantile: float,
 ) -> dict[str, ClassDifference]:
     plain = [
         _difference(a, b, error, quantile)
-        for a, b, error in zip(*APs, errors.tolist(), strict=True)
+        for a, b, error in zip(*APs, errors[0].tolist(), strict=True)
     ]
-    p = np.array([permutation_p.get(k, row.p) for k, row in enumerate(plain)])
+    student_p = [
+        student_p_value(row.delta, row.standard_error, degrees)
+        for row, degrees in zip(plain, errors[1].tolist(), strict=True)
+    ]
+    p = np.array([permutation_p.get(k, value) for k, value in enumerate(student_p)])
     adjusted = zip(adjust_holm(p).tolist(), adjust_benjamini_hochberg(p).tolist(), strict=True)
     return {
         name: ClassDifference(
@@ -288,12 +312,28 @@ def _class_differences(
             positives=int(table.positives[k, 0]),
             p_holm=p_holm,
             p_bh=p_bh,
-            test="permutation" if k in permutation_p else "normal",
+            test="permutation" if k in permutation_p else "student",
         )
         for k, (name, row, (p_holm, p_bh)) in enumerate(
             zip(table.classes, plain, adjusted, strict=True)
         )
     }
+
+
+def _class_degrees(classes: ClassInfluence) -> Floats:
+    """How many degrees of freedom the standard error of each class has, float64 [K].
+
+    Its square is a sum over images of squares; a multiple of chi-squared has the same mean and
+    variance at 2 mean^2 / variance degrees (Satterthwaite, 1946). NaN where it is 0.
+    """
+    K = len(classes.number)
+    square = np.square(classes.value)
+    count = np.maximum(1, np.bincount(classes.label, minlength=K))
+    total = np.bincount(classes.label, weights=square, minlength=K)
+    variance = np.bincount(classes.label, weights=np.square(square), minlength=K) - total**2 / count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees: Floats = 2 * total**2 / variance
+    return degrees
 
 
 def _permutation_p_values(

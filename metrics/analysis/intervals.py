@@ -15,11 +15,13 @@ __all__ = [
     "adjust_benjamini_hochberg",
     "adjust_holm",
     "normal_p_value",
+    "student_p_value",
     "two_sided_quantile",
     "wilson_interval",
 ]
 
 Floats = NDArray[np.float64]
+MANY_DEGREES = 1000  # beyond, Student's t is the normal distribution to three digits
 MIN_GROUPS = 20  # below, Student's t stands in for the normal distribution
 
 
@@ -123,6 +125,24 @@ def normal_p_value(difference: float, standard_error: float) -> float:
     if standard_error == 0:
         return 1.0 if difference == 0 else 0.0
     return math.erfc(abs(difference) / standard_error / math.sqrt(2))
+
+
+def student_p_value(difference: float, standard_error: float, degrees: float) -> float:
+    """The two-sided p-value where the standard error is an estimate of so many degrees of freedom.
+
+    Degrees are rounded down, and from MANY_DEGREES on taken for infinitely many.
+
+    >>> round(student_p_value(2.228, 1.0, 10), 4)
+    0.05
+    """
+    is_normal = math.isnan(degrees) or degrees >= MANY_DEGREES or standard_error == 0
+    if is_normal or math.isnan(difference / standard_error):
+        return normal_p_value(difference, standard_error)
+    whole = max(1, int(degrees))
+    angle = math.atan(abs(difference) / standard_error / math.sqrt(whole))
+    # Beyond rounding: the normal distribution has the lighter tails.
+    normal = normal_p_value(difference, standard_error)
+    return max(1 - _student_probability(angle, whole), normal)
 
 
 def adjust_holm(p_values: Floats) -> Floats:

@@ -11,6 +11,7 @@ import pytest
 from upmap.detection import detections_from_arrays, ground_truth_from_arrays, read
 from upmap.metrics import COCO, VOC2010
 from upmap.metrics.analysis import compare
+from upmap.metrics.analysis.intervals import normal_p_value, student_p_value
 from upmap.metrics.match_table import MatchTable, concatenate, select_images
 from upmap.metrics.matching import match
 from upmap.metrics.protocols import Protocol
@@ -126,7 +127,7 @@ def test_classes_with_few_positives_are_tested_by_permutation() -> None:
     assert {row.test for row in result.per_class.values()} == {"permutation"}
     assert result.per_class["cat"].p < 0.05
     large = compare(table(1, 100, 0.2), table(1, 100, 0.9))
-    assert {row.test for row in large.per_class.values()} == {"normal"}
+    assert {row.test for row in large.per_class.values()} == {"student"}
 
 
 def test_permutations_of_equal_detectors_give_p_values_that_are_not_small() -> None:
@@ -161,6 +162,19 @@ def test_one_image_has_no_standard_error() -> None:
     difference = compare(table(1, 1), table(1, 1, 0.1)).metrics["AP"]
     assert math.isnan(difference.standard_error)
     assert math.isnan(difference.p)
+
+
+def test_p_values_of_student_are_those_of_an_independent_program() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for degrees in (1, 2, 3.7, 10, 25, 120.5, 999):
+        for t in (0.0, 0.3, 1.96, 3.02, 8.0):
+            expected = 2 * stats.t.sf(t, int(degrees))
+            assert student_p_value(-t, 1.0, degrees) == pytest.approx(expected, abs=1e-13)
+    assert student_p_value(3.0, 1.0, math.inf) == normal_p_value(3.0, 1.0)
+    assert student_p_value(3.0, 1.0, math.nan) == normal_p_value(3.0, 1.0)
+    assert student_p_value(0.0, 0.0, 5) == 1
+    assert math.isnan(student_p_value(1.0, math.nan, 5))
+    assert 0 < student_p_value(60.0, 2.0, 120) < 1e-14  # where 1 - P is rounding
 
 
 @pytest.mark.filterwarnings("ignore::upmap.errors.InputWarning")  # boxes that are inverted

@@ -29,7 +29,7 @@ GRIDS = {
     "11": tuple(i * 0.1 for i in range(11)),
     "101": tuple(np.linspace(0, 1, 101).tolist()),
 }
-MANY = 1000  # orders, beyond which brute force takes too long
+MANY = 300  # orders, beyond which brute force takes too long
 BOX, BESIDE = [0, 0, 20, 20], [4, 0, 24, 20]
 
 
