@@ -15,6 +15,7 @@ from upmap.errors import InputError
 
 __all__ = [
     "box_area",
+    "box_from_corner",
     "convert_pixels",
     "inclusive_size",
     "relabel_pixels",
@@ -39,7 +40,18 @@ def xyxy_from_xywh(xywh: Floats) -> Floats:
     >>> xyxy_from_xywh(np.array([[10.0, 20.0, 5.0, 2.0]])).tolist()
     [[10.0, 20.0, 15.0, 22.0]]
     """
-    return np.concatenate([xywh[:, :2], xywh[:, 2:] + xywh[:, :2]], axis=1)
+    return box_from_corner(xywh[:, :2], xywh[:, 2:])
+
+
+def box_from_corner(corner: Floats, size: Floats, out: Floats | None = None) -> Floats:
+    """Continuous corners xyxy, float64 [N, 4], of upper left corners and sides [N, 2].
+
+    `out` is the memory to write to, in which `corner` may lie, but not `size`.
+    """
+    box = np.empty((len(corner), 4)) if out is None else out
+    box[:, :2] = corner
+    np.add(corner, size, out=box[:, 2:])
+    return box
 
 
 def xywh(table: TableT) -> Floats:

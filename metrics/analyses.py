@@ -139,6 +139,23 @@ def compare_slices(subject: Subject) -> Section:
     return Section(slices.to_record(), slices_text(table.protocol.name, slices))
 
 
+def range_over_ties(subject: Subject) -> Section:
+    """Each number over all orders of equal scores."""
+    from upmap.metrics.analysis.ties import find_tie_ranges
+    from upmap.metrics.reports.ties import tie_columns, ties_text
+
+    options, evaluation = subject.options, subject.evaluation
+    ranges = find_tie_ranges(
+        evaluation.match_table,
+        subject.pairs,
+        evaluation=evaluation,
+        show_progress=True,
+        threads=options.threads,
+        impl=options.impl,
+    )
+    return Section(ranges.to_record(), ties_text(evaluation, ranges), tie_columns(ranges))
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """A row of ANALYSES.
@@ -158,6 +175,7 @@ ANALYSES = (
     Analysis("explanation", lambda options: options.explain, explain),
     Analysis("tidecv", lambda options: options.tidecv, explain_as_tidecv),
     Analysis("slices", lambda options: options.slices, compare_slices),
+    Analysis("tie_range", lambda options: options.ties, range_over_ties),
     Analysis("worst_images", lambda options: options.worst is not None, rank_images),
     Analysis("label_candidates", lambda options: options.labels, review_labels),
 )

@@ -24,6 +24,7 @@ from upmap.options import (
     Range,
     add_flags,
     parse_options,
+    parse_size,
     validate_fields,
 )
 
@@ -41,6 +42,7 @@ examples:
   %(prog)s VOCdevkit/VOC2007 results/ --protocol voc2007,coco --iou 0.7
   %(prog)s VOCdevkit/VOC2007 results/ --cross-check
   %(prog)s VOCdevkit/VOC2007 results/ --explain
+  %(prog)s VOCdevkit/VOC2007 results/ --html report.html
   %(prog)s VOCdevkit/VOC2007 results/ --set strict=true --set difficult=drop
 
 ground truth: a VOC devkit folder (VOCdevkit/VOC2007), a COCO instances file, YOLO's
@@ -82,8 +84,13 @@ class Options(InputFlags):
         slices: Also evaluate parts of the data: by area, aspect, objects per image, crowding and
             border.
         attributes: Also slice by image attributes: a CSV of columns `image` and one for each.
+        ties: Also print the range of each number over all orders of equal scores.
         worst: Also list the N images that cost most.
         labels: Also list annotations that may be wrong: missing ones, wrong classes, loose boxes.
+        html: Write a page with all of these analyses as one HTML file, which needs no network
+            (-: to stdout); with --images FOLDER it has small copies of the images that cost most.
+        html_size: The largest size of that page, such as 900kB or 5MB: to fit, it leaves out
+            thumbnails first, and says so.
         tables: Write the tables of these analyses as CSV files to this new folder.
         uncertainty: Also print the standard error and 95 % interval of each number of the summary.
         cross_check: Compare with pycocotools, for VOC step by step.
@@ -108,10 +115,13 @@ class Options(InputFlags):
     impl: Annotated[Implementation | None, Flag(group=CHOICE)] = None
     json: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
     csv: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    html: Annotated[Path | None, Flag(metavar="FILE|-", group=OUTPUT)] = None
+    html_size: Annotated[str, Flag(metavar="SIZE", group=OUTPUT)] = "5MB"
     explain: Annotated[bool, Flag(group=OUTPUT)] = False
     tidecv: Annotated[bool, Flag(group=OUTPUT)] = False
     slices: Annotated[bool, Flag(group=OUTPUT)] = False
     attributes: Annotated[Path | None, Flag(metavar="FILE", group=OUTPUT)] = None
+    ties: Annotated[bool, Flag(group=OUTPUT)] = False
     worst: Annotated[int | None, Range(1, 2**31 - 1), Flag(metavar="N", group=OUTPUT)] = None
     labels: Annotated[bool, Flag(group=OUTPUT)] = False
     tables: Annotated[Path | None, Flag(metavar="FOLDER", group=OUTPUT)] = None
@@ -130,12 +140,20 @@ class Options(InputFlags):
         if self.attributes is not None:
             object.__setattr__(self, "slices", True)
         if self.tables is not None and not self.has_analyses:
-            raise ValueError("tables: name what to write: --explain, --slices, --worst N, --labels")
+            raise ValueError(
+                "tables: name what to write: --explain, --slices, --ties, --worst N ..."
+            )
+        parse_size("html_size", self.html_size)
+
+    @property
+    def html_bytes(self) -> int:
+        """The largest size of the page."""
+        return parse_size("html_size", self.html_size)
 
     @property
     def has_analyses(self) -> bool:
         """Whether any analysis beyond the numbers is asked for."""
-        flags = (self.explain, self.tidecv, self.slices, self.labels)
+        flags = (self.explain, self.tidecv, self.slices, self.ties, self.labels)
         return any(flags) or self.worst is not None
 
 
@@ -162,7 +180,7 @@ def program(options: Options) -> int:
 
 def check_reports(options: Options) -> None:
     """Refuses reports that would overwrite an input or one another, or cannot be written."""
-    reports = {"--json": options.json, "--csv": options.csv}
+    reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
     inputs = [Path(str(name)) for name in (*named, options.attributes) if name is not None]

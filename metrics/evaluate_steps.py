@@ -54,11 +54,14 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     findings = analyze_all(options, ground_truth, detections, evaluations)
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
+    subject = (ground_truth, detections, evaluations)
+    page = draw_page(options, *subject, inputs=inputs, notes=notes, uncertainties=uncertainties)
     write_reports(
         options,
         inputs,
         evaluations,
         checks,
+        page=page,
         uncertainties=uncertainties,
         findings=findings,
         notes=notes,
@@ -117,6 +120,34 @@ def analyze_all(
     from upmap.metrics.analyses import analyze
 
     return analyze(options, ground_truth, detections, evaluations)
+
+
+def draw_page(
+    options: "Options",
+    ground_truth: GroundTruth,
+    detections: Detections,
+    evaluations: Sequence[Evaluation],
+    *,
+    inputs: Mapping[str, str | int | None],
+    notes: Sequence[InputWarning],
+    uncertainties: Sequence["Uncertainty"],
+) -> bytes | None:
+    """The page of --html; None without it."""
+    if options.html is None:
+        return None
+    from upmap.metrics.reports.page.evaluation import Evaluated, make_evaluation_page
+
+    return make_evaluation_page(
+        Evaluated(
+            options=options,
+            ground_truth=ground_truth,
+            detections=detections,
+            evaluations=evaluations,
+            uncertainties=uncertainties,
+            inputs=inputs,
+            notes=notes,
+        )
+    )
 
 
 def compare_all(
@@ -198,16 +229,20 @@ def write_reports(
     uncertainties: Sequence["Uncertainty"] = (),
     findings: Sequence["Findings"] = (),
     notes: Sequence[InputWarning] = (),
+    page: bytes | None = None,
     is_sample: bool = False,
 ) -> None:
     """Prints the tables, unless a report goes to stdout, and writes the reports."""
-    reports = []
+    reports: list[tuple[Path, bytes]] = []
     if options.json is not None:
         sections = [part.records for part in findings]
         text = as_json(evaluations, inputs, checks, notes, uncertainties, sections=sections)
-        reports.append((options.json, text))
+        reports.append((options.json, _encode(text)))
     if options.csv is not None:
-        reports.append((options.csv, as_csv(evaluations, [part.columns for part in findings])))
+        text = as_csv(evaluations, [part.columns for part in findings])
+        reports.append((options.csv, _encode(text)))
+    if options.html is not None and page is not None:
+        reports.append((options.html, page))
     if not any(is_stdout(path) for path, _ in reports):
         if is_sample:
             print(
@@ -217,10 +252,14 @@ def write_reports(
         tables += [part.text for part in findings]
         # Flushed, so that it is printed even if writing a report fails.
         print(inputs_text(inputs), "\n".join(tables), sep="\n", end="", flush=True)
-    for path, text in reports:
-        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    for path, report in reports:
+        write_bytes(path, report)
     if options.tables is not None:
         write_tables(options.tables, evaluations, findings)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_tables(

@@ -54,10 +54,10 @@ def latest(benchmark: str) -> dict[str, dict[str, Row]]:
     return dict(sorted(found.items(), key=lambda pair: (not pair[0].isdecimal(), pair[0].zfill(9))))
 
 
-def compared(benchmark: str) -> dict[str, dict[str, Row]]:
+def compared(benchmark: str, base: str = OURS) -> dict[str, dict[str, Row]]:
     """The same, of sizes that we and a peer were measured at."""
     sizes = latest(benchmark).items()
-    return {size: arms for size, arms in sizes if OURS in arms and len(arms) > 1}
+    return {size: arms for size, arms in sizes if base in arms and len(arms) > 1}
 
 
 def fastest_peer(arms: dict[str, Row]) -> Row:
@@ -124,23 +124,23 @@ def times(row: Row, ours: Row) -> str:
     return f"{seconds(row) / seconds(ours):.3g}x"
 
 
-def arms_tables(benchmark: str) -> str:
+def arms_tables(benchmark: str, base: str = OURS) -> str:
     """The newest rows of a benchmark, a table for each size, the fastest arm first."""
-    sizes = compared(benchmark)
-    parts = [f"**{size_title(size)}**\n\n{arms_table(arms)}" for size, arms in sizes.items()]
+    sizes = compared(benchmark, base)
+    parts = [f"**{size_title(size)}**\n\n{arms_table(arms, base)}" for size, arms in sizes.items()]
     rows = [row for arms in sizes.values() for row in arms.values()]
     return "\n".join([*parts, measured_with(rows)]) if rows else UNMEASURED
 
 
-def arms_table(arms: dict[str, Row]) -> str:
+def arms_table(arms: dict[str, Row], base: str = OURS) -> str:
     """One size's arms."""
     lines = [
-        "| arm | median | 20 to 80 % | CPU | peak memory | runs | upmap / it |",
+        f"| arm | median | 20 to 80 % | CPU | peak memory | runs | {base} / it |",
         "|---" * 7 + "|",
     ]
     for arm, row in sorted(arms.items(), key=lambda pair: seconds(pair[1])):
         p20, p80 = (duration(float(row[f"wall_{key}_s"])) for key in ("p20", "p80"))
-        ratio = seconds(arms[OURS]) / seconds(row)
+        ratio = seconds(arms[base]) / seconds(row)
         lines.append(
             f"| {arm_title(arm, row)} | {duration(seconds(row))} | {p20} to {p80} "
             f"| {duration(float(row['cpu_median_s']))} | {memory(row)} | {row['repeats']} "
@@ -284,6 +284,9 @@ PARTS = {
         part("evaluate", lambda: arms_tables("evaluate")),
         part("phases", phases_table),
         part("load", lambda: arms_tables("load")),
+        part("tables", lambda: arms_tables("tables", "upmap, COCO JSON")),
+        part("yolo", lambda: arms_tables("yolo")),
+        part("explain", lambda: arms_tables("explain", "match and evaluate")),
         part("voc2007", lambda: arms_tables("voc2007")),
         part("memory", lambda: arms_tables("memory")),
         part("growth", growth_table),

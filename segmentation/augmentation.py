@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from upmap.metrics.semantic import IGNORED
 from upmap.options import Range, validate_fields
+from upmap.segmentation.color import ColorJitter
 from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.seeds import derive_seed
 
@@ -88,9 +89,7 @@ def build_transform(options: AugmentationOptions) -> v2.Transform:
         ),
     ]
     if options.color:
-        # Only images: ColorJitter leaves masks as they are.
-        strength = options.color
-        steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        steps.append(ColorJitter(options.color))
     return v2.Compose(steps)
 
 

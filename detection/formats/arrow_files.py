@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from upmap.detection.inputs import Input
 from upmap.errors import InputError
-from upmap.kernels.delimited.contract import Column, Columns, Kind, Lists, Texts
+from upmap.kernels.delimited.contract import (
+    Column,
+    Columns,
+    Kind,
+    Lists,
+    Name,
+    Texts,
+    as_integers,
+    names_of,
+)
 
 __all__ = ["ArrowTable"]
 
@@ -42,10 +51,11 @@ class ArrowTable:
         self.first: Mapping[str, Any] = self._first_values()
         self.names: tuple[str, ...] = (*schema.names, *(name for name in self.first if "." in name))
 
-    def read(self, kinds: Mapping[str, Kind], threads: int) -> Columns:
+    def read(self, kinds: Mapping[Name, Kind], threads: int) -> Columns:
         """See `TableFile`; a column "a.b" is the field b of the structs, or lists of them, of a."""
-        roots = list(dict.fromkeys(name.partition(".")[0] for name in kinds))
-        pieces: dict[str, list[Column]] = {name: [] for name in kinds}
+        names = [name for column in kinds for name in names_of(column)]
+        roots = list(dict.fromkeys(name.partition(".")[0] for name in names))
+        pieces: dict[Name, list[Column]] = {name: [] for name in kinds}
         for part in self._parts:
             with _translate_errors(part):
                 for batch in self._batches(part, roots, threads):
@@ -53,7 +63,10 @@ class ArrowTable:
                         pieces[name].append(self._column(batch, name, kind, part))
         return {name: JOINS[kind](pieces[name]) for name, kind in kinds.items()}
 
-    def _column(self, batch: Any, name: str, kind: Kind, part: Path) -> Column:
+    def _column(self, batch: Any, name: Name, kind: Kind, part: Path) -> Column:
+        if isinstance(name, tuple):
+            sides: list[Any] = [self._column(batch, side, "number", part) for side in name]
+            return np.stack(sides, axis=1)
         try:
             return CONVERSIONS[kind](_field(batch, name))
         except (TypeError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors too
@@ -172,6 +185,15 @@ def _to_numbers(array: Any) -> NDArray[np.float64]:
     return np.array(numbers, np.float64)
 
 
+def _to_integers(array: Any) -> NDArray[Any]:
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_integer(array.type) and not array.null_count:
+        return np.array(array.cast(pyarrow.int64()).to_numpy())
+    return _to_numbers(array)
+
+
 def _to_texts(array: Any) -> Texts:
     import pyarrow
     from pyarrow import types
@@ -222,6 +244,10 @@ def _join_numbers(pieces: Sequence[Any]) -> Any:
     return np.concatenate(pieces) if pieces else np.zeros(0)
 
 
+def _join_integers(pieces: Sequence[Any]) -> Any:
+    return as_integers(_join_numbers(pieces))
+
+
 def _join_boxes(pieces: Sequence[Any]) -> Any:
     return np.concatenate(pieces) if pieces else np.zeros((0, 4))
 
@@ -248,6 +274,7 @@ CONVERSIONS: Mapping[Kind, Callable[[Any], Column]] = {
     "number": _to_numbers,
     "text": _to_texts,
     "box": _to_boxes,
+    "integer": _to_integers,
     "numbers": _to_lists(_to_numbers),
     "texts": _to_lists(_to_texts),
     "boxes": _to_lists(_to_boxes),
@@ -256,6 +283,7 @@ JOINS: Mapping[Kind, Callable[[Sequence[Any]], Column]] = {
     "number": _join_numbers,
     "text": _join_texts,
     "box": _join_boxes,
+    "integer": _join_integers,
     "numbers": _join_lists(_join_numbers),
     "texts": _join_lists(_join_texts),
     "boxes": _join_lists(_join_boxes),

@@ -13,8 +13,9 @@ from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.table_files import TableFile
 from upmap.detection.formats.table_roles import Roles, is_list
 from upmap.detection.ids import NO_ID
+from upmap.detection.tables import are_bounded
 from upmap.errors import InputError
-from upmap.kernels.delimited.contract import Kind, Lists, Texts
+from upmap.kernels.delimited.contract import MAX_INTEGER, Columns, Kind, Lists, Name, Texts
 
 __all__ = ["BoxTable", "class_names_of", "read_box_table"]
 
@@ -22,9 +23,13 @@ Keys = NDArray[np.int64] | Texts  # of N rows; NO_ID or -1 where there is none
 KEY_ROLES = ("image", "class")
 PER_IMAGE = ("image", "image_width", "image_height")  # no lists, also where a row is an image
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,14})")  # "007" is a name
-MAX_INTEGER = 2.0**53  # up to which float64 holds all integers
-LISTS: Mapping[Kind, Kind] = {"number": "numbers", "text": "texts", "box": "boxes"}
-TEXTS: Mapping[Kind, Kind] = {"number": "text", "numbers": "texts"}
+LISTS: Mapping[Kind, Kind] = {
+    "number": "numbers",
+    "integer": "numbers",
+    "text": "texts",
+    "box": "boxes",
+}
+TEXTS: Mapping[Kind, Kind] = {"integer": "text", "numbers": "texts"}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,16 +41,20 @@ class BoxTable:
         class_key: The key of its class.
         box: float64 [N, 4], as the table has them; NaN where there is none.
         numbers: float64 [N], the columns of numbers by role: score, area ...
+        is_whole: Whether all rows have a box, of bounded numbers, as nearly all tables do.
     """
 
     image: Keys
     class_key: Keys
     box: NDArray[np.float64]
     numbers: Mapping[str, NDArray[np.float64]]
+    is_whole: bool
 
     @property
     def has_box(self) -> NDArray[np.bool_]:
         """Which rows have a box, bool [N]."""
+        if self.is_whole:
+            return np.ones(len(self.box), bool)
         is_missing: NDArray[np.bool_] = np.all(np.isnan(self.box), axis=1)
         return ~is_missing
 
@@ -92,14 +101,12 @@ def read_box_table(table: TableFile, roles: Roles, options: ReadOptions, path: P
     Raises:
         InputError: If a value is wrong, or lists of an image are of different lengths.
     """
-    kinds = _kinds(table, roles)
-    columns = _read(table, kinds, roles, options)
-    values = {role: columns[column] for role, column in roles.columns.items()}
-    boxes = [columns[column] for column in roles.box]
-    if isinstance(boxes[0], Lists):
+    columns = _read(table, _kinds(table, roles), roles, options)
+    values: dict[str, Any] = {role: columns[column] for role, column in roles.columns.items()}
+    boxes: Any = [columns[name] for name in _box_names(roles, columns)]
+    box = boxes[0]
+    if isinstance(box, Lists):
         values, box = _spread(values, boxes, path)
-    else:
-        box = boxes[0] if len(boxes) == 1 else np.stack(boxes, axis=1)
     keys = {
         role: _to_keys(values.pop(role), roles.columns[role], path)
         for role in KEY_ROLES
@@ -109,7 +116,13 @@ def read_box_table(table: TableFile, roles: Roles, options: ReadOptions, path: P
     image = keys.get("image")
     if image is None:
         image = _row_numbers(boxes[0], len(box))
-    return BoxTable(image=image, class_key=keys["class"], box=box, numbers=values)
+    return BoxTable(
+        image=image,
+        class_key=keys["class"],
+        box=box,
+        numbers=values,
+        is_whole=are_bounded(box),
+    )
 
 
 def class_names_of(table: TableFile) -> dict[int, str] | None:
@@ -135,18 +148,23 @@ def _find_names(feature: Any) -> dict[int, str] | None:
     return {k: str(name) for k, name in enumerate(names)} if isinstance(names, list) else None
 
 
-def _kinds(table: TableFile, roles: Roles) -> dict[str, Kind]:
+def _kinds(table: TableFile, roles: Roles) -> dict[Name, Kind]:
     """What each column holds, by its first value."""
     is_by_image = is_list(table.first.get(roles.columns["class"]), "text")
-    kinds: dict[str, Kind] = {}
+    kinds: dict[Name, Kind] = {}
     for role, column in roles.columns.items():
-        is_key = role in KEY_ROLES and not _is_integer(table.first.get(column))
-        kind: Kind = "text" if is_key else "number"
+        kind: Kind = "number"
+        if role in KEY_ROLES:
+            kind = "integer" if _is_integer(table.first.get(column)) else "text"
         kinds[column] = LISTS[kind] if is_by_image and role not in PER_IMAGE else kind
-    for column in roles.box:
-        kind = "box" if len(roles.box) == 1 else "number"
-        kinds[column] = LISTS[kind] if is_by_image else kind
-    return kinds
+    if len(roles.box) == 1:
+        return kinds | {roles.box[0]: "boxes" if is_by_image else "box"}
+    return kinds | (dict.fromkeys(roles.box, "numbers") if is_by_image else {roles.box: "box"})
+
+
+def _box_names(roles: Roles, columns: Columns) -> tuple[Name, ...]:
+    """The columns that the boxes were read in."""
+    return (roles.box,) if roles.box in columns else roles.box
 
 
 def _is_integer(value: Any) -> bool:
@@ -157,14 +175,12 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
 
 
-def _read(
-    table: TableFile, kinds: dict[str, Kind], roles: Roles, options: ReadOptions
-) -> dict[str, Any]:
+def _read(table: TableFile, kinds: dict[Name, Kind], roles: Roles, options: ReadOptions) -> Columns:
     """The columns; keys whose first value is a number and later ones are not are read as texts."""
     try:
         return table.read(kinds, options.threads)
     except InputError:
-        keys = [roles.columns[role] for role in KEY_ROLES if role in roles]
+        keys: list[Name] = [roles.columns[role] for role in KEY_ROLES if role in roles]
         others = {name: TEXTS.get(kinds[name], kinds[name]) for name in keys}
         if all(others[name] == kinds[name] for name in keys):
             raise
@@ -223,6 +239,8 @@ def _to_keys(column: Any, name: str, path: Path) -> Keys:
             return column
         numbers = np.array([*map(int, column.names), NO_ID], np.int64)
         return numbers[column.index]
+    if column.dtype.kind == "i":
+        return column  # type: ignore[no-any-return]
     is_missing = np.isnan(column)
     with np.errstate(invalid="ignore"):
         is_whole = (column == np.round(column)) & (np.abs(column) <= MAX_INTEGER)

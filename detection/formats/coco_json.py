@@ -272,7 +272,11 @@ def _select_file(source: Input, image_set: str | None) -> tuple[Input, Path | No
     if len(files) == 1 and (image_set is None or is_listing(Path(image_set))):
         (file,) = files.values()
         return open_input(file), None if image_set is None else Path(image_set)
-    problem = "name an image set" if image_set is None else f"no image set called {image_set!r}"
+    problem = (
+        "name an image set (--image-set)"
+        if image_set is None
+        else f"no image set called {image_set!r}"
+    )
     raise InputError(f"{problem}; there are {', '.join(files)}", source.path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area, scale_to_pixels
+from upmap.detection.boxes import box_area, box_from_corner, scale_to_pixels
 from upmap.detection.formats.box_rows import (
     BoxRows,
     note_unnamed_classes,
@@ -34,6 +34,7 @@ from upmap.detection.tables import (
     Detections,
     GroundTruth,
     ImageId,
+    are_bounded,
     class_order,
     is_bounded,
     sort_ids,
@@ -45,6 +46,7 @@ from upmap.kernels.delimited.contract import Texts
 __all__ = ["is_detections", "is_ground_truth", "read_detections", "read_ground_truth"]
 
 ID_NAMES = ("image_id", "imageid")  # columns that hold the ids of images
+PEEKED_ROWS = 1024  # of a table, that mostly tell its boxes to be in px
 LARGEST_UNIT = 1.01  # of boxes in units of their image's sides, with Ultralytics' tolerance
 MAX_OUTSIDE = 0.02  # of all boxes, from which they are likely others than xywh
 NO_LAYOUT = "the column {} does not say what its four numbers are; --box xyxy, xywh or cxcywh says"
@@ -90,7 +92,7 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
     catalog, label = _catalog_of_classes(rows, catalog, class_names_of(table), source.path)
     keep = rows.has_box
     boxes = _boxes(rows, roles, options, source.path)
-    size = boxes.size
+    corner, size = boxes.corner[keep], np.ascontiguousarray(boxes.size[keep])
     check_sides(size, source.path)
     area = box_area(size)
     if "area" in rows.numbers:
@@ -100,7 +102,7 @@ def read_ground_truth(source: Input, options: ReadOptions) -> GroundTruth:
     truth = GroundTruth(
         image=image[keep][order],
         label=label[keep][order],
-        box=np.concatenate([boxes.corner, boxes.corner + size], axis=1)[order],
+        box=box_from_corner(corner, size)[order],
         size=size[order],
         area=area[order],
         difficult=rows.is_marked("difficult")[keep][order],
@@ -132,21 +134,23 @@ def read_detections(source: Input, catalog: Catalog, options: ReadOptions) -> De
     """
     table, roles = _open(source, options, "score")
     rows = read_box_table(table, roles, options, source.path)
-    keep = rows.has_box
     score = rows.numbers["score"]
-    _refuse(keep & ~np.isfinite(score), "the score is missing or not finite", source.path)
+    if not are_bounded(score):
+        is_wrong = rows.has_box & ~np.isfinite(score)
+        _refuse(is_wrong, "the score is missing or not finite", source.path)
     image = _places_of_images(rows, catalog, roles, options, source.path)
     catalog, label = _places_of_classes(rows, catalog, options, source.path)
     boxes = _boxes(rows, roles, options, source.path)
-    is_listed = (image[keep] >= 0) & (label[keep] >= 0)
-    corner, size = boxes.corner[is_listed], boxes.size[is_listed]
+    keep = _select(rows.has_box & (image >= 0) & (label >= 0))
+    corner, size = boxes.corner[keep], np.ascontiguousarray(boxes.size[keep])
     detections = Detections(
-        image=image[keep][is_listed],
-        label=label[keep][is_listed],
-        box=np.concatenate([corner, corner + size], axis=1),
+        image=image[keep],
+        label=label[keep],
+        # The numbers that were read are not needed any more, and large.
+        box=box_from_corner(corner, size, rows.box if isinstance(keep, slice) else None),
         size=size,
-        score=score[keep][is_listed],
-        row=np.flatnonzero(keep)[is_listed],
+        score=score[keep],
+        row=np.arange(len(rows.box))[keep],
         catalog=catalog,
         pixels="relative" if boxes.is_relative else "continuous",
     )
@@ -267,18 +271,31 @@ def _places_of_classes(
 
 
 def _boxes(rows: BoxTable, roles: Roles, options: ReadOptions, path: Path) -> BoxRows:
-    """The boxes of the rows that have one."""
+    """The boxes of all rows; of those without one they are not finite."""
     says_nothing = roles.layout is None or roles.is_dataset
     stated = options.box if says_nothing or _fits_names(options.box, roles.layout) else None
     layout = stated or roles.layout
     if layout is None:
         raise InputError(NO_LAYOUT.format(repr(roles.box[0])), path)
-    is_wrong = rows.has_box & ~is_bounded(rows.box).all(axis=1)
-    _refuse(is_wrong, "the box is not finite or too large, or lacks a number", path)
-    numbers = rows.box[rows.has_box]
-    if stated is None and len(numbers) and 0 <= numbers.min() <= numbers.max() <= LARGEST_UNIT:
+    if not rows.is_whole:
+        is_wrong = rows.has_box & ~is_bounded(rows.box).all(axis=1)
+        _refuse(is_wrong, "the box is not finite or too large, or lacks a number", path)
+    if stated is None and _are_units(rows.box[_select(rows.has_box)]):
         raise InputError(PERHAPS_UNITS.format(layout), path)
-    return place_boxes(numbers, layout)
+    return place_boxes(rows.box, layout)
+
+
+def _are_units(numbers: NDArray[np.float64]) -> bool:
+    """Whether all lie in 0 .. 1; the first ones mostly tell that they do not."""
+    head = numbers[:PEEKED_ROWS]
+    if not len(head) or head.max() > LARGEST_UNIT:
+        return False
+    return bool(0 <= numbers.min() <= numbers.max() <= LARGEST_UNIT)
+
+
+def _select(is_kept: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
+    """An index of the rows to keep, without copies where it is all."""
+    return slice(None) if is_kept.all() else is_kept
 
 
 def _fits_names(box: str | None, layout: str | None) -> bool:

@@ -21,9 +21,12 @@ from upmap.kernels.delimited.contract import (
     Header,
     Kind,
     Lists,
+    Name,
     Reader,
     Source,
     Texts,
+    as_integers,
+    names_of,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ __all__ = [
     "read_header",
 ]
 
-NATIVE_KINDS = KINDS[:3]  # the others have a row an image, and few rows
+NATIVE_KINDS = KINDS[:4]  # the others have a row an image, and few rows
 
 
 def read_header(source: Source | os.PathLike[str]) -> Header:
@@ -67,7 +70,7 @@ def read_header(source: Source | os.PathLike[str]) -> Header:
 def read_columns(
     source: Source | os.PathLike[str],
     header: Header,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[Name, Kind],
     *,
     threads: SupportsIndex = 0,
     impl: Implementation | None = None,
@@ -80,7 +83,7 @@ def read_columns(
     Args:
         source: What `header` is of.
         header: See `read_header`.
-        kinds: What each column asked for holds.
+        kinds: What each column asked for holds; four columns of numbers may be one of boxes.
         threads: Maximum number of threads; 0 uses all cores.
         impl: A key of IMPLEMENTATIONS; None selects the fastest available.
 
@@ -92,7 +95,8 @@ def read_columns(
         ValueError: If a number is out of range, or `impl` is unknown or not built.
     """
     read = select_implementation(IMPLEMENTATIONS, impl, "delimited")
-    if header.kind == "csv" and (unknown := [name for name in kinds if name not in header.names]):
+    names = [name for column in kinds for name in names_of(column)]
+    if header.kind == "csv" and (unknown := [name for name in names if name not in header.names]):
         raise KeyError(unknown[0])
     try:
         return read(_as_source(source), header, kinds, validate_threads(threads))
@@ -110,21 +114,21 @@ def _name_file(error: FormatError, source: Source | os.PathLike[str]) -> FormatE
 
 
 def _read_natively(
-    source: Source, header: Header, kinds: Mapping[str, Kind], threads: int
+    source: Source, header: Header, kinds: Mapping[Name, Kind], threads: int
 ) -> Columns:
-    if not kinds or not all(kind in NATIVE_KINDS for kind in kinds.values()):
+    requests = _requests(header, kinds)
+    if not requests:
         return _read_by_reference(source, header, kinds, threads)
     offset, line = _behind_header(source, header)
     if offset < 0:
         return _read_by_reference(source, header, kinds, threads)
-    ordered = sorted(kinds, key=header.names.index) if header.kind == "csv" else list(kinds)
     outcome = native.read_columns(
         b"" if isinstance(source, bytes) else os.fsencode(source),
         source if isinstance(source, bytes) else None,
         header.kind == "jsonl",
         header.separator,
         len(header.names),
-        [(name, _position(name, header), KINDS.index(kinds[name])) for name in ordered],
+        requests,
         offset,
         line,
         threads,
@@ -134,15 +138,29 @@ def _read_natively(
     values, odd = outcome
     columns = {
         name: Texts(*value) if isinstance(value, tuple) else value
-        for name, value in zip(ordered, values, strict=True)
+        for name, value in zip(kinds, values, strict=True)
     }
     if len(odd) and not _fill_odd_rows(columns, odd.tolist(), source, header, kinds):
         return _read_by_reference(source, header, kinds, threads)
-    return {name: columns[name] for name in kinds}
+    return columns
 
 
-def _position(name: str, header: Header) -> int:
-    return header.names.index(name) if header.kind == "csv" else 0
+def _requests(header: Header, kinds: Mapping[Name, Kind]) -> list[tuple[str, int, int, int, int]]:
+    """Name, position, kind, array and place in its rows of each column; none of what is not read.
+
+    A row of the other kinds is an image, and there are few; nor is a column read twice.
+    """
+    requests = []
+    for array, (column, kind) in enumerate(kinds.items()):
+        of_column: Kind = "number" if isinstance(column, tuple) else kind
+        for place, name in enumerate(names_of(column)):
+            position = header.names.index(name) if header.kind == "csv" else 0
+            requests.append((name, position, KINDS.index(of_column), array, place))
+    names = [name for name, *_ in requests]
+    are_native = all(kind in NATIVE_KINDS for kind in kinds.values())
+    if not are_native or len(set(names)) < len(names):
+        return []
+    return sorted(requests, key=lambda request: request[1])
 
 
 def _behind_header(source: Source, header: Header) -> tuple[int, int]:
@@ -164,12 +182,11 @@ def _fill_odd_rows(
     odd: list[list[int]],
     source: Source,
     header: Header,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[Name, Kind],
 ) -> bool:
     """Reads the rows that the native reader left; False if the whole file is to be read anew."""
     from upmap.kernels.delimited import reference
 
-    kinds = {name: kinds[name] for name in columns}
     rows, records = [], []
     with _open(source) as file:
         for begin, end, line, row in odd:
@@ -180,7 +197,8 @@ def _fill_odd_rows(
             rows.append(row)
             records.append(values)
     for name, filling in reference.make_columns(records, kinds).items():
-        columns[name] = _fill(columns[name], rows, filling)
+        filled: Any = _fill(columns[name], rows, filling)
+        columns[name] = as_integers(filled) if kinds[name] == "integer" else filled
     return True
 
 
@@ -207,7 +225,7 @@ def _open(source: Source) -> BinaryIO:
 
 
 def _read_by_reference(
-    source: Source, header: Header, kinds: Mapping[str, Kind], threads: int
+    source: Source, header: Header, kinds: Mapping[Name, Kind], threads: int
 ) -> Columns:
     from upmap.kernels.delimited import reference
 

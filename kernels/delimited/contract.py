@@ -11,22 +11,28 @@ __all__ = [
     "KINDS",
     "MAX_COLUMNS",
     "MAX_HEADER",
+    "MAX_INTEGER",
     "NULLS",
     "Column",
     "Columns",
     "Header",
     "Kind",
     "Lists",
+    "Name",
     "Reader",
     "Source",
     "Texts",
+    "as_integers",
+    "names_of",
 ]
 
 Source = str | bytes  # a path, or the bytes of a file
-# Of a column: a number, a text or a box of four numbers in each row; or a list of them.
-Kind = Literal["number", "text", "box", "numbers", "texts", "boxes"]
-KINDS: tuple[Kind, ...] = ("number", "text", "box", "numbers", "texts", "boxes")
+# Of a column: a number, a text, a box of four numbers or an integer in each row; or a list of them.
+Kind = Literal["number", "text", "box", "integer", "numbers", "texts", "boxes"]
+KINDS: tuple[Kind, ...] = ("number", "text", "box", "integer", "numbers", "texts", "boxes")
+Name = str | tuple[str, ...]  # of a column; or of the four whose numbers are one column of boxes
 NULLS = frozenset(["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "n/a", "<NA>"])
+MAX_INTEGER = 2.0**53  # up to which float64 holds all integers
 MAX_COLUMNS = 4096  # of a table
 MAX_HEADER = 2**20  # bytes from the beginning, in which the names and the first values stand
 
@@ -75,10 +81,24 @@ class Lists:
     start: NDArray[np.int64]
 
 
-# Of numbers float64 [N], of boxes [N, 4], NaN where there is none.
-Column = NDArray[np.float64] | Texts | Lists
-Columns = dict[str, Column]
+# Of numbers float64 [N], of boxes [N, 4], NaN where there is none; of integers int64 [N], or as
+# numbers if not all are whole, or one is missing.
+Column = NDArray[np.float64] | NDArray[np.int64] | Texts | Lists
+Columns = dict[Name, Column]
+
+
+def as_integers(numbers: NDArray[Any]) -> NDArray[Any]:
+    """A column of integers of float64 [N]: int64 where all are whole, else as it is."""
+    if numbers.dtype.kind == "i" or not (np.abs(numbers) <= MAX_INTEGER).all():
+        return numbers
+    integers = numbers.astype(np.int64)
+    return integers if np.array_equal(integers, numbers) else numbers
+
+
+def names_of(name: Name) -> tuple[str, ...]:
+    """The columns that a name names."""
+    return name if isinstance(name, tuple) else (name,)
 
 
 # (source, header, kinds, threads) to the columns of `kinds`.
-Reader = Callable[[Source, Header, Mapping[str, Kind], int], Columns]
+Reader = Callable[[Source, Header, Mapping[Name, Kind], int], Columns]

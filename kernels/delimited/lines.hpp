@@ -2,10 +2,12 @@
 //
 // A line that is not of the usual kind is left as an odd row, which the reference reads.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -19,13 +21,18 @@
 
 namespace upmap::delimited {
 
-enum class Kind : int { kNumber = 0, kText = 1, kBox = 2 };  // as in contract.KINDS
+constexpr ptrdiff_t kMaxCell = 1 << 17;  // bytes
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+enum class Kind : int { kNumber = 0, kText = 1, kBox = 2, kInteger = 3 };  // as contract.KINDS
 
 // A column that is asked for.
 struct Request {
     std::string name;
     size_t position;  // of CSV: the place of its cell
     Kind kind;
+    size_t array;  // the place of the array that it is of, or is one column of
+    size_t place;  // its place in a row of that array
 };
 
 struct Format {
@@ -35,11 +42,13 @@ struct Format {
     std::vector<Request> requests;  // of CSV in the order of their cells
 };
 
-// A column of some rows: the one or the other is used.
+// Where a column of some rows is written: the one or the other.
 struct Column {
-    std::vector<double> numbers;
-    std::vector<int32_t> index;
+    double* numbers = nullptr;
+    size_t stride = 1;  // from a row's number, or its first of four, to the next row's
+    int32_t* index = nullptr;
     Names names;
+    bool is_whole = false;  // whether the numbers were whole, and are integers of 64 bits now
 };
 
 // What is not of the usual kind: the offsets of its line, its line from 1, and its row from 0, both
@@ -48,15 +57,25 @@ struct OddRow {
     int64_t begin, end, line, row;
 };
 
-// The rows of a part of the text.
+// The rows of a part of the text, for at most `capacity` of which there is room.
 struct Part {
     std::vector<Column> columns;
     std::vector<OddRow> odd;
-    int64_t lines = 0, rows = 0;
-};
+    size_t capacity = 0, rows = 0;
+    int64_t lines = 0;
 
-constexpr ptrdiff_t kMaxCell = 1 << 17;  // bytes
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+    // Write into the next row.
+    void put(Column& column, double number) const { column.numbers[rows * column.stride] = number; }
+    void put(Column& column, std::string_view text) const {
+        column.index[rows] = column.names.index(text);
+    }
+    void put_nothing(Column& column, Kind kind) const {
+        if (kind == Kind::kText)
+            column.index[rows] = -1;
+        else
+            std::fill_n(column.numbers + rows * column.stride, kind == Kind::kBox ? 4 : 1, kNaN);
+    }
+};
 
 // The words of contract.NULLS that stand for no number.
 inline bool is_null(std::string_view word) {
@@ -84,7 +103,7 @@ class CsvRow {
   public:
     CsvRow(const Format& format, Part& part) : format_(format), part_(part) {}
 
-    // False, with columns that may be one longer than the others, where the line is odd.
+    // Writes the next row; false, with some of it written, where the line is odd.
     bool read(const char* begin, const char* end) {
         p_ = begin;
         end_ = end;
@@ -114,8 +133,8 @@ class CsvRow {
     bool read_cell(Column& column, Kind kind) {
         const char* begin = p_;
         double number;
-        if (kind == Kind::kNumber && read_decimal(p_, number) && is_cell_end()) {
-            column.numbers.push_back(number);
+        if (kind != Kind::kText && read_decimal(p_, number) && is_cell_end()) {
+            part_.put(column, number);
             return true;
         }
         p_ = begin;
@@ -153,12 +172,15 @@ class CsvRow {
     bool push(Column& column, Kind kind, std::string_view text, bool is_quoted) {
         if (kind == Kind::kText) {
             if (!is_plain_text(text)) return false;
-            column.index.push_back(text.empty() ? -1 : column.names.index(text));
+            if (text.empty())
+                part_.put_nothing(column, kind);
+            else
+                part_.put(column, text);
             return true;
         }
         double number;
-        if (kind != Kind::kNumber || !read_number(text, is_quoted, number)) return false;
-        column.numbers.push_back(number);
+        if (!read_number(text, is_quoted, number)) return false;
+        part_.put(column, number);
         return true;
     }
 
@@ -248,26 +270,23 @@ class JsonRow {
         return true;
     }
 
-    static bool push(Column& column, Kind kind, const json::Value& value) {
-        const bool is_null = value.kind == json::Kind::kNull || value.kind == json::Kind::kMissing;
-        if (kind == Kind::kText) {
+    bool push(Column& column, Kind kind, const json::Value& value) const {
+        if (value.kind == json::Kind::kNull || value.kind == json::Kind::kMissing) {
+            part_.put_nothing(column, kind);
+        } else if (kind == Kind::kText) {
             if (value.kind == json::Kind::kInteger)
-                column.index.push_back(column.names.index(std::to_string(value.integer)));
+                part_.put(column, std::to_string(value.integer));
             else if (value.kind == json::Kind::kText && !value.text.empty())
-                column.index.push_back(column.names.index(value.text));
-            else if (is_null)
-                column.index.push_back(-1);
+                part_.put(column, value.text);
             else
                 return false;
-            return true;
+        } else if (kind == Kind::kBox) {
+            if (value.kind != json::Kind::kBox) return false;
+            std::copy_n(std::begin(value.box), 4, column.numbers + part_.rows * column.stride);
+        } else {
+            if (!value.is_number()) return false;
+            part_.put(column, value.number);
         }
-        if (kind == Kind::kNumber) {
-            if (!value.is_number() && !is_null) return false;
-            column.numbers.push_back(is_null ? kNaN : value.number);
-            return true;
-        }
-        if (value.kind != json::Kind::kBox && !is_null) return false;
-        for (double number : value.box) column.numbers.push_back(is_null ? kNaN : number);
         return true;
     }
 };
@@ -278,10 +297,17 @@ class LinesReader {
     LinesReader(const Source& source, const Format& format)
         : source_(source), format_(format), window_(source) {}
 
-    // The range begins behind a line end or at the first line; it ends anywhere.
-    Part read(int64_t begin, int64_t end) {
-        Part part;
-        part.columns.resize(format_.requests.size());
+    // How many lines begin in a range, which begins with the first line or anywhere; blank ones
+    // are among them.
+    size_t count_lines(int64_t begin, int64_t end, bool is_first) {
+        window_.load(is_first ? begin : begin - 1, end - 1);
+        const char* const text = window_.begin();
+        return static_cast<size_t>(std::count(text, window_.end(), '\n')) + is_first;
+    }
+
+    // Reads the lines that begin in a range, which begins behind a line end or at the first line
+    // and ends anywhere. Throws Unreadable where there are more than the part has room for.
+    void read(int64_t begin, int64_t end, Part& part) {
         const int64_t last = load(begin, end);
         CsvRow csv(format_, part);
         JsonRow json(format_, part);
@@ -294,13 +320,16 @@ class LinesReader {
             if (!line_end) line_end = stop;
             if (line_end > p && line_end[-1] == '\r') --line_end;
             *line_end = 0;
-            if (++part.lines == kSampledLines) reserve(part, p - window_.begin(), stop - p);
-            if (!is_blank(p, line_end))
-                push(part, format_.is_json ? json.read(p, line_end) : csv.read(p, line_end),
-                     begin + (p - window_.begin()), begin + (line_end - window_.begin()));
+            ++part.lines;
+            if (!is_blank(p, line_end)) {
+                if (part.rows == part.capacity) throw Unreadable{0};  // it changes meanwhile
+                if (!(format_.is_json ? json.read(p, line_end) : csv.read(p, line_end)))
+                    push_odd(part, begin + (p - window_.begin()),
+                             begin + (line_end - window_.begin()));
+                ++part.rows;
+            }
             p = next;
         }
-        return part;
     }
 
     // The offset behind the line end at or behind `offset`; the end of the source if there is none.
@@ -317,23 +346,10 @@ class LinesReader {
 
   private:
     static constexpr int64_t kStep = 1 << 16;
-    static constexpr int64_t kSampledLines = 32;  // whose length says how many there will be
 
     const Source& source_;
     const Format& format_;
     Window window_;
-
-    // Makes room for the rows of `left` bytes, where those so far take `taken`.
-    void reserve(Part& part, ptrdiff_t taken, ptrdiff_t left) const {
-        const auto rows = static_cast<size_t>(part.rows + left * part.rows / (taken + 1) * 9 / 8);
-        for (size_t c = 0; c < part.columns.size(); ++c) {
-            const Kind kind = format_.requests[c].kind;
-            if (kind == Kind::kText)
-                part.columns[c].index.reserve(rows);
-            else
-                part.columns[c].numbers.reserve(rows * (kind == Kind::kBox ? 4 : 1));
-        }
-    }
 
     // Loads the lines that begin before `end`, whole; returns the offset behind them.
     int64_t load(int64_t begin, int64_t end) {
@@ -348,26 +364,11 @@ class LinesReader {
         return p == end;
     }
 
-    // Ends a row: all columns are one longer then, with nothing in those of an odd one.
-    void push(Part& part, bool is_right, int64_t begin, int64_t end) {
-        if (!is_right) {
-            part.odd.push_back({begin, end, part.lines, part.rows});
-            for (size_t c = 0; c < part.columns.size(); ++c) blank(part, c);
-        }
-        ++part.rows;
-    }
-
-    void blank(Part& part, size_t c) {
-        const auto rows = static_cast<size_t>(part.rows) + 1;
-        const Kind kind = format_.requests[c].kind;
-        if (kind == Kind::kText) {
-            part.columns[c].index.resize(rows - 1);
-            part.columns[c].index.push_back(-1);
-        } else {
-            const size_t width = kind == Kind::kBox ? 4 : 1;
-            part.columns[c].numbers.resize((rows - 1) * width);
-            part.columns[c].numbers.resize(rows * width, kNaN);
-        }
+    // Leaves the next row empty.
+    void push_odd(Part& part, int64_t begin, int64_t end) const {
+        part.odd.push_back({begin, end, part.lines, static_cast<int64_t>(part.rows)});
+        for (size_t c = 0; c < part.columns.size(); ++c)
+            part.put_nothing(part.columns[c], format_.requests[c].kind);
     }
 };
 

@@ -6,7 +6,7 @@ def read_columns(
     is_json: bool,
     separator: str,
     cells: int,
-    requests: list[tuple[str, int, int]],
+    requests: list[tuple[str, int, int, int, int]],
     offset: int,
     first_line: int,
     threads: int,

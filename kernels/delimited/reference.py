@@ -28,8 +28,10 @@ from upmap.kernels.delimited.contract import (
     Header,
     Kind,
     Lists,
+    Name,
     Source,
     Texts,
+    as_integers,
 )
 
 __all__ = ["make_columns", "read_columns", "read_header", "read_line"]
@@ -56,7 +58,7 @@ def read_header(source: Source) -> Header:
     return replace(header, first=_first_values(_csv_records(io.StringIO(head, newline=""), header)))
 
 
-def read_columns(source: Source, header: Header, kinds: Mapping[str, Kind]) -> Columns:
+def read_columns(source: Source, header: Header, kinds: Mapping[Name, Kind]) -> Columns:
     """See `upmap.kernels.delimited.read_columns`; errors do not name the path."""
     with _open(source, NEWLINES[header.kind]) as file:
         records = _csv_records(file, header) if header.kind == "csv" else _json_records(file)
@@ -65,7 +67,7 @@ def read_columns(source: Source, header: Header, kinds: Mapping[str, Kind]) -> C
 
 
 def read_line(
-    line: bytes, number: int, header: Header, kinds: Mapping[str, Kind]
+    line: bytes, number: int, header: Header, kinds: Mapping[Name, Kind]
 ) -> list[Any] | None:
     """The values of the record that a line is, as `read_record`; None if it may be part of one.
 
@@ -84,20 +86,27 @@ def read_line(
     return read_record((number, _cells_by_name(rows[0], header, number)), header, kinds)
 
 
-def read_record(record: Record, header: Header, kinds: Mapping[str, Kind]) -> list[Any]:
+def read_record(record: Record, header: Header, kinds: Mapping[Name, Kind]) -> list[Any]:
     """The values of one record for each of `kinds`, as `make_columns` takes them."""
-    line, cells = record
-    values = []
+    values: list[Any] = []
     for name, kind in kinds.items():
-        try:
-            values.append(CONVERSIONS[kind](_decode(cells.get(name), kind, header)))
-        except (ValueError, TypeError, RecursionError):
-            shown = reprlib.repr(cells.get(name))
-            raise FormatError(f"{name}: not a {WORDS[kind]}: {shown}", "", str(line)) from None
+        if isinstance(name, tuple):
+            values.append([_read_value(record, header, part, "number") for part in name])
+        else:
+            values.append(_read_value(record, header, name, kind))
     return values
 
 
-def make_columns(values: Sequence[Sequence[Any]], kinds: Mapping[str, Kind]) -> Columns:
+def _read_value(record: Record, header: Header, name: str, kind: Kind) -> Any:
+    line, cells = record
+    try:
+        return CONVERSIONS[kind](_decode(cells.get(name), kind, header))
+    except (ValueError, TypeError, RecursionError):
+        shown = reprlib.repr(cells.get(name))
+        raise FormatError(f"{name}: not a {WORDS[kind]}: {shown}", "", str(line)) from None
+
+
+def make_columns(values: Sequence[Sequence[Any]], kinds: Mapping[Name, Kind]) -> Columns:
     """The columns of records that `read_record` gave."""
     columns = zip(*values, strict=True) if values else ((),) * len(kinds)
     return {
@@ -207,7 +216,7 @@ def _decode(cell: Any, kind: Kind, header: Header) -> Any:
     """The value of a cell: of CSV, lists are JSON, perhaps with Python's quotes."""
     if header.kind == "jsonl" or not isinstance(cell, str):
         return cell
-    if kind in ("number", "text"):
+    if kind in ("number", "integer", "text"):
         return cell
     text = cell.strip()
     if text in NULLS:
@@ -266,6 +275,10 @@ def _collect_numbers(values: Sequence[float]) -> Column:
     return np.array(values, np.float64)
 
 
+def _collect_integers(values: Sequence[float]) -> Column:
+    return as_integers(np.array(values, np.float64))
+
+
 def _collect_boxes(values: Sequence[Sequence[float]]) -> Column:
     return np.array(values, np.float64).reshape(-1, 4)
 
@@ -289,6 +302,7 @@ WORDS: Mapping[Kind, str] = {
     "number": "number",
     "text": "text",
     "box": "list of four numbers",
+    "integer": "number",
     "numbers": "list of numbers",
     "texts": "list of texts",
     "boxes": "list of boxes of four numbers",
@@ -297,6 +311,7 @@ CONVERSIONS: Mapping[Kind, Callable[[Any], Any]] = {
     "number": _to_number,
     "text": _to_text,
     "box": _to_box,
+    "integer": _to_number,
     "numbers": _to_list(_to_number),
     "texts": _to_list(_to_text),
     "boxes": _to_list(_to_box),
@@ -305,6 +320,7 @@ COLLECTIONS: Mapping[Kind, Callable[[Sequence[Any]], Column]] = {
     "number": _collect_numbers,
     "text": _collect_texts,
     "box": _collect_boxes,
+    "integer": _collect_integers,
     "numbers": _collect_lists(_collect_numbers),
     "texts": _collect_lists(_collect_texts),
     "boxes": _collect_lists(_collect_boxes),

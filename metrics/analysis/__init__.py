@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from upmap.metrics.analysis.pairs import Pairs, pair_detections
     from upmap.metrics.analysis.slices import Slices, evaluate_slices
     from upmap.metrics.analysis.tide import ErrorCosts, explain_errors, explain_errors_as_tidecv
+    from upmap.metrics.analysis.ties import TieRange, TieRanges, find_tie_ranges
     from upmap.metrics.analysis.uncertainty import Estimate, Uncertainty, estimate_uncertainty
     from upmap.metrics.analysis.worst import WorstImages, find_worst_images
 
@@ -42,6 +43,8 @@ __all__ = [
     "OperatingPoints",
     "Pairs",
     "Slices",
+    "TieRange",
+    "TieRanges",
     "Uncertainty",
     "WorstImages",
     "compare",
@@ -53,6 +56,7 @@ __all__ = [
     "explain_evaluation",
     "find_label_candidates",
     "find_operating_points",
+    "find_tie_ranges",
     "find_worst_images",
     "measure_calibration",
     "measure_lrp",
@@ -74,6 +78,7 @@ MODULES = tuple(
         "explanation",
         "label_candidates",
         "slices",
+        "ties",
     )
 )  # those that import least first
 

@@ -16,7 +16,7 @@ from upmap.metrics.analysis.counted_rows import CountedRows, select_rows
 from upmap.metrics.match_table import MatchTable
 from upmap.metrics.means import mean_without_nan
 
-__all__ = ["OperatingPoint", "OperatingPoints", "find_operating_points"]
+__all__ = ["CountCurve", "OperatingPoint", "OperatingPoints", "find_operating_points"]
 
 TARGET = 0.9  # precision, and recall, of the other two thresholds of a class
 SAME = 1e-12  # sums of F1 that differ by less are equal but for rounding
@@ -109,7 +109,7 @@ def find_operating_points(table: MatchTable, *, iou: int = 0) -> OperatingPoints
         iou: The place of the IoU threshold.
     """
     rows = select_rows(table, iou=iou)
-    curves = [_Curve.of(rows, k) for k in range(len(table.classes))]
+    curves = [CountCurve.of(rows, k) for k in range(len(table.classes))]
     threshold = _best_common_threshold(curves)
     common = [curve.point(curve.end_of(threshold)) for curve in curves]
     by_kind = {
@@ -128,8 +128,15 @@ def find_operating_points(table: MatchTable, *, iou: int = 0) -> OperatingPoints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Curve:
-    """Counts of a class down to each of its scores, at the ends of equal ones."""
+class CountCurve:
+    """Counts of a class down to each of its scores, at the ends of equal ones.
+
+    Attributes:
+        score: float64 [n], descending, each once.
+        true: int64 [n], true positives of at least that score.
+        reported: int64 [n], counted detections of at least that score.
+        positives: Counted objects.
+    """
 
     score: Floats
     true: NDArray[np.int64]
@@ -137,7 +144,8 @@ class _Curve:
     positives: int
 
     @classmethod
-    def of(cls, rows: CountedRows, k: int) -> "_Curve":
+    def of(cls, rows: CountedRows, k: int) -> "CountCurve":
+        """The curve of class `k`."""
         part = rows.of_class(k)
         ends = np.flatnonzero(rows.is_last_of_ties[part])
         true = np.cumsum(rows.is_true[part], dtype=np.int64)
@@ -145,6 +153,7 @@ class _Curve:
 
     @property
     def F1(self) -> Floats:
+        """F1 at each score, float64 [n]."""
         return 2 * self.true / (self.reported + self.positives)
 
     def point(self, place: int) -> OperatingPoint:
@@ -160,20 +169,23 @@ class _Curve:
         return int(np.searchsorted(-self.score, -threshold, side="right")) - 1
 
     def best_F1(self) -> int:
+        """The first place of the largest F1; -1 if nothing true is reported."""
         if not self.positives or not self.true.any():
             return -1
         return int(np.argmax(self.F1))
 
     def last_with_precision(self, target: float) -> int:
+        """The last place with at least that precision; -1 for none."""
         places = np.flatnonzero(self.true >= target * self.reported)
         return int(places[-1]) if self.positives and len(places) else -1
 
     def first_with_recall(self, target: float) -> int:
+        """The first place with at least that recall; -1 for none."""
         places = np.flatnonzero(self.true >= target * self.positives)
         return int(places[0]) if self.positives and len(places) else -1
 
 
-def _best_common_threshold(curves: list[_Curve]) -> float:
+def _best_common_threshold(curves: list[CountCurve]) -> float:
     """The score of the largest sum of F1 over classes with objects, of equal ones the highest.
 
     F1 of a class changes at its own scores alone, so the sum is one walk over all scores.

@@ -104,6 +104,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[Row], Rows]]] = {
     },
     "tidecv": {"tidecv": _tidecv_rows},
     "slices": {"slices": lambda record: record["slices"]},
+    "tie_range": {"tie_range": lambda record: record["per_class"]},
     "worst_images": {"worst_images": lambda record: record["images"]},
     "label_candidates": {"label_candidates": _label_rows},
 }

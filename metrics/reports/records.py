@@ -19,7 +19,11 @@ __all__ = ["BEGINNINGS", "SCHEMA", "as_csv", "as_json"]
 SCHEMA = 1  # of the JSON report; a change that breaks readers adds one
 CSV_COLUMNS = ("protocol", "name", "positives", "detections", "AP", "AP50", "AP75", "recall")
 # How the reports begin, by which an earlier one is known and may be overwritten.
-BEGINNINGS = (b'{\n "schema"', b"protocol,name,")
+BEGINNINGS = (
+    b'{\n "schema"',
+    b"protocol,name,",
+    b'<!doctype html>\n<html lang="en" data-made-by="upmap">',
+)
 
 
 def as_json(

@@ -71,5 +71,7 @@ def test_an_export_of_roboflow_in_coco_s_format_is_read_by_its_folder(
 def test_splits_of_roboflow_s_export_are_image_sets(tmp_path: Path) -> None:
     put(tmp_path, {f"{name}/_annotations.coco.json": COCO for name in ("train", "valid")})
     assert len(read_ground_truth(tmp_path, image_set="valid").catalog.images) == 1
-    with pytest.raises(InputError, match="name an image set; there are train, valid"):
+    with pytest.raises(
+        InputError, match=r"name an image set \(--image-set\); there are train, valid"
+    ):
         read_ground_truth(tmp_path)

@@ -20,6 +20,7 @@ FLAGS = {
     "explanation": ["--explain"],
     "tidecv": ["--tidecv"],
     "slices": ["--slices"],
+    "tie_range": ["--ties"],
     "worst_images": ["--worst", "3"],
     "label_candidates": ["--labels"],
 }
@@ -75,6 +76,7 @@ def test_text_has_every_analysis_of_every_protocol_and_says_how_to_read_it(
         "TIDE by tidecv's own rules",
         "right class, box too loose",
         "oLRP",
+        "any order of equal scores",
         "p (Holm)",
     ):
         assert words in text
