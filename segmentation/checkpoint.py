@@ -25,6 +25,7 @@ __all__ = [
     "load_checkpoint",
     "load_weights",
     "parse_value",
+    "read_weights",
     "save_checkpoint",
     "validate_tensor",
     "validate_weights",
@@ -96,6 +97,30 @@ def parse_value(value: object, kind: type[T], path: str | Path, key: str) -> T:
     for name, part in value.items() if isinstance(value, dict) and not key else [(key, value)]:
         _validate_plain(part, path, name)
     return convert_value(value, kind, path, key)
+
+
+def read_weights(path: str | Path) -> object:
+    """The content of a file of weights, on the CPU; no code in it is run.
+
+    Args:
+        path: A file of torch.save, or one that ends in .safetensors.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    path = require_path(Path(path))
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        message = 'safetensors is not installed; `pip install "upmap[timm]"` brings it'
+        raise InputError(message, path) from None
+    except Exception as error:  # torch, pickle and zipfile raise many types for a foreign file
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"not a file of weights: {reason}", path) from None
 
 
 def load_weights(module: nn.Module, state: object, path: str | Path, key: str = "") -> None:

@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     rows = [f"  {name}: {row.description}" for name, row in SOURCES.items()]
     parser = Parser(
-        prog=describe_command("upmap.segmentation.convert"),
+        prog=describe_command("upmap.segmentation.convert", subcommand="convert-segmentation"),
         description="\n".join([DESCRIPTION_TEXT, "", "sources:", *rows]),
         epilog=EXAMPLES,
     )

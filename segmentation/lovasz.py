@@ -1,7 +1,7 @@
 """The Lovasz-Softmax loss of single images: a convex extension of 1 - IoU to probabilities.
 
-Source: Berman et al., "The Lovasz-Softmax Loss", CVPR 2018, equations 8 and 9, algorithm 1; their
-"per_image" and classes "present".
+Source: Berman et al., "The Lovasz-Softmax Loss", CVPR 2018, equations 8 and 9 and algorithm 1,
+their "per_image" and classes "present".
 """
 
 import torch

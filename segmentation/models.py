@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from upmap.errors import InputError
-from upmap.options import Choices, Flag, Range, validate_fields
-from upmap.segmentation.checkpoint import load_weights
+from upmap.options import Choices, Flag, Range, describe_value, validate_fields
+from upmap.segmentation.checkpoint import load_weights, read_weights
+from upmap.segmentation.timm_encoder import PREFIX, TimmEncoder
 from upmap.segmentation.upsampling import UPSAMPLERS, Size, Upsampler, build_upsampler
 
 __all__ = [
@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 RESNETS = {"resnet18": 1, "resnet34": 1, "resnet50": 4}  # name to expansion of the channels
 HEAD_CHANNELS = 32  # minimum number of channels of an attention head
 WRAPPERS = ("state_dict", "model")  # the keys of weights in checkpoints of others
-PREFIXES = ("module.", "backbone.", "body.")  # of names; the last in torchvision's detectors
+NAME_PREFIXES = ("module.", "backbone.", "body.")  # of names; the last in torchvision's detectors
 COUNTER = "num_batches_tracked"  # a buffer that files of older versions of torchvision lack
 MAX_CLASSES = 256  # the labels have 8 bits
 MAX_DECODER_WIDTH = 64.0
@@ -60,9 +60,10 @@ class ModelOptions:
     Attributes:
         classes: Number of classes, K; 0 takes that of the data set.
         architecture: The architecture.
-        encoder: The encoder.
-        weights: A file with a ResNet's state_dict, of torchvision or within a checkpoint or another
-            model; None initializes the encoder at random.
+        encoder: The encoder: plain, resnet18, resnet34, resnet50, or timm:NAME for one of the
+            package timm, such as timm:convnext_tiny (extra upmap[timm]).
+        weights: A file with the state_dict of torchvision's ResNet, also within a checkpoint or
+            another model, or of timm's model; None initializes the encoder at random.
         width: Channels of the plain encoder's first stage; they double with every stage.
         depth: Number of times that the plain encoder halves the image.
         decoder_width: Factor on the channels of a U-Net's decoder.
@@ -75,7 +76,7 @@ class ModelOptions:
 
     classes: Annotated[int, Range(0, MAX_CLASSES)] = 0
     architecture: Annotated[str, Choices(lambda: ARCHITECTURES)] = "unet"
-    encoder: Annotated[str, Choices(lambda: ("plain", *RESNETS))] = "plain"
+    encoder: Annotated[str, Flag(metavar="NAME")] = "plain"
     weights: Annotated[str | None, Flag(metavar="FILE")] = None
     width: Annotated[int, Range(1, 4096)] = 16
     depth: Annotated[int, Range(1, 10)] = 4
@@ -88,6 +89,9 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         validate_fields(self)
+        if self.encoder not in ("plain", *RESNETS) and not self.encoder.startswith(PREFIX):
+            names = ", ".join(("plain", *RESNETS, f"{PREFIX}NAME"))
+            raise ValueError(f"encoder must be one of {names}, not {describe_value(self.encoder)}")
 
 
 def build_model(options: ModelOptions) -> "Unet | Fcn":
@@ -299,8 +303,6 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         import torchvision
 
-        if options.upsampling == "max_unpooling":
-            raise ValueError("max_unpooling needs the plain encoder: ResNets pool overlapping")
         expansion = RESNETS[options.encoder]
         self.widths = [64, *(expansion * width for width in (64, 128, 256, 512))]
         self.strides = [2, 4, 8, 16, 32]
@@ -347,8 +349,14 @@ class SelfAttention(nn.Module):
         return result
 
 
-def _encoder(options: ModelOptions) -> PlainEncoder | ResNetEncoder:
-    return PlainEncoder(options) if options.encoder == "plain" else ResNetEncoder(options)
+def _encoder(options: ModelOptions) -> PlainEncoder | ResNetEncoder | TimmEncoder:
+    if options.encoder == "plain":
+        return PlainEncoder(options)
+    if options.upsampling == "max_unpooling":
+        raise ValueError("max_unpooling needs the plain encoder: others have no indices of pooling")
+    if options.encoder.startswith(PREFIX):
+        return TimmEncoder(options.encoder.removeprefix(PREFIX), options.weights)
+    return ResNetEncoder(options)
 
 
 def _convolutions(before: int, after: int, options: ModelOptions) -> nn.Sequential:
@@ -383,12 +391,7 @@ def _load_resnet(resnet: nn.Module, path: str) -> None:
     It may be an entry of a checkpoint, and its names may follow `module.` or, in torchvision's
     models of segmentation and detection, `backbone.`; what else such a model has is left out.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError("no such file or folder", path) from None
-    except Exception as error:  # torch, pickle and zipfile raise many types for a foreign file
-        raise InputError(f"not a file of weights: {str(error).splitlines()[0]}", path) from None
+    state = read_weights(path)
     resnet.fc = nn.Identity()  # the encoder has no classifier
     if isinstance(state, Mapping):
         counters = {k: v for k, v in resnet.state_dict().items() if k.endswith(COUNTER)}
@@ -402,7 +405,7 @@ def _find_backbone(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     for key in WRAPPERS:
         if isinstance(state.get(key), Mapping):
             state = state[key]
-    for prefix in PREFIXES:
+    for prefix in NAME_PREFIXES:
         if own := {k.removeprefix(prefix): v for k, v in state.items() if _starts(k, prefix)}:
             state = own
     return state

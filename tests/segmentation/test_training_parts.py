@@ -1,5 +1,6 @@
 """Tests of the parts of a training: options, checkpoints, views, schedules and evaluation."""
 
+import math
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -167,21 +168,32 @@ class Disks(Dataset[tuple[Tensor, Tensor]]):
 
 
 @pytest.mark.parametrize(
-    ("limits", "crop", "flip"),
+    ("limits", "crop", "flip", "more"),
     [
-        ((0.75, 1.5), (300, 300), 0.0),
-        ((0.75, 1.5), (300, 300), 1.0),
-        ((0.2, 0.5), (100, 90), 0.5),
-        ((2.0, 4.0), (800, 800), 0.5),
-        ((0.3, 3.0), (601, 603), 0.5),
-        ((1.0, 1.0), (161, 200), 1.0),
+        ((0.75, 1.5), (300, 300), 0.0, {}),
+        ((0.75, 1.5), (300, 300), 1.0, {}),
+        ((0.2, 0.5), (100, 90), 0.5, {}),
+        ((2.0, 4.0), (800, 800), 0.5, {}),
+        ((0.3, 3.0), (601, 603), 0.5, {}),
+        ((1.0, 1.0), (161, 200), 1.0, {}),
+        ((1.0, 1.0), (161, 200), 0.0, {"vertical_flip": 1.0}),
+        ((1.0, 1.0), (161, 200), 0.0, {"rotation": 20.0}),
+        ((0.75, 1.5), (300, 300), 0.5, {"vertical_flip": 0.5, "rotation": 180.0, "blur": 2.0}),
+        ((1.0, 1.0), (161, 200), 0.0, {"blur": 4.0, "gamma": 0.5}),
     ],
+    ids=str,
 )
 def test_labels_stay_above_their_pixels_in_any_view(
-    limits: tuple[float, float], crop: tuple[int, int], flip: float
+    limits: tuple[float, float], crop: tuple[int, int], flip: float, more: dict[str, float]
 ) -> None:
+    low, high = limits
     options = AugmentationOptions(
-        crop=crop, color=0, flip=flip, smallest=limits[0], largest=limits[1]
+        crop=crop,
+        color=0,
+        flip=flip,
+        smallest=low,
+        largest=high,
+        **more,  # type: ignore[arg-type]
     )
     shifts = []
     for item in range(40):
@@ -190,6 +202,70 @@ def test_labels_stay_above_their_pixels_in_any_view(
     # Half a pixel, or half a step of the scale, would be a shift by another rule than the image's.
     assert torch.stack(shifts).mean(0).abs().max() < 0.05
     assert torch.stack(shifts).abs().max() < 0.5
+
+
+def view_of(image: Tensor, label: Tensor, seed: int = 0, **changes: Any) -> tuple[Tensor, Tensor]:
+    """A view in which nothing changes but what `changes` say."""
+    still = {"crop": (40, 40), "flip": 0.0, "smallest": 1.0, "largest": 1.0, "color": 0.0}
+    options = AugmentationOptions(**(still | changes))
+    (view,) = [Views([(image, label)], options, seed=seed, epoch=0)[0]]  # type: ignore[arg-type]
+    return view
+
+
+def test_a_vertical_flip_is_one() -> None:
+    image, label = view_of(*crop_numbered(), vertical_flip=1.0)
+    assert torch.equal(image, crop_numbered()[0].flip(1))
+    assert torch.equal(label, crop_numbered()[1].flip(0))
+
+
+def crop_numbered() -> tuple[Tensor, Tensor]:
+    image, label = Numbered()[0]
+    return image[:, :, :40], label[:, :40]
+
+
+def test_what_a_rotation_leaves_without_image_is_black_and_ignored() -> None:
+    image, label = view_of(torch.full((3, 40, 40), 255, dtype=torch.uint8),
+                           torch.ones(40, 40, dtype=torch.uint8), rotation=45.0)  # fmt: skip
+    assert 0 < int((label == IGNORED).sum()) < 800
+    assert set(label.unique().tolist()) == {1, IGNORED}
+    # Interpolated by at most a half across an edge, by at least a quarter inside of a corner.
+    assert (image[:, label == IGNORED] <= 128).all()
+    assert (image[:, label == 1] >= 63).all()
+    assert (image[:, label == 1] >= 127).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("change", [{"gamma": 1.0}, {"blur": 2.0}, {"gamma": 0.5, "blur": 0.4}])
+def test_gamma_and_blur_change_images_and_no_labels(change: dict[str, float]) -> None:
+    image, label = crop_numbered()
+    views = [view_of(image, label, seed, **change) for seed in range(8)]
+    assert all(torch.equal(view[1], label) for view in views)
+    # Some of them are so small that they change no pixel of 8 bits.
+    assert len({view[0].numpy().tobytes() for view in views}) >= 6
+    assert all(view[0].dtype == torch.uint8 for view in views)
+
+
+def test_gamma_is_a_power_of_the_values_within_its_limits() -> None:
+    image = torch.full((3, 40, 40), 128, dtype=torch.uint8)
+    label = torch.zeros(40, 40, dtype=torch.uint8)
+    exponents = [
+        math.log(float(view_of(image, label, seed, gamma=1.0)[0][0, 0, 0]) / 255)
+        / math.log(128 / 255)
+        for seed in range(200)
+    ]
+    # 8 bits: half a step of 255 is 0.006 of an exponent of 2.
+    assert 0.49 < min(exponents) < 0.55
+    assert 1.85 < max(exponents) < 2.02
+
+
+def test_a_blur_keeps_the_mean_of_values_and_has_its_width() -> None:
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    image[:, :, 20:] = 255
+    blurred = view_of(image, torch.zeros(40, 40, dtype=torch.uint8), seed=3, blur=3.0)[0][0, 20]
+    slope = blurred.double().diff()
+    assert slope.min() >= 0
+    places = torch.arange(39) - 19
+    deviation = float(((slope * places**2).sum() / slope.sum()).sqrt())
+    assert 0.1 < deviation <= 3.1
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.3, 0.5, 0.77, 1.0, 1.3, 2.0])
