@@ -70,6 +70,4 @@ def divide_axis(source_pixels: int, pixels: int, align_corners: bool) -> Axis:
     # What a piece costs beyond its pixels, its loads above all, is about as much as a pixel.
     piece_pixels = min(PIECES, key=lambda size: -(-cell_pixels // size) * (size + 1))
     pieces = -(-cell_pixels // piece_pixels)
-    return Axis(
-        source_pixels, pixels, scale, offset, divisor, ratio, pieces, piece_pixels
-    )
+    return Axis(source_pixels, pixels, scale, offset, divisor, ratio, pieces, piece_pixels)
