@@ -239,7 +239,7 @@ def backward_kernel(
     end = tl.minimum(begin + group, classes)
     plane = logits + (image * C + first_class + begin) * step
     corner = classes.to(tl.int64) * images * pieces
-    result = sums + (begin.to(tl.int64) * images + image) * pieces + piece
+    result = sums + (begin.to(tl.int64) * images + image) * pieces + piece.to(tl.int64)
     for c in range(first_class + begin, first_class + end):
         a, b, d, e = _load_four(plane, nw, ne, sw, se)
         z = _mix(a, b, d, e, v, u)

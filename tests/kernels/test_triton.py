@@ -27,19 +27,19 @@ PLAIN, FULL = (
 LARGE = {"R": 4, "Q": 1, "P": 4}  # pieces of 4 x 4 pixels
 SMALL = {"R": 0, "Q": 3, "P": 2}  # of 2 x 2 pixels, ratio 4.02
 # Kernel, axis, formulas; maxima of registers, and of instructions and loads for each class of a
-# piece. The first is what kernels of version 0.1 took 47.9 (forward) and about 140 (backward) for.
+# piece, so that 236 of 16 pixels are 14.75 for each upsampled logit.
 LIMITS = [
     ("forward", LARGE, PLAIN, 168, 236, 4),
-    ("forward", LARGE, FULL, 216, 300, 5),
+    ("forward", LARGE, FULL, 224, 300, 5),
     ("forward", SMALL, PLAIN, 80, 80, 4),
     ("backward", LARGE, PLAIN, 144, 276, 4),
-    ("backward", LARGE, FULL, 168, 320, 5),
+    ("backward", LARGE, FULL, 168, 324, 5),
     ("backward", SMALL, PLAIN, 80, 110, 4),
     ("argmax", LARGE, PLAIN, 80, 124, 4),
-    ("confusion", LARGE, PLAIN, 96, 124, 4),
+    ("confusion", LARGE, PLAIN, 120, 124, 4),
     ("gather", LARGE, PLAIN, 48, 0, 0),
 ]
-GPUS = [(90, "fp32"), (90, "bf16"), (90, "fp16"), (80, "fp32"), (100, "fp32"), (100, "bf16")]
+GPUS = [(80, "fp32"), (90, "fp32"), (90, "fp16"), (100, "bf16")]
 
 
 def compile_case(
