@@ -17,21 +17,21 @@ from upmap.kernels.upsample_ce import (
 from upmap.kernels.upsample_ce.contract import Settings
 
 SHAPES = [  # N, C, h, w, H, W
-    (1, 19, 7, 9, 25, 31),
+    (1, 11, 5, 7, 18, 24),
     (2, 2, 4, 4, 16, 16),
     (1, 1, 3, 3, 5, 7),
     (1, 7, 9, 9, 5, 4),
     (1, 5, 1, 1, 7, 6),
-    (1, 33, 4, 4, 4, 4),
+    (1, 17, 3, 3, 3, 3),
     (1, 3, 4, 3, 12, 9),  # ratio 3: pieces of which a quarter does not exist
-    (2, 6, 2, 3, 10, 24),  # 5 and 8: cells of several pieces
+    (2, 4, 2, 3, 10, 24),  # 5 and 8: cells of several pieces
     (1, 2, 3, 3, 9, 9),  # with align_corners 4: other weights in cells of the same size
-    (1, 95, 2, 2, 4, 6),  # too many classes for a histogram in shared memory
 ]
+MANY_CLASSES = (1, 95, 1, 2, 2, 3)  # too many for a histogram in shared memory
 CASES = [  # kind, label smoothing, allowed relative error
     (torch.float32, 0.0, 1e-5),
-    (torch.float32, 0.1, 1e-5),
     (torch.float16, 0.0, 2**-10),
+    (torch.float32, 0.1, 1e-5),
     (torch.bfloat16, 0.1, 2**-7),  # the interpreter cuts where GPUs round
 ]
 
@@ -133,15 +133,17 @@ def main() -> None:
     assert IMPLEMENTATIONS["triton"] is not None
     assert IMPLEMENTATIONS["triton"].devices == ("cpu",)
     generator = torch.Generator().manual_seed(0)
-    for shape, align_corners in product(SHAPES, (False, True)):
+    # Every case with every shape would take minutes: cases take turns.
+    for number, (shape, align_corners) in enumerate(product(SHAPES, (False, True))):
         logits, target = problem(shape, generator)
         weights = torch.rand(shape[1], generator=generator)
         gradient = torch.rand(target.shape, generator=generator)
-        for kind, smoothing, allowed in CASES:
-            weight = None if kind == torch.float16 else weights
-            settings = Settings(weight, align_corners, 255, smoothing)
-            check_losses(logits.to(kind), target, settings, gradient, allowed)
+        kind, smoothing, allowed = CASES[(number + number // 4) % len(CASES)]
+        weight = None if kind == torch.float16 else weights
+        settings = Settings(weight, align_corners, 255, smoothing)
+        check_losses(logits.to(kind), target, settings, gradient, allowed)
         check_counts(logits, target, align_corners)
+    check_counts(*problem(MANY_CLASSES, generator), False)
     check_the_operation()
     check_labels_out_of_range()
     check_sums_in_parts(generator)
