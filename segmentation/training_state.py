@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upmap.errors import InputError
 from upmap.segmentation.checkpoint import PROGRAM, SCHEMA
 from upmap.segmentation.datasets import SegmentationDataset
+from upmap.segmentation.device import describe_gpu
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
 from upmap.segmentation.optimization import build_optimizer, grad_scaler
@@ -40,8 +41,8 @@ class TrainingState:
             without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
         surveys: What the splits contain, by name.
-        epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
-            skipped; not in checkpoints, which are written between epochs.
+        epoch_sums: The sums of the loss, float [S] on the device, of each step of this epoch that
+            was not skipped; not in checkpoints, which are written between epochs.
     """
 
     model: nn.Module
@@ -96,6 +97,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "torchvision": str(torchvision.__version__),
         "device": device.type,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        **describe_gpu(device),
     }
 
 
