@@ -41,12 +41,12 @@ def _describe_implementations(operation: str) -> dict[str, str]:
     except ModuleNotFoundError as error:
         reason = f'{error.name} is not installed; `pip install "upmap[segmentation]"` brings it'
         return {"all": f"not available: {reason}"}
-    reasons = dict(getattr(module, "REASONS", {}))
+    reasons: dict[str, str] = getattr(module, "explain_unavailable", dict)()
     if operation in LOAD_ERRORS:
         reasons["native"] = f"it is built but cannot be loaded: {LOAD_ERRORS[operation]}"
     return {
         name: "available"
-        if implementation is not None
+        if implementation is not None and name not in reasons
         else f"not available: {reasons.get(name) or _explain_missing_build()}"
         for name, implementation in module.IMPLEMENTATIONS.items()
     }

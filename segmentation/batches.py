@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from upmap.segmentation.augmentation import Views
 from upmap.segmentation.datasets import SegmentationDataset
+from upmap.segmentation.device import names_gpu
 from upmap.segmentation.evaluation import as_input, resize
 from upmap.segmentation.label_scaling import resize_labels
 from upmap.segmentation.processes import rank, world_size
@@ -51,7 +52,14 @@ def load_parts(
     own_shares = range(rank(), shares, world_size())
     parts = [batch[share::shares] for batch in batches for share in own_shares]
     views = Views(dataset, options.augmentation, seed=options.seed, epoch=epoch)
-    return iter(DataLoader(views, batch_sampler=parts, num_workers=options.workers))
+    # Page-locked memory is what a GPU copies from while it computes.
+    loader = DataLoader(
+        views,
+        batch_sampler=parts,
+        num_workers=options.workers,
+        pin_memory=names_gpu(options.device),
+    )
+    return iter(loader)
 
 
 def scale_batch(images: Tensor, labels: Tensor, options: TrainOptions) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from upmap.errors import InputError
 from upmap.options import describe_value
 
-__all__ = ["limit_threads", "select_device"]
+__all__ = ["configure_gpu", "describe_gpu", "limit_threads", "names_gpu", "select_device"]
 
 KNOWN = ("cpu", "cuda", "mps")
 NAME = re.compile(r"[\w:]{1,20}", re.ASCII)  # names that errors repeat without quotes
@@ -44,6 +44,37 @@ def select_device(name: str) -> torch.device:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"--device {shown}: {reason}") from None
     return device
+
+
+def names_gpu(name: str) -> bool:
+    """Whether `--device` names an NVIDIA GPU, or leaves the choice and there is one."""
+    return name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())
+
+
+def configure_gpu(device: torch.device) -> None:
+    """Sets how a GPU convolves, for all that follows; does nothing on other devices.
+
+    Of the algorithms for a convolution the fastest is taken, by trying them at every new size.
+    Convolutions in float32 round their inputs to TF32, products of matrices do not: torch's own
+    settings, stated because users and other libraries change them.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def describe_gpu(device: torch.device) -> dict[str, str]:
+    """What results on a GPU depend on in their last bits; empty for other devices."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
+        "cudnn_tf32": str(torch.backends.cudnn.allow_tf32),
+        "matmul_tf32": str(torch.backends.cuda.matmul.allow_tf32),
+    }
 
 
 def limit_threads(threads: int) -> None:

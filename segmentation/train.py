@@ -32,7 +32,7 @@ from upmap.segmentation.checkpoint import (
     save_checkpoint,
 )
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
-from upmap.segmentation.device import limit_threads, select_device
+from upmap.segmentation.device import configure_gpu, limit_threads, select_device
 from upmap.segmentation.evaluation import evaluate_model
 from upmap.segmentation.fine_tuning import InitialModel, adopt_model, read_initial
 from upmap.segmentation.history import (
@@ -165,6 +165,7 @@ def train_model(
         Diverged: If the loss or gradients are not finite in too many steps in a row, or in all.
     """
     device = select_device(options.device)
+    configure_gpu(device)
     splits = _open_splits(options)
     dataset, val = splits[options.train], splits[options.val]
     initial = None if options.init is None else read_initial(Path(options.init))
@@ -310,7 +311,9 @@ def _train_epoch(
             raise Diverged(_describe_divergence(state, [dataset.names[i] for i in batch]))
     if not state.epoch_sums:
         return math.nan
-    return float(compute_value(torch.stack(state.epoch_sums).sum(0), options.loss))
+    # In float64: an epoch may have more pixels than float32 can count.
+    sums = torch.stack(state.epoch_sums).cpu().double()
+    return float(compute_value(sums.sum(0), options.loss))
 
 
 def _describe_divergence(state: TrainingState, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upmap.errors import InputError
 from upmap.segmentation.checkpoint import PROGRAM, SCHEMA
 from upmap.segmentation.datasets import SegmentationDataset
+from upmap.segmentation.device import describe_gpu
 from upmap.segmentation.fine_tuning import InitialModel, digest_files, load_initial_weights
 from upmap.segmentation.history import Row
 from upmap.segmentation.models import build_model
@@ -42,6 +43,8 @@ class TrainingState:
             without those whose gradients overflowed while their scale could still be lowered.
         history: A row for each finished epoch.
         surveys: What the splits contain, by name.
+        epoch_sums: The sums of the loss, float [S] on the device, of each step of this epoch that
+            was not skipped; not in checkpoints, which are written between epochs.
         files: The SHA-256 of the files that weights started from, by option.
         epoch_sums: The sums of the loss, float64 [S], of each step of this epoch that was not
             skipped; not in checkpoints, which are written between epochs.
@@ -116,6 +119,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "torchvision": str(torchvision.__version__),
         "device": device.type,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        **describe_gpu(device),
     }
 
 

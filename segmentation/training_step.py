@@ -51,23 +51,25 @@ def take_step(
     state.optimizer.zero_grad(set_to_none=True)
     # The same in all processes, which must agree on whether to skip: or weights would diverge.
     sums = _add_gradients(state, forward, [*islice(parts, options.accumulate)], options)
-    loss = float(compute_value(sums, options.loss))
+    value = compute_value(sums, options.loss)
     # The limit is one on the true gradients, not on scaled ones.
     state.scaler.unscale_(state.optimizer)
     limit = options.optimization.clip or math.inf
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    is_finite = bool(torch.isfinite(norm)) and math.isfinite(loss)
+    # Both at once: fetching a number waits for a GPU.
+    loss: float
+    loss, size = torch.stack([value.detach().float(), norm.float()]).tolist()
+    is_finite = math.isfinite(size) and math.isfinite(loss)
     # Under fp16 GradScaler.step skips gradients that are not finite by itself.
     if is_finite or state.scaler.is_enabled():
         state.scaler.step(state.optimizer)
-    scale = state.scaler.get_scale()
+    scale = 1.0 if is_finite else state.scaler.get_scale()  # fetching it waits, too
     state.scaler.update()
     if not is_finite:
         _count_skip(state, loss, scale)
         return math.nan
     state.skipped_in_a_row = 0
-    # In float64: an epoch may have more pixels than float32 can count.
-    state.epoch_sums.append(sums.cpu().double())
+    state.epoch_sums.append(sums)
     if state.averaged is not None:
         state.averaged.update_parameters(state.model)
     return loss
@@ -140,4 +142,6 @@ def _sum_part(
 
 def _scale(part: Part, device: torch.device, options: TrainOptions) -> Part:
     images, labels = part
-    return scale_batch(images.to(device), labels.to(device), options)
+    # Copies from page-locked memory do not wait for what the GPU still computes.
+    images, labels = (tensor.to(device, non_blocking=True) for tensor in (images, labels))
+    return scale_batch(images, labels, options)

@@ -295,8 +295,8 @@ nb::tuple accumulate(nb::handle columns, Input<uint8_t, 3> status, Input<double,
     const Ranked ranked(columns, status);
     if (ties < 0 || ties > static_cast<int>(TieOrder::kFalseFirst))
         throw nb::value_error("ties must be the place of a tie order");
-    const Options options{recall_points, max_dets, epsilon, with_areas, with_scores,
-                          static_cast<TieOrder>(ties)};
+    const Options options{recall_points, max_dets,    epsilon,
+                          with_areas,    with_scores, static_cast<TieOrder>(ties)};
     const Layout layout{ranked.T, recall_points.size(), ranked.K, ranked.A, max_dets.size()};
     Curves curves;
     {

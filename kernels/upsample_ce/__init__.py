@@ -49,6 +49,7 @@ except ImportError as error:
 __all__ = [
     "IMPLEMENTATIONS",
     "Implementation",
+    "explain_unavailable",
     "upsample_argmax",
     "upsample_confusion",
     "upsample_cross_entropy",
@@ -167,6 +168,19 @@ def upsample_confusion(
     return implementation.confusion(logits.detach(), target, align_corners, ignore_index)
 
 
+def explain_unavailable() -> dict[str, str]:
+    """What this machine cannot run, though no build is missing, and why."""
+    if fused_triton is None:
+        return {"triton": WITHOUT_TRITON}
+    if fused_triton.is_interpreted():
+        return {}
+    if not torch.cuda.is_available():
+        return {"triton": "no NVIDIA GPU"}
+    if not fused_triton.is_supported(torch.device("cuda", torch.cuda.current_device())):
+        return {"triton": "the GPU is older than those that it is compiled for"}
+    return {}
+
+
 def _validate_logits(logits: Tensor) -> None:
     if logits.ndim != 4 or not logits.is_floating_point() or 0 in logits.shape:
         raise ValueError(f"logits must be float [N, C, h, w], not {_describe(logits)}")
@@ -219,26 +233,20 @@ def _fastest_for(logits: Tensor) -> Implementation:
     if logits.device.type != "cpu" or logits.shape[1] > FEW_CLASSES:
         for name in FASTER_THAN_TORCH:
             implementation = IMPLEMENTATIONS[name]
-            if implementation is not None and implementation.takes(logits):
+            if implementation is None or not implementation.takes(logits):
+                continue
+            if name != "triton" or fused_triton.is_supported(logits.device):
                 return implementation
     return select_implementation(IMPLEMENTATIONS, "reference")
-
-
-def _triton_device() -> str:
-    """The type of device that Triton's kernels run on; empty if there is none."""
-    if fused_triton is None:
-        return ""
-    if fused_triton.is_interpreted():
-        return "cpu"
-    return "cuda" if torch.cuda.is_available() else ""
 
 
 IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
     "native": fuse_passes("native", fused_native, ("cpu",), HALF_AND_SINGLE)
     if fused_native
     else None,
-    "triton": fuse_passes("triton", fused_triton, (device,), HALF_AND_SINGLE)
-    if (device := _triton_device())
+    # Whether there is a GPU is not asked here: that would start CUDA in every process that imports.
+    "triton": fuse_passes("triton", fused_triton, (fused_triton.device_type(),), HALF_AND_SINGLE)
+    if fused_triton
     else None,
     "chunked": fuse_passes("chunked", chunked, ("cpu", "cuda"), (*HALF_AND_SINGLE, torch.float64)),
     "reference": Implementation(
@@ -249,5 +257,4 @@ IMPLEMENTATIONS: Mapping[str, Implementation | None] = {
         dtypes=(*HALF_AND_SINGLE, torch.float64),
     ),
 }
-REASONS = {"triton": "no NVIDIA GPU" if fused_triton else WITHOUT_TRITON}
 FASTER_THAN_TORCH = ("native", "triton")

@@ -18,7 +18,15 @@ from upmap.kernels.upsample_ce import triton_kernels
 from upmap.kernels.upsample_ce.cells import Axis, divide_axis
 from upmap.kernels.upsample_ce.contract import Settings, Size
 
-__all__ = ["argmax", "backward", "confusion", "forward", "is_interpreted", "is_supported"]
+__all__ = [
+    "argmax",
+    "backward",
+    "confusion",
+    "device_type",
+    "forward",
+    "is_interpreted",
+    "is_supported",
+]
 
 LOWEST_CAPABILITY = (8, 0)  # of the GPUs that the kernels are compiled for in the tests
 PIECES = 128  # of a program, one for each thread of four warps
@@ -28,12 +36,18 @@ FEW_BINS = 1 << 13  # of a histogram, 4 bytes each of shared memory
 COPIED_COUNTS = 1 << 21  # of all copies of a confusion matrix that is larger
 MAX_COPIES = 64
 MIN_PROGRAMS = 1 << 10  # enough to occupy a GPU of some hundred processors
+MAX_PIECES = 2**31 - 1 - INTERPRETED_PIECES  # of an image: they are counted in int32
 GATHERED = 256  # source pixels of a program of the second kernel of the backward pass
 
 
 def is_interpreted() -> bool:
     """Whether kernels run on the CPU, by Triton's interpreter."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def device_type() -> str:
+    """The type of device that the kernels run on."""
+    return "cpu" if is_interpreted() else "cuda"
 
 
 def is_supported(device: torch.device) -> bool:
@@ -182,6 +196,8 @@ def _divide(logits: torch.Size, pixels: torch.Size, align_corners: bool) -> _Gri
     rows = divide_axis(logits[2], pixels[1], align_corners)
     columns = divide_axis(logits[3], pixels[2], align_corners)
     pieces = rows.all_pieces * columns.all_pieces
+    if pieces > MAX_PIECES:
+        raise ValueError(f"logits of {logits[2]} x {logits[3]} are too many for a GPU")
     block = PIECES
     if is_interpreted():
         block = min(INTERPRETED_PIECES, triton.next_power_of_2(pieces))

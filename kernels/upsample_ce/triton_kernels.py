@@ -116,7 +116,7 @@ def _locate(
 
 @triton.jit
 def _mix(a, b, d, e, v, u):
-    """Z of the pixels between four logits, which are [..., 1, 1, pieces]."""
+    """Upsampled logits of the pixels between four logits, which are [..., 1, 1, pieces]."""
     # Not a + (b - a) u, which is NaN between two logits of -inf.
     return (a * (1 - v) + d * v) * (1 - u) + (b * (1 - v) + e * v) * u
 
@@ -196,7 +196,7 @@ def forward_kernel(
             total = tl.load(weight_sum)
         smooth = smoothing / C * (total * (logsumexp - first_z) - weighted_sum)
     if HAS_WEIGHTS:
-        loss *= tl.load(class_weights + label)
+        loss *= tl.load(class_weights + label.to(tl.int64))
     if SMOOTHS:
         loss = (1 - smoothing) * loss + smooth
     tl.store(losses + pixel, tl.where(is_counted, loss, 0.0), mask=exists)
@@ -226,7 +226,7 @@ def backward_kernel(
     # softmax(z) times the weights of all labels, minus the weight of each label.
     label_gradient = pixel_gradient
     if HAS_WEIGHTS:
-        label_gradient *= tl.load(class_weights + label)
+        label_gradient *= tl.load(class_weights + label.to(tl.int64))
     all_gradient = label_gradient
     if SMOOTHS:
         total = C.to(tl.float32)
@@ -239,7 +239,7 @@ def backward_kernel(
     end = tl.minimum(begin + group, classes)
     plane = logits + (image * C + first_class + begin) * step
     corner = classes.to(tl.int64) * images * pieces
-    result = sums + (begin.to(tl.int64) * images + image) * pieces + piece
+    result = sums + (begin.to(tl.int64) * images + image) * pieces + piece.to(tl.int64)
     for c in range(first_class + begin, first_class + end):
         a, b, d, e = _load_four(plane, nw, ne, sw, se)
         z = _mix(a, b, d, e, v, u)
@@ -351,7 +351,7 @@ def confusion_kernel(
             tl.reshape(pair, [PY * PX * BP], can_reorder=True), BINS,
             mask=tl.reshape(is_counted, [PY * PX * BP], can_reorder=True),
         )  # fmt: skip
-        bins = tl.arange(0, BINS)
+        bins = tl.arange(0, BINS).to(tl.int64)
         tl.atomic_add(own + bins, numbers.to(tl.int64), mask=(numbers > 0) & (bins < C * C))
     else:
-        tl.atomic_add(own + pair, tl.full([PY, PX, BP], 1, tl.int64), mask=is_counted)
+        tl.atomic_add(own + pair.to(tl.int64), tl.full([PY, PX, BP], 1, tl.int64), mask=is_counted)

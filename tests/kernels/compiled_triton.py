@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -21,8 +22,9 @@ POINTERS = {
     "smoothing": "fp32",
 }
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?);")
-TARGET = re.compile(r"BRA.*?`\(\.L_x_(\d+)\)|BRA\S* 0x([0-9a-f]+)")
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(.*?);")
+LABEL = re.compile(r"\s*\.L_x_(\d+):")
+BRANCH = re.compile(r"BRA.*`\(\.L_x_(\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,10 @@ class Machine:
         registers: Of a thread.
         spills: Bytes of a thread's registers that are kept in memory.
         shared: Bytes of shared memory of a program.
-        loop: Instructions of its innermost largest loop: what is done for each class.
+        loop: Instructions of its longest loop: what is done for each class.
         loads: Loads from memory among them.
         exponentials: Exponentials among them.
+        narrow: Additions to pointers of threads that are computed in fewer than 64 bits.
     """
 
     registers: int
@@ -44,6 +47,7 @@ class Machine:
     loop: int
     loads: int
     exponentials: int
+    narrow: int
 
 
 def compile_kernel(name: str, kind: str, architecture: int, constants: dict[str, int]) -> Machine:
@@ -58,23 +62,27 @@ def compile_kernel(name: str, kind: str, architecture: int, constants: dict[str,
     source = ASTSource(kernel, signature, own)  # the third's name depends on the release
     target = GPUTarget("cuda", architecture, 32)
     compiled = triton.compile(source, target=target, options={"enable_fp_fusion": True})
-    return read_machine(compiled.asm["cubin"], compiled.metadata.shared)
+    return read_machine(compiled)
 
 
-def read_machine(cubin: bytes, shared: int) -> Machine:
+def read_machine(compiled: Any) -> Machine:
     """Disassembles a compiled kernel."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(compiled.asm["cubin"])
         file.flush()
         usage = run_tool("cuobjdump", "-res-usage", file.name)
         code = run_tool("nvdisasm", "-c", file.name)
-    registers = int(re.search(r"REG:(\d+)", usage)[1])  # type: ignore[index]
-    spills = int(re.search(r"LOCAL:(\d+)", usage)[1])  # type: ignore[index]
-    stack = int(re.search(r"STACK:(\d+)", usage)[1])  # type: ignore[index]
-    loop = largest_loop(code)
-    loads = sum(" LDG" in f" {line}" for line in loop)
-    exponentials = sum("MUFU.EX2" in line for line in loop)
-    return Machine(registers, max(spills, stack), shared, len(loop), loads, exponentials)
+    numbers = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", usage)}
+    loop = longest_loop(code)
+    return Machine(
+        registers=numbers["REG"],
+        spills=numbers["LOCAL"] + numbers["STACK"],
+        shared=compiled.metadata.shared,
+        loop=len(loop),
+        loads=sum("LDG" in line for line in loop),
+        exponentials=sum("MUFU.EX2" in line for line in loop),
+        narrow=len(re.findall(r"tt\.addptr.*xi32>", compiled.asm["ttir"])),
+    )
 
 
 def run_tool(name: str, *arguments: str) -> str:
@@ -83,27 +91,19 @@ def run_tool(name: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def largest_loop(code: str) -> list[str]:
-    """The instructions between a label and the branch back to it; the longest such stretch."""
-    labels: dict[str, int] = {}
+def longest_loop(code: str) -> list[str]:
+    """The instructions between a label and a branch back to it; the longest such stretch."""
+    places: dict[str, int] = {}
     instructions: list[str] = []
     longest: list[str] = []
     for line in code.splitlines():
-        label = re.match(r"\s*\.L_x_(\d+):", line)
-        if label:
-            labels[label[1]] = len(instructions)
-        match = LINE.search(line)
-        if not match:
+        if label := LABEL.match(line):
+            places[label[1]] = len(instructions)
+        if not (match := INSTRUCTION.search(line)):
             continue
-        instructions.append(match[2])
-        back = re.search(r"BRA.*`\(\.L_x_(\d+)\)", match[2])
-        if back and back[1] in labels:
-            loop = instructions[labels[back[1]] :]
-            if len(loop) > len(longest) and not is_trap(loop):
-                longest = loop
+        instructions.append(match[1])
+        branch = BRANCH.search(match[1])
+        if branch and branch[1] in places:
+            loop = instructions[places[branch[1]] :]
+            longest = max(longest, loop, key=len)
     return longest
-
-
-def is_trap(loop: list[str]) -> bool:
-    """Whether it is the endless branch after the end of a program."""
-    return len(loop) == 1

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, multiprocessing, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from upmap.metrics.semantic import IGNORED
 from upmap.segmentation import training_step
@@ -76,6 +77,36 @@ def step(
     loss = take_step(state, state.model, pairs, options)
     after = nn.utils.parameters_to_vector(state.model.parameters()).detach()
     return after - before, loss, state
+
+
+class Waits(TorchDispatchMode):
+    """Counts the numbers that a program fetches: each waits for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+def test_a_step_fetches_the_loss_and_the_norm_at_once_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With sgd: AdamW counts steps in tensors of its own, which are on the CPU.
+    images, labels = make_batch(4, [0.0], 0)
+    options = make_options()
+    options = replace(options, optimization=replace(options.optimization, clip=1.0))
+    state = make_state(Pixelwise(), options)
+    fetched: list[int] = []
+    whole = Tensor.tolist
+    with Waits() as waits:
+        monkeypatch.setattr(Tensor, "tolist", lambda self: fetched.append(1) or whole(self))
+        monkeypatch.setattr(Tensor, "cpu", lambda self: fetched.append(1) or self)
+        take_step(state, state.model, iter([(images, labels)]), options)
+    assert waits.count + len(fetched) == 1
+    assert state.skipped == 0
 
 
 LOSS_OPTIONS = [
