@@ -107,11 +107,12 @@ def measure(
 def _our_steps(
     tables: Any, table: MatchTable, evaluation: Evaluation, threads: int, replicates: int
 ) -> dict[str, Callable[[], object]]:
+    truth, detections = tables
     count = f"{threads} thread{'s' if threads > 1 else ''}"
     bootstrap: Any = {"method": "bootstrap", "replicates": replicates, "threads": threads}
     return {
         f"match and evaluate, {count}": lambda: evaluate_matches(
-            match(*tables, COCO, threads=threads), threads=threads
+            match(truth, detections, COCO, threads=threads), threads=threads
         ),
         f"influence, {count}": lambda: estimate_uncertainty(
             table, evaluation=evaluation, threads=threads
@@ -131,15 +132,15 @@ def _peer_step(
     from hotcoco import compare as compare_by_hotcoco
 
     data = Data(str(instances))
-    pair = [COCOeval(data, data.load_res(str(detections)), "bbox") for _ in range(2)]
-    for each in pair:
-        each.evaluate()
-    numbers = compare_by_hotcoco(*pair)["metrics_a"]
+    first, second = (COCOeval(data, data.load_res(str(detections)), "bbox") for _ in range(2))
+    first.evaluate()
+    second.evaluate()
+    numbers = compare_by_hotcoco(first, second)["metrics_a"]
     for name, value in evaluation.metrics.items():
         if name in numbers and abs(numbers[name] - value) > ROUNDING:
             raise BenchmarkError(f"{name} is {value}, by {PEER} {numbers[name]}")
     name = f"{PEER} compare, {replicates} replicates"
-    return {name: lambda: compare_by_hotcoco(*pair, n_bootstrap=replicates)}
+    return {name: lambda: compare_by_hotcoco(first, second, n_bootstrap=replicates)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -42,8 +42,8 @@ DEVKIT, DETECTIONS = "voc2007_test", "voc2007_dets_yolov3_darknet"
 def arms(devkit: Path, detections: Path) -> tuple[Arm, ...]:
     """Ours, our reference, and the plain one in two ways, from files to a table."""
     files = (str(devkit), str(detections))
-    ours = (sys.executable, "-m", "metrics.evaluate", *files, "--protocol", VOC2007.name)
-    ours += ("--no-uncertainty",)  # the plain evaluator has none
+    settings = ("--protocol", VOC2007.name, "--no-uncertainty")  # the plain evaluator has none
+    ours = (sys.executable, "-m", "metrics.evaluate", *files, *settings)
     plain = (sys.executable, "-m", "benchmarks.plain_voc", *files)
     return (
         Arm(OURS, ours),

@@ -151,9 +151,8 @@ def evaluation_arm(name: str, instances: Path, detections: Path) -> Arm:
     """
     files = (str(instances), str(detections))
     if name == OURS:
-        ours = (sys.executable, "-m", "metrics.evaluate", *files, "--protocol", "coco")
-        ours += ("--no-uncertainty",)  # which no peer has
-        return Arm(name, ours)
+        settings = ("--protocol", "coco", "--no-uncertainty")  # no peer has it
+        return Arm(name, (sys.executable, "-m", "metrics.evaluate", *files, *settings))
     return Arm(name, (sys.executable, "-c", PEERS[name].program(), *files))
 
 
