@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from upmap.console import Parser, describe_command, run, run_process
 from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Named
-from upmap.files import check_outputs
+from upmap.files import check_outputs, is_file
 from upmap.metrics.reports.comparison import BEGINNINGS
 from upmap.options import (
     Choices,
@@ -120,7 +120,7 @@ def program(options: Options) -> int:
     reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     outputs = {name: path for name, path in reports.items() if path is not None}
     inputs = [Path(str(options.ground_truth)), *options.detections]
-    if options.groups is not None:
+    if options.groups is not None and is_file(Path(options.groups)):
         inputs.append(Path(options.groups))
     check_outputs(outputs, inputs, BEGINNINGS)
     from upmap.metrics.compare_steps import compare_detectors

@@ -13,7 +13,7 @@ import upmap
 from upmap.console import Parser, describe_command, run, run_process
 from upmap.detection.input_flags import InputFlags
 from upmap.detection.inputs import Named, open_arguments, start_reading
-from upmap.files import check_new_folder, check_outputs
+from upmap.files import check_new_folder, check_outputs, is_file
 from upmap.kernels import Implementation
 from upmap.kernels.counts import MAX_DETECTIONS, MAX_THRESHOLDS
 from upmap.metrics.reports.records import BEGINNINGS
@@ -203,7 +203,8 @@ def check_reports(options: Options) -> None:
     reports = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     outputs = {name: path for name, path in reports.items() if path is not None}
     named = (options.ground_truth, options.detections, options.image_set, options.class_names)
-    others = (options.attributes, options.groups)
+    groups = options.groups if options.groups and is_file(Path(options.groups)) else None
+    others = (options.attributes, groups)
     inputs = [Path(str(name)) for name in (*named, *others) if name is not None]
     if options.tables is not None:
         check_new_folder(options.tables)

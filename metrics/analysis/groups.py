@@ -12,6 +12,7 @@ from typing import Any
 from upmap.detection.formats.checks import note
 from upmap.detection.tables import Catalog
 from upmap.errors import InputError, abbreviate_list
+from upmap.files import is_file
 
 __all__ = ["find_frames", "group_by_pattern", "note_frames", "read_groups", "select_groups"]
 
@@ -32,9 +33,8 @@ def select_groups(text: str, catalog: Catalog) -> dict[Any, Hashable]:
     Raises:
         InputError: If the file is wrong, or the pattern is none or is not in a name.
     """
-    path = Path(text)
-    if path.is_file():
-        return read_groups(path, catalog)
+    if is_file(Path(text)):
+        return read_groups(Path(text), catalog)
     names = catalog.file_names or tuple(map(str, catalog.images))
     try:
         groups = group_by_pattern(names, text)

@@ -163,7 +163,9 @@ def _summary_table(
 
 def _uncertainty_text(uncertainty: "Uncertainty") -> str:
     """What the intervals are, in a sentence."""
-    units = "images" if uncertainty.groups is None else f"{uncertainty.groups:,} groups of images"
+    count, units = uncertainty.groups, "images"
+    if count is not None:
+        units = f"{count:,} group{'' if count == 1 else 's'} of images"
     source = f"the influence of {units}"
     if uncertainty.method == "bootstrap":
         source = f"{len(uncertainty.replicates):,} bootstrap replicates of {units}"

@@ -283,6 +283,7 @@ def test_wrong_groups_are_refused_with_the_place(
     for pattern, message in (
         ("gruops.csv", "the pattern 'gruops.csv' is not in the image "),
         ("(", "'(' is not a regular expression"),
+        ("x" * 5000, "the pattern 'xxx"),  # longer than a path may be
     ):
         assert main([*voc, "--groups", pattern]) == 2
         error = capsys.readouterr().err
