@@ -129,7 +129,7 @@ def _program(options: ConvertOptions) -> int:
     counts = convert_source(options, show_progress=True)
     splits = list(next(iter(counts.values())))
     print(align_columns([("pixels", *splits), *_rows(counts)]), end="")
-    print(printable(f"\n{options.out}: --dataset folder --root {options.out}"))
+    print(f"\n{printable(f'train on it: --dataset folder --root {options.out}')}")
     return 0
 
 

@@ -3,6 +3,7 @@
 The documented layout with PNG files of class ids is left to `upmap.segmentation.datasets`.
 """
 
+import json
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -28,6 +29,7 @@ from upmap.segmentation.folders.splits import name_splits, select_items
 
 __all__ = ["Convention", "find_convention", "list_splits", "open_folder"]
 
+SUGGESTED = 8  # classes in an example of classes.json
 BINARY = ClassDescription(("background", "object"))  # of masks of 0 and 255 without classes.json
 
 Pixels = NDArray[np.uint8]
@@ -164,10 +166,8 @@ def _complete_description(
             return listing
         if READINGS["binary"].fits(BINARY, look):
             return BINARY
-        values = abbreviate_list([str(value) for value in sorted(look.values)], 8)
-        has = f"labels have the ids {values}" if look.values else "labels are colors"
-        message = f'it names the classes, as {{"classes": ["background", "road"]}}; {has}'
-        raise InputError(f"no such file or folder; {message}", root / DESCRIPTION)
+        message = f"no such file or folder; it names the classes: {_suggest_description(look)}"
+        raise InputError(message, root / DESCRIPTION)
     if listing is None or description.palette_rgb is not None:
         return description
     colors = dict(zip(listing.classes, listing.palette_rgb or (), strict=True))
@@ -175,6 +175,24 @@ def _complete_description(
         message = f"no color of {abbreviate_list(missing, 3)} in the file of colors beside it"
         raise InputError(f"{message}; add palette_rgb", root / DESCRIPTION, "classes")
     return replace(description, palette_rgb=tuple(colors[name] for name in description.classes))
+
+
+def _suggest_description(look: Look) -> str:
+    """What classes.json may say of labels with these ids or colors: a line to copy and change."""
+    if look.values:
+        values = abbreviate_list([str(value) for value in sorted(look.values)], 8)
+        count = max(look.values) + 1 if max(look.values) < SUGGESTED else 2
+        return f'{{"classes": {_suggest_names(count)}}}; labels have the ids {values}'
+    colors = sorted(look.colors)[:SUGGESTED]
+    palette = [[color >> 16, color >> 8 & 255, color & 255] for color in colors]
+    ending = "" if len(look.colors) <= SUGGESTED else f" and {len(look.colors) - SUGGESTED} others"
+    example = f'{{"classes": {_suggest_names(len(colors))}, "palette_rgb": {palette}}}'
+    return f"{example}; these are the colors of the labels{ending}"
+
+
+def _suggest_names(count: int) -> str:
+    names = ["background", *(f"class{i}" for i in range(1, count))]
+    return json.dumps(names)
 
 
 def _describe(convention: Convention) -> str:

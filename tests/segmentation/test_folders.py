@@ -72,6 +72,21 @@ def test_masks_of_black_and_white_have_two_classes(
     assert np.array_equal(dataset[0][1].numpy(), OBJECT)
 
 
+@pytest.mark.parametrize("is_color", [True, False])
+def test_a_missing_description_is_suggested_and_can_be_used(tmp_path: Path, is_color: bool) -> None:
+    build(tmp_path, PALETTE[CLASSES] if is_color else CLASSES, classes=None)
+    with pytest.raises(InputError, match="it names the classes: ") as caught:
+        open_dataset("folder", tmp_path, "train")
+    text = str(caught.value)
+    description = json.loads(text[text.index("{") : text.index("}") + 1])
+    assert description["classes"] == ["background", "class1", "class2"]
+    (tmp_path / "classes.json").write_text(json.dumps(description))
+    label = first_label(tmp_path)
+    if is_color:  # classes in the order of the colors
+        label = np.array(description["palette_rgb"], np.uint8)[label]
+    assert np.array_equal(label, PALETTE[CLASSES] if is_color else CLASSES)
+
+
 def test_masks_of_black_and_white_need_no_classes_json(tmp_path: Path) -> None:
     dataset = open_dataset("folder", build(tmp_path, OBJECT * 255, classes=None), "val")
     assert dataset.classes == ("background", "object")
