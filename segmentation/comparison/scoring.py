@@ -24,6 +24,7 @@ __all__ = [
     "SCORES",
     "TestScores",
     "cell_side",
+    "count_errors",
     "error_spread",
     "mean_iou",
     "score_model",
@@ -80,7 +81,7 @@ def score_model(
         total += confusion
         regions.append(_intersection_and_union(confusion))
         boundaries.append(boundary_counts(target, prediction, classes))
-        _count_errors(errors, target, prediction)
+        count_errors(errors, target, prediction)
         if len(predictions) < kept:
             predictions.append(prediction)
     return TestScores(total, np.stack(regions), np.stack(boundaries), errors, predictions)
@@ -161,8 +162,14 @@ def _intersection_and_union(confusion: Counts) -> Counts:
     return np.stack([correct, confusion.sum(0) + confusion.sum(1) - correct], axis=1)
 
 
-def _count_errors(errors: Counts, target: Pixels, prediction: Pixels) -> None:
-    """Adds the pixels of an image to those of each place in the cell."""
+def count_errors(errors: Counts, target: Pixels, prediction: Pixels) -> None:
+    """Adds the pixels of an image to those of each place in the cell.
+
+    Args:
+        errors: int64 [s, s, 2], wrong pixels and all pixels; changed in place.
+        target: uint8 [H, W], 0 .. K - 1 or IGNORED.
+        prediction: uint8 [H, W].
+    """
     is_counted = target != IGNORED
     is_wrong = is_counted & (target != prediction)
     for sums, pixels in ((errors[..., 0], is_wrong), (errors[..., 1], is_counted)):
