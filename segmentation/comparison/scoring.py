@@ -181,9 +181,8 @@ def _sum_cells(pixels: NDArray[np.bool_], side: int) -> Counts:
     height, width = (-(-length // side) * side for length in pixels.shape)
     whole = np.zeros((height, width), np.bool_)  # in whole cells
     whole[: pixels.shape[0], : pixels.shape[1]] = pixels
-    # Rows first, with 32 bits for each column: no side of an image has more pixels.
-    columns = whole.reshape(-1, side, width).sum(0, dtype=np.int32)
-    return columns.reshape(side, -1, side).sum(1, dtype=np.int64)
+    columns = whole.reshape(-1, side, width).sum(0)  # rows first: each sum adds whole rows
+    return np.asarray(columns.reshape(side, -1, side).sum(1), np.int64)
 
 
 SCORES: dict[str, Callable[[TestScores], Counts]] = {
