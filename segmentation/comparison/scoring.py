@@ -24,6 +24,7 @@ __all__ = [
     "SCORES",
     "TestScores",
     "cell_side",
+    "count_errors",
     "error_spread",
     "mean_iou",
     "score_model",
@@ -80,7 +81,7 @@ def score_model(
         total += confusion
         regions.append(_intersection_and_union(confusion))
         boundaries.append(boundary_counts(target, prediction, classes))
-        _count_errors(errors, target, prediction)
+        count_errors(errors, target, prediction)
         if len(predictions) < kept:
             predictions.append(prediction)
     return TestScores(total, np.stack(regions), np.stack(boundaries), errors, predictions)
@@ -161,8 +162,14 @@ def _intersection_and_union(confusion: Counts) -> Counts:
     return np.stack([correct, confusion.sum(0) + confusion.sum(1) - correct], axis=1)
 
 
-def _count_errors(errors: Counts, target: Pixels, prediction: Pixels) -> None:
-    """Adds the pixels of an image to those of each place in the cell."""
+def count_errors(errors: Counts, target: Pixels, prediction: Pixels) -> None:
+    """Adds the pixels of an image to those of each place in the cell.
+
+    Args:
+        errors: int64 [s, s, 2], wrong pixels and all pixels; changed in place.
+        target: uint8 [H, W], 0 .. K - 1 or IGNORED.
+        prediction: uint8 [H, W].
+    """
     is_counted = target != IGNORED
     is_wrong = is_counted & (target != prediction)
     for sums, pixels in ((errors[..., 0], is_wrong), (errors[..., 1], is_counted)):
@@ -174,10 +181,8 @@ def _sum_cells(pixels: NDArray[np.bool_], side: int) -> Counts:
     height, width = (-(-length // side) * side for length in pixels.shape)
     whole = np.zeros((height, width), np.bool_)  # in whole cells
     whole[: pixels.shape[0], : pixels.shape[1]] = pixels
-    # Rows first, with 32 bits for each column: no side of an image has more pixels.
-    columns = whole.reshape(-1, side, width).sum(0, dtype=np.int32)
-    cells: Counts = columns.reshape(side, -1, side).sum(1, dtype=np.int64)
-    return cells
+    columns = whole.reshape(-1, side, width).sum(0)  # rows first: each sum adds whole rows
+    return np.asarray(columns.reshape(side, -1, side).sum(1), np.int64)
 
 
 SCORES: dict[str, Callable[[TestScores], Counts]] = {

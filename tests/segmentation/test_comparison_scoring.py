@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from upmap.metrics.semantic import boundary_counts, boundary_iou, semantic_scores
-from upmap.segmentation.comparison.scoring import cell_side, error_spread, mean_iou, score_model
+from upmap.segmentation.comparison.scoring import (
+    cell_side,
+    count_errors,
+    error_spread,
+    mean_iou,
+    score_model,
+)
 from upmap.segmentation.datasets import SegmentationDataset, open_dataset
 from upmap.segmentation.evaluation import evaluate_model, logits_at
 from upmap.segmentation.models import ModelOptions, build_model
@@ -96,6 +102,19 @@ def test_the_cell_is_that_of_the_coarsest_operator(
     options: ModelOptions, factor: float, side: int
 ) -> None:
     assert cell_side(build_model(options), factor) == side
+
+
+def test_errors_of_an_image_that_ends_within_a_cell_are_counted_at_their_places() -> None:
+    rng = np.random.default_rng(0)
+    target, prediction = rng.integers(0, 3, (2, 13, 22), np.uint8)
+    target[:4, 5:9] = 255
+    errors, expected = np.ones((2, 5, 5, 2), np.int64)  # they are added to what is there
+    count_errors(errors, target, prediction)
+    for row, column in np.ndindex(13, 22):
+        if target[row, column] != 255:
+            is_wrong = target[row, column] != prediction[row, column]
+            expected[row % 5, column % 5] += (is_wrong, 1)
+    assert np.array_equal(errors, expected)
 
 
 def test_errors_at_one_place_of_four_spread_by_the_square_root_of_three() -> None:
