@@ -1,5 +1,6 @@
 """Batches of a training: shuffled for each epoch, divided among processes, at the model's size."""
 
+import os
 from collections.abc import Iterator
 
 import torch
@@ -15,7 +16,9 @@ from upmap.segmentation.processes import rank, world_size
 from upmap.segmentation.seeds import derive_seed
 from upmap.segmentation.training_options import TrainOptions
 
-__all__ = ["load_parts", "scale_batch", "shuffle_batches"]
+__all__ = ["count_workers", "load_parts", "scale_batch", "shuffle_batches"]
+
+MAX_WORKERS = 8  # unless more are asked for
 
 
 def shuffle_batches(count: int, options: TrainOptions, epoch: int) -> list[list[int]]:
@@ -31,6 +34,20 @@ def shuffle_batches(count: int, options: TrainOptions, epoch: int) -> list[list[
     order = torch.randperm(count, generator=generator).tolist()
     size = options.batch_size
     return [order[begin : begin + size] for begin in range(0, count - size + 1, size)]
+
+
+def count_workers(options: TrainOptions) -> int:
+    """How many processes load images: as asked for; else those that a GPU does not wait for.
+
+    On a CPU they would take the cores from the model.
+    """
+    if options.workers is not None:
+        return options.workers
+    if not names_gpu(options.device):
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(max(cores // world_size() - 1, 0), MAX_WORKERS)
 
 
 def load_parts(
@@ -56,7 +73,7 @@ def load_parts(
     loader = DataLoader(
         views,
         batch_sampler=parts,
-        num_workers=options.workers,
+        num_workers=count_workers(options),
         pin_memory=names_gpu(options.device),
     )
     return iter(loader)

@@ -39,7 +39,8 @@ class TrainOptions:
         device: cpu, cuda, cuda:1 and so on, mps, or auto: cuda where there is one.
         channels_last: Keep the channels of a pixel together in memory.
         compile: Run the model through torch.compile.
-        workers: Processes that load images; 0 loads them in the main process.
+        workers: Processes that load images; 0 loads them in the main process. Default: 0 on a CPU,
+            and on a GPU as many as there are other cores, at most 8.
         threads: Maximum number of threads of each process; 0 leaves it to torch.
         max_skipped: Maximum number of consecutive steps skipped for a gradient that is not finite.
         resume: Continue from last.pt in the folder of --out.
@@ -69,7 +70,7 @@ class TrainOptions:
     device: str = "auto"
     channels_last: bool = True
     compile: bool = False
-    workers: Annotated[int, Range(0, 256)] = 0
+    workers: Annotated[int | None, Range(0, 256)] = None
     threads: Threads = 0
     max_skipped: Annotated[int, Range(1, 1_000_000)] = 5
     resume: bool = False

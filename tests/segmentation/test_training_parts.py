@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from upmap.detection import InputError
 from upmap.metrics.semantic import IGNORED
 from upmap.segmentation.augmentation import AugmentationOptions, Views
-from upmap.segmentation.batches import scale_batch
+from upmap.segmentation.batches import MAX_WORKERS, count_workers, scale_batch
 from upmap.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from upmap.segmentation.evaluation import as_input, confusion_matrix, evaluate_model, logits_at
 from upmap.segmentation.label_scaling import resize_labels
@@ -457,3 +457,14 @@ def test_what_all_need_is_written_once(text: str) -> None:
     files = [*(ROOT / "upmap").glob("*.py"), *(ROOT / "metrics").rglob("*.py")]
     files += (ROOT / "segmentation").rglob("*.py")
     assert sum(file.read_text("utf-8").count(text) for file in files) == 1
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 0), (4, 3), (64, MAX_WORKERS)])
+def test_a_gpu_has_images_loaded_by_the_other_cores(
+    cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert count_workers(TrainOptions(device="cuda")) == expected
+    assert count_workers(TrainOptions(device="cpu")) == 0
+    for device in ("cpu", "cuda"):
+        assert count_workers(TrainOptions(device=device, workers=5)) == 5
