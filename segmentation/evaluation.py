@@ -44,7 +44,7 @@ def as_input(images: Tensor) -> Tensor:
     mean, deviation = (
         torch.tensor(values, device=images.device).reshape(3, 1, 1) for values in (MEAN, DEVIATION)
     )
-    return images.float().div_(255).sub_(mean).div_(deviation)  # in one buffer
+    return (images.float() / 255 - mean) / deviation
 
 
 def resize(images: Tensor, factor: float) -> Tensor:

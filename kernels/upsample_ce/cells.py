@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["Axis", "divide_axis"]
 
-PIECES = (4, 2, 1)  # px on an axis: powers of two, and all of 4 x 4 pixels fits into registers
+PIECE_SIZES = (4, 2, 1)  # px on an axis: powers of two, and all of 4 x 4 pixels fits into registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,6 @@ def divide_axis(source_pixels: int, pixels: int, align_corners: bool) -> Axis:
         scale, offset, divisor = 1, 0, pixels
     cell_pixels = ratio or -(-divisor // scale)
     # What a piece costs beyond its pixels, its loads above all, is about as much as a pixel.
-    piece_pixels = min(PIECES, key=lambda size: -(-cell_pixels // size) * (size + 1))
+    piece_pixels = min(PIECE_SIZES, key=lambda size: -(-cell_pixels // size) * (size + 1))
     pieces = -(-cell_pixels // piece_pixels)
     return Axis(source_pixels, pixels, scale, offset, divisor, ratio, pieces, piece_pixels)

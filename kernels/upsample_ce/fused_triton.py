@@ -34,7 +34,7 @@ INTERPRETED_PIECES = 1 << 12  # the interpreter is slow for each program, not fo
 MAX_SUMS = 1 << 25  # float32 values of the backward pass at one time, unless one class has more
 FEW_BINS = 1 << 13  # of a histogram, 4 bytes each of shared memory
 COPIED_COUNTS = 1 << 21  # of all copies of a confusion matrix that is larger
-MAX_COPIES = 64
+MAX_COUNTERS = 64
 MIN_PROGRAMS = 1 << 10  # enough to occupy a GPU of some hundred processors
 MAX_PIECES = 2**31 - 1 - INTERPRETED_PIECES  # of an image: they are counted in int32
 GATHERED = 256  # source pixels of a program of the second kernel of the backward pass
@@ -149,7 +149,7 @@ def choose_counters(classes: int) -> tuple[int, int]:
     if bins <= FEW_BINS:
         return max(bins, 32), 1
     # Programs share copies, so that few wait for one another where most pixels are of one class.
-    return 0, max(1, min(MAX_COPIES, COPIED_COUNTS // classes**2))
+    return 0, max(1, min(MAX_COUNTERS, COPIED_COUNTS // classes**2))
 
 
 def divide_planes(images: int, classes: int, pieces: int) -> Iterator[tuple[slice, range]]:

@@ -26,9 +26,7 @@ def untrained_model(upsampling: str, architecture: str = "unet") -> TrainedModel
     options = ModelOptions(
         classes=3, width=8, depth=3, upsampling=upsampling, architecture=architecture
     )
-    return TrainedModel(
-        build_model(options).eval(), ("a", "b", "c"), PALETTE, 1.0, "fp32", upsampling=upsampling
-    )
+    return TrainedModel(build_model(options).eval(), ("a", "b", "c"), PALETTE, 1.0, "fp32", options)
 
 
 def logits_of_file(path: Path, images: Tensor) -> np.ndarray:
@@ -109,7 +107,7 @@ class Constant(nn.Module):
 
 def test_logits_that_are_not_finite_are_refused_and_zeros_are_not(tmp_path: Path) -> None:
     def constant(value: float) -> TrainedModel:
-        return TrainedModel(Constant(value), ("a",), PALETTE[:1], 1.0, "fp32", "none")
+        return TrainedModel(Constant(value), ("a",), PALETTE[:1], 1.0, "fp32", ModelOptions())
 
     for value in (np.nan, np.inf):
         with pytest.raises(ExportMismatchError, match="differ by nan"):
@@ -153,7 +151,7 @@ class Counting(nn.Module):
 
 
 def test_a_model_that_is_another_once_exported_is_refused(tmp_path: Path) -> None:
-    wrong = TrainedModel(Counting(), ("a",), PALETTE[:1], 1.0, "fp32", "none")
+    wrong = TrainedModel(Counting(), ("a",), PALETTE[:1], 1.0, "fp32", ModelOptions())
     with pytest.raises(ExportMismatchError, match="more than"):
         export_onnx(wrong, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -241,7 +239,7 @@ class WrongLabels(nn.Module):
 
 
 def test_labels_that_are_not_those_of_the_largest_logit_are_refused(tmp_path: Path) -> None:
-    wrong = TrainedModel(WrongLabels(), ("a", "b", "c"), PALETTE, 1.0, "fp32", "none")
+    wrong = TrainedModel(WrongLabels(), ("a", "b", "c"), PALETTE, 1.0, "fp32", ModelOptions())
     with pytest.raises(ExportMismatchError, match="differ by"):
         export_onnx(wrong, tmp_path / "model.onnx", argmax=True)
     assert not list(tmp_path.iterdir())

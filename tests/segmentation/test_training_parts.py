@@ -468,3 +468,11 @@ def test_a_gpu_has_images_loaded_by_the_other_cores(
     assert count_workers(TrainOptions(device="cpu")) == 0
     for device in ("cpu", "cuda"):
         assert count_workers(TrainOptions(device=device, workers=5)) == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_the_pixels_that_become_an_input_stay_as_they_are(dtype: torch.dtype) -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8).to(dtype)
+    before = images.clone()
+    as_input(images)
+    assert torch.equal(images, before)
