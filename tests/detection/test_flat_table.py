@@ -146,18 +146,18 @@ def test_what_is_not_listed_is_left_out_and_noted(tmp_path: Path) -> None:
     box = "x,y,w,h,score\n"
     rows = "9,5,1,2,3,4,0.5\n8,5,1,2,3,4,0.5\n7,4,1,2,3,4,0.5\n"
     with pytest.warns(InputWarning) as records:
-        found = of_coco(tmp_path, f"image_id,category_id,{box}{rows}")
+        detections = of_coco(tmp_path, f"image_id,category_id,{box}{rows}")
     kinds = [record.message.kind for record in records]  # type: ignore[union-attr]
     assert sorted(kinds) == ["class-without-name", "detection-on-unlisted-image"]
-    assert (images(found), found.row.tolist()) == ([9], [0])
+    assert (images(detections), detections.row.tolist()) == ([9], [0])
 
 
 def test_numbers_for_classes_are_never_matched_with_names_in_silence(tmp_path: Path) -> None:
     numbers = "image,class_id,x,y,w,h,score\na.jpg,1,1,2,3,4,0.5\n"
     with pytest.raises(InputError, match=r"--class-names FILE .*says which class"):
         both(tmp_path, results=numbers)
-    found = both(tmp_path, results=numbers, class_names={1: "dog"})[1]
-    assert labels(found) == ["dog"]
+    detections = both(tmp_path, results=numbers, class_names={1: "dog"})[1]
+    assert labels(detections) == ["dog"]
     truth = TRUTH.replace("cat", "1").replace("dog", "2")
     with pytest.raises(InputError, match="name the classes, and the ground truth numbers them"):
         both(tmp_path, truth)
@@ -332,8 +332,8 @@ def test_csv_and_parquet_give_the_numbers_of_coco_json(real_data: Path, tmp_path
         folder / "instances_val2014_fakebbox100_results.json",
     )
     expected = mean_average_precision(*tables, protocol=COCO).metrics
-    found = real_data / "formats" / "arrow" / "detections_flat.csv"
-    by_csv = read(folder / "instances_val2014_100.json", found)
+    csv_file = real_data / "formats" / "arrow" / "detections_flat.csv"
+    by_csv = read(folder / "instances_val2014_100.json", csv_file)
     assert mean_average_precision(*by_csv, protocol=COCO).metrics == expected
     shards = tmp_path / "shards"
     shards.mkdir()

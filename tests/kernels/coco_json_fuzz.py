@@ -15,7 +15,7 @@ __all__ = [
     "RESULTS",
     "SPELLINGS",
     "flipped",
-    "mutated",
+    "mutate",
     "spelled",
     "truncated",
     "wrong_first",
@@ -95,7 +95,7 @@ SPELLINGS = (
 )
 
 
-def mutated(seed: int) -> tuple[bytes, bytes]:
+def mutate(seed: int) -> tuple[bytes, bytes]:
     """Instances and results with some values replaced, keys doubled, escaped or dropped."""
     generator = random.Random(seed)
     return spelled(INSTANCES, generator).encode(), spelled(RESULTS, generator).encode()
@@ -158,7 +158,7 @@ def main(folder: Path, count: int) -> None:
         (folder / name).mkdir(parents=True)
         cases = [*truncated(text.encode())]
         for seed in range(count):
-            cases += [mutated(seed)[part], flipped(text.encode(), seed)]
+            cases += [mutate(seed)[part], flipped(text.encode(), seed)]
         for i, data in enumerate(cases):
             (folder / name / f"{i:06d}.json").write_bytes(data)
     for wrong, right in ((500, 50), (5000, 5000)):

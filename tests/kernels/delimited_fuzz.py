@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.kernels.voc_files_fuzz import SPELLINGS, flipped, truncated
 
-__all__ = ["CSV", "JSON_LINES", "ODD", "ORDINARY", "flipped", "mutated", "truncated"]
+__all__ = ["CSV", "JSON_LINES", "ODD", "ORDINARY", "flipped", "mutate", "truncated"]
 
 CSV = (
     "image,x,score,note\na.jpg,1.5,0.25,\nb\u00e9.jpg,-2e3,0.125,y\r\n\n"
@@ -76,13 +76,13 @@ ODD = (
 )
 
 
-def mutated(seed: int) -> bytes:
+def mutate(seed: int) -> bytes:
     """A file with some values replaced."""
     generator = random.Random(seed)
-    return generator.choice((_mutated_csv, _mutated_json))(generator)
+    return generator.choice((_mutate_csv, _mutate_json))(generator)
 
 
-def _mutated_csv(generator: random.Random) -> bytes:
+def _mutate_csv(generator: random.Random) -> bytes:
     separator = generator.choice(",,;\t")
     rows = [["image", "x", "score", "note"]]
     for _ in range(generator.randrange(6)):
@@ -95,7 +95,7 @@ def _mutated_csv(generator: random.Random) -> bytes:
     return end.join(map(separator.join, rows)).encode("utf-8", "surrogatepass")
 
 
-def _mutated_json(generator: random.Random) -> bytes:
+def _mutate_json(generator: random.Random) -> bytes:
     lines = []
     for i in range(generator.randrange(6)):
         record = {"image": i, "x": 1.5, "score": 0.5, "box": [1, 2, 3, i / 7]}
@@ -110,7 +110,7 @@ def main(folder: Path, count: int) -> None:
     """Writes `count` mutated and `count` flipped files, and all other cases."""
     cases = [*ORDINARY, *ODD, *truncated(CSV), *truncated(JSON_LINES)]
     for seed in range(count):
-        cases += [mutated(seed), flipped((CSV, JSON_LINES)[seed % 2], seed)]
+        cases += [mutate(seed), flipped((CSV, JSON_LINES)[seed % 2], seed)]
     folder.mkdir(parents=True)
     for i, data in enumerate(cases):
         (folder / f"{i:06d}").write_bytes(data)

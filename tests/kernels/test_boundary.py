@@ -64,7 +64,7 @@ def values(result: Any) -> list[Any]:
     return list(map(values, result)) if isinstance(result, list) else [result]
 
 
-def mutated(array: Any, random: np.random.Generator) -> Any:
+def mutate(array: Any, random: np.random.Generator) -> Any:
     """The array with something about it changed: its form, its type, or a value."""
     array = np.asarray(array)
     change = random.choice([with_other_form, with_other_type, with_other_value])
@@ -149,7 +149,7 @@ def one_changed(table: Any, random: np.random.Generator) -> Any:
     name = random.choice([field.name for field in fields(table)])
     value = getattr(table, name)
     if isinstance(value, np.ndarray):
-        return replace(table, **{name: mutated(value, random)})
+        return replace(table, **{name: mutate(value, random)})
     others = [*EXTREMES, *NOT_NUMBERS, None, "x", np.float32(1), np.array([1, 2])]
     return replace(table, **{name: others[random.integers(len(others))]})
 
@@ -196,13 +196,13 @@ def random_settings(random: np.random.Generator) -> dict[str, Any]:
     curve_caps: Any = (None, np.array([1]), np.zeros(0, np.int64))[random.integers(3)]
     place = random.integers(8)
     if place == 0:
-        points = mutated(points, random)
+        points = mutate(points, random)
     elif place == 1:
-        caps = mutated(caps, random)
+        caps = mutate(caps, random)
     elif place == 2:
         epsilon = random.choice([*EXTREMES, *NOT_NUMBERS])
     elif place == 3:
-        curve_caps = mutated(np.array([0, 1]), random)
+        curve_caps = mutate(np.array([0, 1]), random)
     return {
         "recall_points": points,
         "max_dets": caps,
@@ -235,7 +235,7 @@ def test_spoilt_columns_of_tables_are_refused_or_evaluated_alike() -> None:
         found = detection_columns(random_detections(random))
         columns = (truth, found)[random.integers(2)]
         name = random.choice(list(columns))
-        columns[name] = mutated(columns[name], random)
+        columns[name] = mutate(columns[name], random)
         shared: Any = {"catalog": CATALOG, "pixels": "continuous"}
         protocol = (COCO, VOC2007)[random.integers(2)]
 
@@ -277,7 +277,7 @@ def test_spoilt_dicts_of_arrays_are_refused_or_evaluated_alike() -> None:
         predictions = [{"boxes": found.box, "labels": found.label, "scores": found.score}]
         image = (targets[0], predictions[0])[random.integers(2)]
         key = random.choice(list(image))
-        image[key] = mutated(image[key], random)
+        image[key] = mutate(image[key], random)
 
         def evaluate(impl: Any) -> Any:
             tables = ground_truth_from_arrays(targets), detections_from_arrays(predictions)

@@ -103,7 +103,7 @@ def test_files_that_are_cut_off(tmp_path: Path) -> None:
 
 
 def test_mutated_files(tmp_path: Path) -> None:
-    assert_same((fuzz.mutated(seed) for seed in range(600)), tmp_path / "a")
+    assert_same((fuzz.mutate(seed) for seed in range(600)), tmp_path / "a")
 
 
 def test_files_with_flipped_bits(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kernels.test_boundary import EXTREMES, mutated, one_changed
+from tests.kernels.test_boundary import EXTREMES, mutate, one_changed
 from upmap.kernels.accumulation import accumulate
 from upmap.kernels.matching.contract import Matches
 from upmap.kernels.resampling import (
@@ -460,9 +460,9 @@ def test_spoilt_arrays_are_refused_alike_or_resampled_alike() -> None:
         if place < 2:
             inputs[place] = one_changed(inputs[place], rng)
         elif place == 2:
-            weights = mutated(weights, rng)
+            weights = mutate(weights, rng)
         else:
-            points = rng.choice([*EXTREMES, 0]) if rng.random() < 0.2 else mutated(points, rng)
+            points = rng.choice([*EXTREMES, 0]) if rng.random() < 0.2 else mutate(points, rng)
         if isinstance(inputs[0].images, int) and inputs[0].images > 2**20:
             continue  # weights of so many images are refused; influence would take the memory
 

@@ -53,7 +53,7 @@ def test_odd_files_are_judged_as_by_the_reference(layout: RowLayout, tmp_path: P
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mutated_files(layout: RowLayout, tmp_path: Path) -> None:
-    cases = [fuzz.mutated(seed) for seed in range(400)]
+    cases = [fuzz.mutate(seed) for seed in range(400)]
     assert share(cases, layout, tmp_path / "a") > 0.2
     flipped = (fuzz.flipped(fuzz.ROWS, seed) for seed in range(400))
     share(flipped, layout, tmp_path / "a")

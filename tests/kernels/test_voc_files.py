@@ -95,14 +95,14 @@ def test_a_file_with_flipped_bytes(kind: str, tmp_path: Path) -> None:
 
 
 def test_annotations_in_odd_spelling(tmp_path: Path) -> None:
-    found = shares("annotations", map(fuzz.mutated, range(1_500)), tmp_path)
+    found = shares("annotations", map(fuzz.mutate, range(1_500)), tmp_path)
     assert found["taken"] > 0.4
     assert found["refused"] > 0.05
     assert 0 < found["left"] < 0.15
 
 
 def test_results_in_odd_spelling(tmp_path: Path) -> None:
-    found = shares("results", map(fuzz.mutated_results, range(1_500)), tmp_path)
+    found = shares("results", map(fuzz.mutate_results, range(1_500)), tmp_path)
     assert found["taken"] > 0.4
     assert found["refused"] > 0.05
     assert 0 < found["left"] < 0.15
@@ -148,7 +148,7 @@ def test_random_numbers_are_read_to_the_last_bit(tmp_path: Path) -> None:
 def test_the_files_that_are_left_to_the_reference_come_back_in_their_places(
     tmp_path: Path,
 ) -> None:
-    cases = [*map(fuzz.mutated, range(300)), *fuzz.ORDINARY, *fuzz.ODD]
+    cases = [*map(fuzz.mutate, range(300)), *fuzz.ORDINARY, *fuzz.ODD]
     names = []
     for i, data in enumerate(cases):
         (tmp_path / f"{i:04d}.xml").write_bytes(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.kernels.voc_files_fuzz import SPELLINGS, flipped, truncated
 
-__all__ = ["LAYOUTS", "ODD", "ORDINARY", "ROWS", "flipped", "mutated", "truncated"]
+__all__ = ["LAYOUTS", "ODD", "ORDINARY", "ROWS", "flipped", "mutate", "truncated"]
 
 ROWS = (
     "car 0.5 0.25 0.125 1e-1 0.75\nb\u00e9 1 2\r\nimagesource:x y\n\n car 3 4 difficult \n".encode()
@@ -63,7 +63,7 @@ ODD = (
 )
 
 
-def mutated(seed: int) -> bytes:
+def mutate(seed: int) -> bytes:
     """A file with some words replaced, doubled or dropped."""
     generator = random.Random(seed)
     lines = []
@@ -84,7 +84,7 @@ def main(folder: Path, count: int) -> None:
     spelled = [f"0 {word} 1".encode("utf-8", "surrogatepass") for word in SPELLINGS]
     cases = [*ORDINARY, *ODD, *spelled, *truncated(ROWS)]
     for seed in range(count):
-        cases += [mutated(seed), flipped(ROWS, seed)]
+        cases += [mutate(seed), flipped(ROWS, seed)]
     folder.mkdir(parents=True)
     for i, data in enumerate(cases):
         (folder / f"{i:06d}").write_bytes(data)

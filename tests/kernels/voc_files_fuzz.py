@@ -19,8 +19,8 @@ __all__ = [
     "SPELLINGS",
     "TEXTS",
     "flipped",
-    "mutated",
-    "mutated_results",
+    "mutate",
+    "mutate_results",
     "truncated",
 ]
 
@@ -282,7 +282,7 @@ ODD_RESULTS = (
 )
 
 
-def mutated(seed: int) -> bytes:
+def mutate(seed: int) -> bytes:
     """An annotation with some values replaced, and elements doubled, moved or dropped."""
     generator = random.Random(seed)
     size = {"width": "100", "height": "80"}
@@ -295,7 +295,7 @@ def mutated(seed: int) -> bytes:
     )
 
 
-def mutated_results(seed: int) -> bytes:
+def mutate_results(seed: int) -> bytes:
     """A results file with some words replaced, doubled or dropped."""
     generator = random.Random(seed)
     lines = []
@@ -372,8 +372,8 @@ def main(folder: Path, count: int) -> None:
         "results": [*ORDINARY_RESULTS, *ODD_RESULTS, *numbers, *truncated(RESULTS)],
     }
     for seed in range(count):
-        cases["annotations"] += [mutated(seed), flipped(ANNOTATION, seed)]
-        cases["results"] += [mutated_results(seed), flipped(RESULTS, seed)]
+        cases["annotations"] += [mutate(seed), flipped(ANNOTATION, seed)]
+        cases["results"] += [mutate_results(seed), flipped(RESULTS, seed)]
     for kind, files in cases.items():
         (folder / kind).mkdir(parents=True)
         for i, data in enumerate(files):

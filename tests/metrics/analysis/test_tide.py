@@ -153,8 +153,8 @@ CASES = {
 def test_each_kind_of_error_is_told_apart(kind: str) -> None:
     box, label = CASES[kind]
     truth = ground_truth_from_arrays([SCENE])
-    found = {"boxes": [[0, 0, 20, 20], box], "labels": ["a", label], "scores": [0.9, 0.5]}
-    costs = explain(truth, detections_from_arrays([found]), COCO)
+    image = {"boxes": [[0, 0, 20, 20], box], "labels": ["a", label], "scores": [0.9, 0.5]}
+    costs = explain(truth, detections_from_arrays([image]), COCO)
     assert {name: count for name, count in costs.counts.items() if count and name != "Miss"} == {
         kind: 1
     }

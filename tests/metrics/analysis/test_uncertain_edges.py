@@ -77,15 +77,15 @@ def test_the_difference_on_one_image_has_no_error_and_no_p(method: Any, name: st
 def test_one_class_has_the_mean_of_itself(name: str) -> None:
     objects = [AN_OBJECT] * 40
     hits = [A_DETECTION if i % 3 else A_MISS for i in range(40)]
-    one = table(objects, hits, name)
-    result = estimate_uncertainty(one)
+    matches = table(objects, hits, name)
+    result = estimate_uncertainty(matches)
     metric = next(iter(result.metrics.values()))
     assert metric.value == result.per_class["a"].value
     assert metric.standard_error == pytest.approx(result.per_class["a"].standard_error)
-    ends = find_tie_ranges(one)
+    ends = find_tie_ranges(matches)
     headline = next(iter(ends.metrics.values()))
     assert (headline.low, headline.high) == (ends.per_class["a"].low, ends.per_class["a"].high)
-    against = compare(one, table(objects, [A_DETECTION] * 40, name))
+    against = compare(matches, table(objects, [A_DETECTION] * 40, name))
     difference = next(iter(against.metrics.values()))
     assert difference.delta == against.per_class["a"].delta
 
@@ -121,8 +121,8 @@ def test_two_perfect_detectors_do_not_differ_at_all(method: Any) -> None:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_scores_that_are_all_equal_range_from_false_first_to_true_first(name: str) -> None:
     hits = [A_DETECTION] * 6 + [A_MISS] * 4
-    one = table([AN_OBJECT] * 10, hits, name)
-    ends = next(iter(find_tie_ranges(one).metrics.values()))
+    matches = table([AN_OBJECT] * 10, hits, name)
+    ends = next(iter(find_tie_ranges(matches).metrics.values()))
     assert ends.exact
     true_first = [AN_OBJECT | {"scores": [0.9]}] * 6 + [A_MISS] * 4
     false_first = [A_DETECTION] * 6 + [A_MISS | {"scores": [0.9]}] * 4
@@ -151,8 +151,8 @@ def test_undefined_numbers_stay_undefined(method: Any) -> None:
 def test_a_replicate_without_images_has_no_numbers_and_one_of_many_copies_the_same(
     impl: Any,
 ) -> None:
-    one = table([AN_OBJECT] * 6, [A_DETECTION] * 4 + [A_MISS] * 2, "voc2010")
-    outcomes, quantities = collect_outcomes(one), plan_quantities(VOC2010)[1]
+    matches = table([AN_OBJECT] * 6, [A_DETECTION] * 4 + [A_MISS] * 2, "voc2010")
+    outcomes, quantities = collect_outcomes(matches), plan_quantities(VOC2010)[1]
     weights = np.array([[0] * 6, [1] * 6, [MAX_COPIES] * 6])
     numbers = resample(outcomes, weights, quantities, recall_points=None, impl=impl)
     assert np.isnan(numbers[..., 0]).all()
