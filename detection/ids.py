@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.tables import Catalog, ImageId, image_names
+from upmap.detection.tables import Catalog, ImageId, base_name, image_names
 from upmap.errors import InputError, abbreviate_list
 
 __all__ = [
@@ -161,14 +161,9 @@ def strip_name(name: str) -> str:
     >>> strip_name("train/a.b.jpg"), strip_name("a.b")
     ('a.b', 'a.b')
     """
-    base = _base_name(name)
+    base = base_name(name)
     stem, dot, ending = base.rpartition(".")
     return stem if stem and ENDINGS.fullmatch(dot + ending) else base
-
-
-def _base_name(name: str) -> str:
-    """The name without folders; plain string methods, since data sets have many."""
-    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _has_integers(images: Sequence[ImageId]) -> bool:
@@ -209,8 +204,8 @@ def _read_keys(
         spellings.append(strip_name)
     else:
         names = [[name.replace("\\", "/") for name in catalog.file_names]]
-        names.append([_base_name(name) for name in names[0]])
-        spellings.append(_base_name)
+        names.append([base_name(name) for name in names[0]])
+        spellings.append(base_name)
     place = _places_of_names(names)
     places = [place.get(_text(key), -1) for key in keys]
     for i, key in enumerate(keys):

@@ -20,6 +20,8 @@ __all__ = [
     "Pixels",
     "TablePixels",
     "align",
+    "are_bounded",
+    "base_name",
     "class_order",
     "concatenate_truths",
     "image_names",
@@ -114,8 +116,17 @@ def image_names(catalog: Catalog) -> list[str]:
     return [_stem(name) for name in catalog.file_names]
 
 
+def base_name(name: str) -> str:
+    r"""The name of a file without its folders, of which data sets have many: quicker than pathlib.
+
+    >>> base_name("train/a.jpg"), base_name("train\\a.jpg"), base_name("a/")
+    ('a.jpg', 'a.jpg', 'a')
+    """
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 def _stem(name: str) -> str:
-    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    base = base_name(name)
     stem, _, ending = base.rpartition(".")
     return stem if stem and ending else base
 

@@ -56,7 +56,14 @@ def evaluate(options: "Options", *, is_sample: bool) -> int:
     checks = compare_all(options, ground_truth, detections, protocols)
     inputs = describe_inputs(options, ground_truth, detections)
     subject = (ground_truth, detections, evaluations)
-    page = draw_page(options, *subject, inputs=inputs, notes=notes, uncertainties=uncertainties)
+    page = draw_page(
+        options,
+        *subject,
+        inputs=inputs,
+        notes=notes,
+        uncertainties=uncertainties,
+        findings=findings,
+    )
     write_reports(
         options,
         inputs,
@@ -152,6 +159,7 @@ def draw_page(
     inputs: Mapping[str, str | int | None],
     notes: Sequence[InputWarning],
     uncertainties: Sequence["Uncertainty"],
+    findings: Sequence["Findings"],
 ) -> bytes | None:
     """The page of --html; None without it."""
     if options.html is None:
@@ -165,6 +173,7 @@ def draw_page(
             detections=detections,
             evaluations=evaluations,
             uncertainties=uncertainties,
+            records=findings[0].records if findings else {},
             inputs=inputs,
             notes=notes,
         )

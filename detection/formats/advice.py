@@ -1,5 +1,6 @@
 """What to do with an input that no format recognizes."""
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -41,11 +42,20 @@ def find_format(source: Input, what: str) -> str | None:
         what: "ground truth" or "detections".
     """
     beginning = source.first_character() if source.is_file() else b""
+    endings = _endings(source)
     for name, reader in READERS[what].items():
-        may_be = not (beginning and reader.beginnings) or beginning in reader.beginnings
-        if may_be and reader.recognizes(source):
+        may_begin = not (beginning and reader.beginnings) or beginning in reader.beginnings
+        may_end = not reader.endings or not reader.endings.isdisjoint(endings)
+        if may_begin and may_end and reader.recognizes(source):
             return name
     return None
+
+
+def _endings(source: Input) -> set[str]:
+    """The endings of a file, or of all that is in a folder; of a.csv.gz it is .csv."""
+    names = os.listdir(source.path) if source.is_folder() else [source.path.name]  # noqa: PTH208
+    lower = (name.lower().removesuffix(".gz") for name in names)
+    return {f".{name.rpartition('.')[2]}" for name in lower if "." in name}
 
 
 def advise(source: Input, what: str) -> str:

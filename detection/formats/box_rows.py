@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from upmap.detection.boxes import box_area
+from upmap.detection.boxes import box_area, box_from_corner
 from upmap.detection.formats.checks import check_sides, is_outside_unit, note
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.formats.row_files import RowFiles, find_duplicates, refuse_rows
@@ -214,7 +214,7 @@ def make_detections(
     return Detections(
         image=image[keep],
         label=label[keep],
-        box=np.concatenate([corner, corner + size], axis=1),
+        box=box_from_corner(corner, size),
         size=size,
         score=score[keep],
         row=np.arange(int(keep.sum())),
@@ -247,7 +247,7 @@ def make_ground_truth(
         crowd: bool [N]; None if no box is.
     """
     corner, size = boxes.corner[keep], boxes.size[keep]
-    box, count = np.concatenate([corner, corner + size], axis=1), len(size)
+    box, count = box_from_corner(corner, size), len(size)
     check_sides(size, path)
     if boxes.is_relative and (outside := int(is_outside_unit(box).sum())):
         message = f"{outside} ground truths reach outside their image; they are kept as they are"

@@ -23,7 +23,7 @@ from upmap.detection.formats.box_lists import (
 from upmap.detection.formats.checks import note
 from upmap.detection.formats.read_options import ReadOptions
 from upmap.detection.inputs import Input
-from upmap.detection.tables import Catalog, Detections, GroundTruth
+from upmap.detection.tables import Catalog, Detections, GroundTruth, base_name
 from upmap.errors import InputError, abbreviate_list
 
 __all__ = ["is_detections", "is_ground_truth", "read_detections", "read_ground_truth"]
@@ -152,7 +152,7 @@ def _image_path(task: Any, index: int) -> str:
 
 def _name_images(lists: BoxLists) -> None:
     """Names the images after their files, without the prefix that an upload puts before a name."""
-    names = [path.replace("\\", "/").rpartition("/")[2] for path in lists.file_names]
+    names = [base_name(path) for path in lists.file_names]
     is_uploaded = [UPLOAD in path or "/" not in path for path in lists.file_names]
     prefixed = [bool(PREFIX.match(name)) for name in names]
     # One reading for the whole file: all uploaded names have the prefix.

@@ -12,6 +12,7 @@ from typing import Any
 
 from upmap.detection.formats import coco_json, voc_results, voc_xml
 from upmap.detection.formats.read_options import ReadOptions
+from upmap.detection.formats.table_files import ARROW_ENDINGS, TEXT_ENDINGS
 from upmap.detection.inputs import Input
 from upmap.detection.tables import Catalog, Detections, GroundTruth, Pixels
 
@@ -26,6 +27,8 @@ __all__ = [
     "ReadOptions",
     "Writer",
 ]
+
+TABLE_ENDINGS = frozenset(TEXT_ENDINGS + ARROW_ENDINGS)
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
@@ -56,6 +59,8 @@ class GroundTruthReader:
         recognizes: Whether an input looks like such ground truth; opens as little as possible.
         beginnings: The characters that a file may begin with, white space left out; empty for any.
             Where a file begins otherwise, `recognizes` is not asked.
+        endings: The endings, lower case and without .gz, of which the file or one in the folder
+            must have one, or `recognizes` is not asked; empty for any.
         read: The table of an input.
         image_sets: The image sets that an input defines: name to file.
     """
@@ -64,6 +69,7 @@ class GroundTruthReader:
     recognizes: Callable[[Input], bool]
     read: Callable[[Input, ReadOptions], GroundTruth]
     beginnings: bytes = b""
+    endings: frozenset[str] = frozenset()
     image_sets: Callable[[Input], Mapping[str, Path]] = no_image_sets
 
 
@@ -76,6 +82,8 @@ class DetectionReader:
         recognizes: Whether an input looks like such detections; opens as little as possible.
         beginnings: The characters that a file may begin with, white space left out; empty for any.
             Where a file begins otherwise, `recognizes` is not asked.
+        endings: The endings, lower case and without .gz, of which the file or one in the folder
+            must have one, or `recognizes` is not asked; empty for any.
         read: The table of an input, whose images and classes are those of the catalog.
         has_class_ids: Whether the files identify classes by numbers, so that `class_names` applies:
             `read` then gets a catalog with the classes and ids that `class_names` defines.
@@ -88,6 +96,7 @@ class DetectionReader:
     read: Callable[[Input, Catalog, ReadOptions], Detections]
     has_class_ids: bool
     beginnings: bytes = b""
+    endings: frozenset[str] = frozenset()
     image_set_hints: Callable[[Input], list[str]] = no_image_set_hints
     reads_class_names: bool = False
 
@@ -116,11 +125,13 @@ GROUND_TRUTH_READERS = {
     ),
     "open-images": GroundTruthReader(
         description="a CSV file of Open Images' boxes",
+        endings=frozenset(TEXT_ENDINGS),
         recognizes=_later("open_images_csv", "is_ground_truth"),
         read=_later("open_images_csv", "read_ground_truth"),
     ),
     "table": GroundTruthReader(
         description="CSV, TSV, JSON lines or Parquet with columns of images, classes and boxes",
+        endings=TABLE_ENDINGS,
         recognizes=_later("flat_table", "is_ground_truth"),
         read=_later("flat_table", "read_ground_truth"),
     ),
@@ -186,18 +197,21 @@ GROUND_TRUTH_READERS = {
 DETECTION_READERS = {
     "dota": DetectionReader(
         description="a folder of Task1_<class>.txt or Task2_<class>.txt",
+        endings=frozenset((".txt",)),
         recognizes=_later("dota_txt", "is_detections"),
         read=_later("dota_txt", "read_detections"),
         has_class_ids=False,
     ),
     "open-images": DetectionReader(
         description="a CSV file of ImageId and PredictionString",
+        endings=frozenset(TEXT_ENDINGS),
         recognizes=_later("open_images_csv", "is_detections"),
         read=_later("open_images_csv", "read_detections"),
         has_class_ids=False,
     ),
     "table": DetectionReader(
         description="CSV, TSV, JSON lines or Parquet, likewise with scores",
+        endings=TABLE_ENDINGS,
         recognizes=_later("flat_table", "is_detections"),
         read=_later("flat_table", "read_detections"),
         has_class_ids=True,

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from upmap.detection.inputs import Input, files_in, translate_errors
 from upmap.kernels import FormatError
-from upmap.kernels.delimited.contract import Columns, Kind, Name
+
+if TYPE_CHECKING:  # its endings are needed before any table is
+    from upmap.kernels.delimited.contract import Columns, Kind, Name
 
 __all__ = ["ARROW_ENDINGS", "TEXT_ENDINGS", "TableFile", "is_table", "open_table", "peek_table"]
 
@@ -27,7 +29,7 @@ class TableFile(Protocol):
     first: Mapping[str, Any]
     metadata: Mapping[str, bytes]
 
-    def read(self, kinds: Mapping[Name, Kind], threads: int) -> Columns:
+    def read(self, kinds: "Mapping[Name, Kind]", threads: int) -> "Columns":
         """Reads columns.
 
         Raises:
@@ -55,7 +57,7 @@ class TextTable:
         self.names = self._header.names
         self.first = self._header.first
 
-    def read(self, kinds: Mapping[Name, Kind], threads: int) -> Columns:
+    def read(self, kinds: "Mapping[Name, Kind]", threads: int) -> "Columns":
         """See `TableFile`."""
         from upmap.kernels.delimited import read_columns
 

@@ -57,6 +57,7 @@ from upmap.detection.tables import (
     Detections,
     GroundTruth,
     TableT,
+    base_name,
     row_subset,
     with_images,
 )
@@ -463,7 +464,7 @@ def _file_names(catalog: Catalog) -> list[str]:
     """The file names of the images without their folders; empty where there are none."""
     if not catalog.file_names:
         return [""] * len(catalog.images)
-    return [name.replace("\\", "/").rpartition("/")[2] for name in catalog.file_names]
+    return [base_name(name) for name in catalog.file_names]
 
 
 def _write_labels(table: TableT, folder: Path, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ the resampled data.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -116,12 +116,19 @@ def _by_detection(outcomes: Outcomes) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(outcomes.status, 2, 0))
 
 
-# For each implementation, how it resamples, computes influence and sums it.
-IMPLEMENTATIONS: Mapping[str, tuple[Resampler, InfluenceFunction, InfluenceSummer] | None] = {
+class Functions(NamedTuple):
+    """What an implementation has."""
+
+    resample: Resampler
+    influence: InfluenceFunction
+    sum_influence: InfluenceSummer
+
+
+IMPLEMENTATIONS: Mapping[str, Functions | None] = {
     "native": None
     if native is None
-    else (_native_resample, _native_influence, _native_sum_influence),
-    "reference": (_reference_resample, _reference_influence, _reference_sum_influence),
+    else Functions(_native_resample, _native_influence, _native_sum_influence),
+    "reference": Functions(_reference_resample, _reference_influence, _reference_sum_influence),
 }
 Implementation = Literal["native", "reference"]
 
@@ -160,7 +167,7 @@ def resample(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = select_implementation(IMPLEMENTATIONS, impl, "resampling")[0]
+    function = select_implementation(IMPLEMENTATIONS, impl, "resampling").resample
     outcomes = _validate_outcomes(outcomes)
     quantities = _validate_quantities(quantities, outcomes)
     weights = _validate_weights(weights, outcomes)
@@ -190,7 +197,7 @@ def influence(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = select_implementation(IMPLEMENTATIONS, impl, "resampling")[1]
+    function = select_implementation(IMPLEMENTATIONS, impl, "resampling").influence
     outcomes = _validate_outcomes(outcomes)
     quantities = _validate_quantities(quantities, outcomes)
     return Influence(*function(outcomes, quantities, validate_threads(threads)))
@@ -216,7 +223,7 @@ def sum_influence(
         ValueError: If shapes disagree, values are not what they may be, or `impl` is unknown or
             not built.
     """
-    function = select_implementation(IMPLEMENTATIONS, impl, "resampling")[2]
+    function = select_implementation(IMPLEMENTATIONS, impl, "resampling").sum_influence
     outcomes = _validate_outcomes(outcomes)
     quantities = _validate_quantities(quantities, outcomes)
     return InfluenceSums(*function(outcomes, quantities, validate_threads(threads)))

@@ -7,7 +7,7 @@ is only drawn. Each part of `view` is a row of VIEWS. The panels follow docs/rep
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upmap.errors import InputWarning
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluated", "make_evaluation_page"]
 
 # What a page says whatever the flags ask for, by the keys of ANALYSES; of tidecv it has no panel.
+OF_THE_PAGE = "worst_images"  # as many as the page has, not as many as --worst says
 PANELS = frozenset(("explanation", "slices", "tie_range", "worst_images", "label_candidates"))
 WORST = 100  # images that have boxes
 WITH_THUMBNAILS = 24
@@ -48,6 +49,7 @@ class Evaluated:
         detections: The detections that were matched.
         evaluations: Of these under different protocols; the first is the page's.
         uncertainties: Of the evaluations; empty if they are not known yet.
+        records: What analyses of the first evaluation said already, by the keys of ANALYSES.
         inputs: Paths and counts, as in the JSON report.
         notes: The warnings about the input.
         command: The command line that gives the page.
@@ -59,6 +61,7 @@ class Evaluated:
     evaluations: Sequence[Evaluation]
     uncertainties: Sequence[Uncertainty]
     inputs: Mapping[str, Any]
+    records: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[InputWarning] = ()
     command: str = ""
 
@@ -102,8 +105,9 @@ def _collect(evaluated: Evaluated) -> Data:
     tables = evaluated.ground_truth, evaluated.detections
     pairs = pair_detections(*tables, table, threads=options.threads, impl=options.impl)
     subject = Subject(options, evaluated.evaluation, pairs, *tables)
+    known = {key: record for key, record in evaluated.records.items() if key != OF_THE_PAGE}
     records = {
-        row.key: round_numbers(row.run(subject).record)
+        row.key: round_numbers(known[row.key] if row.key in known else row.run(subject).record)
         for row in ANALYSES
         if row.key in PANELS or row.is_wanted(options)
     }
