@@ -6,7 +6,6 @@ gives a table of detections, images and classes looked up; pandas and polars giv
 Before, the columns are compared with those of the COCO JSON file.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,19 +15,16 @@ from pathlib import Path
 
 from benchmarks.coco_like import Size, write
 from benchmarks.harness import (
-    RESULTS,
     ROOT,
     Arm,
     BenchmarkError,
-    append_rows,
     interleaved_runs,
     log,
-    names,
     provenance,
     row,
+    run_arms,
     timing,
     timing_table,
-    whole_numbers,
 )
 
 __all__ = ["ARMS", "compare_sums", "main", "make_arm", "make_files", "measure"]
@@ -149,23 +145,14 @@ def measure(arm_names: Sequence[str], detections: int, *, repeats: int) -> list[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns 1 if the arms disagree or one fails, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_tables")
-    add = parser.add_argument
-    add("--sizes", type=whole_numbers, default=(3_000_000,), metavar="N,N", help="[3000000]")
-    add("--arms", type=names, default=None, metavar="A", help="one of the arms; all by default")
-    add("--repeats", type=int, default=7, metavar="R", help="[7]")
-    add("--out", type=Path, default=RESULTS, metavar="CSV", help="rows are added to it")
-    options = parser.parse_args(arguments)
-    arm_names = options.arms or ARMS
-    if unknown := {*arm_names} - {*ARMS}:
-        parser.error(f"no arm {min(unknown)!r}; there are {'; '.join(ARMS)}")
-    try:
-        for size in options.sizes:
-            append_rows(measure(arm_names, size, repeats=options.repeats), options.out)
-    except BenchmarkError as error:
-        log(f"error: {error}")
-        return 1
-    return 0
+    return run_arms(
+        measure,
+        benchmark="bench_tables",
+        arms=ARMS,
+        size=3_000_000,
+        repeats=7,
+        arguments=arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ ours on the same boxes as COCO JSON; and hotcoco's converter of labels with its 
 detections being converted in plain Python, because it reads none. Before, the numbers are compared.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,19 +21,16 @@ from numpy.typing import NDArray
 
 from benchmarks.coco_like import Size, write
 from benchmarks.harness import (
-    RESULTS,
     ROOT,
     Arm,
     BenchmarkError,
-    append_rows,
     interleaved_runs,
     log,
-    names,
     provenance,
     row,
+    run_arms,
     timing,
     timing_table,
-    whole_numbers,
 )
 from upmap.detection import read
 from upmap.detection.formats.reading import write as write_tables
@@ -187,23 +183,14 @@ def measure(arm_names: Sequence[str], detections: int, *, repeats: int) -> list[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns 1 if the arms disagree or one fails, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_yolo")
-    add = parser.add_argument
-    add("--sizes", type=whole_numbers, default=(43_000,), metavar="N,N", help="[43000]")
-    add("--arms", type=names, default=None, metavar="A", help="one of the arms; all by default")
-    add("--repeats", type=int, default=9, metavar="R", help="[9]")
-    add("--out", type=Path, default=RESULTS, metavar="CSV", help="rows are added to it")
-    options = parser.parse_args(arguments)
-    arm_names = options.arms or ARMS
-    if unknown := {*arm_names} - {*ARMS}:
-        parser.error(f"no arm {min(unknown)!r}; there are {'; '.join(ARMS)}")
-    try:
-        for size in options.sizes:
-            append_rows(measure(arm_names, size, repeats=options.repeats), options.out)
-    except BenchmarkError as error:
-        log(f"error: {error}")
-        return 1
-    return 0
+    return run_arms(
+        measure,
+        benchmark="bench_yolo",
+        arms=ARMS,
+        size=43_000,
+        repeats=9,
+        arguments=arguments,
+    )
 
 
 def _printed_numbers(arm: Arm) -> NDArray[np.float64]:

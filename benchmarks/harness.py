@@ -37,6 +37,7 @@ __all__ = [
     "one_run",
     "provenance",
     "row",
+    "run_arms",
     "timing",
     "timing_table",
     "whole_numbers",
@@ -331,6 +332,42 @@ def timing_table(title: str, timings: Mapping[str, Timing]) -> str:
             f"{one.wall_median_s / fastest:>8.2f}x"
         )
     return "\n".join(lines)
+
+
+def run_arms(
+    measure: Callable[..., list[dict[str, str]]],
+    *,
+    benchmark: str,
+    arms: Sequence[str],
+    size: int,
+    repeats: int,
+    arguments: Sequence[str] | None,
+) -> int:
+    """A program that measures arms at some sizes; returns 1 if they disagree or one fails, else 0.
+
+    Args:
+        measure: Called with names of arms, a size and `repeats`; returns rows.
+        benchmark: The module.
+        arms: All there are.
+        size: The size that is measured by default.
+        repeats: How often each arm is run by default.
+        arguments: Of the command line; None takes the program's own.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}")
+    add = parser.add_argument
+    add("--sizes", type=whole_numbers, default=(size,), metavar="N,N", help=f"[{size}]")
+    add("--arm", action="append", choices=arms, help="may be repeated; all by default")
+    add("--repeats", type=int, default=repeats, metavar="R", help=f"[{repeats}]")
+    add("--out", type=Path, default=RESULTS, metavar="CSV", help="rows are added to it")
+    options = parser.parse_args(arguments)
+    try:
+        for value in options.sizes:
+            rows = measure(options.arm or arms, value, repeats=options.repeats)
+            append_rows(rows, options.out)
+    except BenchmarkError as error:
+        log(f"error: {error}")
+        return 1
+    return 0
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
