@@ -356,7 +356,8 @@ def run_arms(
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}")
     add = parser.add_argument
     add("--sizes", type=whole_numbers, default=(size,), metavar="N,N", help=f"[{size}]")
-    add("--arm", action="append", choices=arms, help="may be repeated; all by default")
+    choices = f"one of {'; '.join(arms)}; may be repeated; all by default"
+    add("--arm", action="append", choices=arms, metavar="ARM", help=choices)
     add("--repeats", type=int, default=repeats, metavar="R", help=f"[{repeats}]")
     add("--out", type=Path, default=RESULTS, metavar="CSV", help="rows are added to it")
     options = parser.parse_args(arguments)
