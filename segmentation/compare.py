@@ -64,7 +64,7 @@ OWN_MODEL_OPTIONS = {  # options of the model that the comparison sets, and from
 RESULTS = "results.json"
 EXAMPLES = """\
 examples:
-  drawn polygons and strokes, five operators, with skips and without, about two minutes
+  drawn polygons and strokes, five operators, with skips and without, about three minutes
     %(prog)s
   other operators and options of them, more seeds, one architecture
     %(prog)s --operators "bilinear,dysample,carafe{kernel=3}" --seeds 8 --architectures unet
