@@ -59,7 +59,10 @@ def _explain_interval(evaluated: "Evaluated") -> Iterator[str]:
     if uncertainty.all_perfect:
         yield "Every class is perfect, so the standard error of 0 says nothing."
     if uncertainty.groups is None:
-        yield "Images are taken as independent; frames of one video are not, and it is too narrow."
+        yield (
+            "Images are taken as independent. Frames of one video are not: the interval is then too "
+            "narrow (--groups)."
+        )
 
 
 def _name_changes(evaluated: "Evaluated") -> Iterator[str]:
