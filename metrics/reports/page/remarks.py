@@ -60,8 +60,8 @@ def _explain_interval(evaluated: "Evaluated") -> Iterator[str]:
         yield "Every class is perfect, so the standard error of 0 says nothing."
     if uncertainty.groups is None:
         yield (
-            "Images are taken as independent. Frames of one video are not: the interval is then too "
-            "narrow (--groups)."
+            "Images are taken as independent. Frames of one video are not: the interval is then "
+            "too narrow (--groups)."
         )
 
 
